@@ -1,0 +1,311 @@
+//! The configuration that the rest of the program sees: every value checked, every name resolved.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::credentials::Password;
+use crate::names::{Endpoint, RoleName, SecretName, UpstreamName};
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub listen: Listen,
+    pub roles: BTreeMap<RoleName, Arc<Role>>,
+    pub upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
+    pub secrets: BTreeMap<SecretName, Arc<Secret>>,
+    pub login: LoginPolicy,
+    pub limits: Limits,
+    pub admin: Admin,
+    pub log: Log,
+    /// How long sessions may take to end after SIGTERM.
+    pub drain: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listen {
+    pub addresses: Vec<ListenAddress>,
+    pub tls: Option<CertifiedKeyFiles>,
+    /// Announced to local clients in SCRAM.
+    pub scram_iterations: u32,
+    /// A listener that others can reach, without TLS, because somebody wrote so.
+    pub insecure: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    Tcp {
+        host: String,
+        port: u16,
+    },
+    /// The socket file itself.
+    Unix(PathBuf),
+}
+
+/// PEM files: a certificate chain, leaf first, and its private key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertifiedKeyFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// A local identity, and what it is mapped to.
+#[derive(Clone, Debug)]
+pub struct Role {
+    pub name: RoleName,
+    pub auth: Auth,
+    pub upstream: UpstreamName,
+    pub secret: SecretName,
+    /// `SET ROLE` after login.
+    pub set_role: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Auth {
+    Scram(Password),
+    Trust,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    pub name: UpstreamName,
+    /// Never empty.
+    pub hosts: Vec<Endpoint>,
+    /// None: what the client asks for.
+    pub database: Option<String>,
+    pub tls: UpstreamTls,
+    pub md5: Md5,
+    pub connect_timeout: Duration,
+    pub keepalive: Keepalive,
+    /// How long sent bytes may stay unacknowledged before the link counts as lost.
+    pub user_timeout: Duration,
+    pub connections_max: u32,
+    pub warm: u32,
+    pub reuse: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpstreamTls {
+    pub mode: TlsMode,
+    pub negotiation: TlsNegotiation,
+    pub channel_binding: ChannelBinding,
+    /// PEM roots to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// The name to verify and to announce instead of the host.
+    pub server_name: Option<String>,
+    /// SHA-256 of the server's leaf certificate: trusted whatever its chain or name.
+    pub pin: Option<[u8; 32]>,
+    pub client: Option<CertifiedKeyFiles>,
+}
+
+/// libpq's `sslmode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    Disable,
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+/// libpq's `sslnegotiation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsNegotiation {
+    Postgres,
+    Direct,
+}
+
+/// libpq's `channel_binding`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelBinding {
+    Disable,
+    Prefer,
+    Require,
+}
+
+/// Whether a server may ask for an md5 answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Md5 {
+    /// Over TLS, or to this machine.
+    Guarded,
+    Allow,
+    Deny,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    pub idle: Duration,
+    pub interval: Duration,
+    pub count: u32,
+}
+
+/// A named place in a store, and what to do with what it yields.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Secret {
+    pub name: SecretName,
+    pub source: Source,
+    /// Maps a payload of any shape; None: recognised by its keys.
+    pub fields: Option<Fields>,
+    pub poll: Duration,
+    pub sessions: SessionsPolicy,
+    pub grace: Duration,
+    /// How old a credential may become before somebody should know.
+    pub max_age: Option<Duration>,
+}
+
+/// Which store, and where in it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// One file, or a directory with `username` and `password` in it.
+    File {
+        path: PathBuf,
+    },
+    Env {
+        user: String,
+        password: String,
+    },
+    AwsSecretsManager {
+        id: String,
+        aws: Aws,
+    },
+    AwsSsm {
+        id: String,
+        aws: Aws,
+    },
+    AwsRdsIam {
+        user: String,
+        aws: Aws,
+    },
+    VaultKv {
+        mount: String,
+        path: String,
+        vault: Vault,
+    },
+    VaultDbStatic {
+        mount: String,
+        role: String,
+        vault: Vault,
+    },
+    VaultDb {
+        mount: String,
+        role: String,
+        vault: Vault,
+    },
+    Command {
+        argv: Vec<String>,
+        timeout: Duration,
+    },
+}
+
+/// What the AWS SDK's own chain would not find by itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Aws {
+    pub region: Option<String>,
+    pub endpoint: Option<String>,
+}
+
+/// How to reach and log in to a Vault. What is absent comes from Vault's own variables.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vault {
+    pub address: String,
+    pub namespace: Option<String>,
+    pub ca: Option<PathBuf>,
+    pub auth: VaultAuth,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum VaultAuth {
+    Token(Password),
+    TokenFile(PathBuf),
+    AppRole {
+        mount: String,
+        role_id: String,
+        secret_id: VaultSecretId,
+    },
+    Kubernetes {
+        mount: String,
+        role: String,
+        token_file: PathBuf,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum VaultSecretId {
+    Literal(Password),
+    File(PathBuf),
+}
+
+/// Names of the keys that hold each part of a payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fields {
+    pub current: FieldPair,
+    pub next: Option<FieldPair>,
+    pub previous: Option<FieldPair>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldPair {
+    pub user: String,
+    pub password: String,
+}
+
+/// What happens to sessions on a retired credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionsPolicy {
+    Auto,
+    Keep,
+    Move,
+    Cut,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoginPolicy {
+    /// How long a client is held while no credential works.
+    pub patience: Duration,
+    /// How long a refused credential is not tried again on that endpoint.
+    pub refused_retry: Duration,
+}
+
+/// Everything that can be exhausted. Each is named in the error that a hit causes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Clients at once.
+    pub clients: u32,
+    /// Clients at once that have not logged in yet.
+    pub startups: u32,
+    /// From accept to the client's last authentication message.
+    pub startup_time: Duration,
+    /// Cancel requests carried upstream at once.
+    pub cancels: u32,
+    /// Upstream logins at once, per endpoint.
+    pub logins_per_endpoint: u32,
+    /// How long a client waits for one of an upstream's `connections_max`.
+    pub queue_wait: Duration,
+    /// Bytes of statement text kept per session for replay.
+    pub statement_bytes: u32,
+    /// Sessions that change links at once.
+    pub moves: u32,
+    pub admin_connections: u32,
+    /// Logins that an endpoint may refuse in a minute before no more are sent.
+    pub refused_logins_per_minute: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    pub address: SocketAddr,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// None: text on a terminal, JSON elsewhere.
+    pub format: Option<LogFormat>,
+    /// A `tracing` filter.
+    pub level: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Json,
+    Text,
+}

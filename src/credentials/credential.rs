@@ -1,0 +1,34 @@
+use std::fmt;
+use std::sync::Arc;
+
+use super::Password;
+
+/// One atomic tuple as one read of a store gave it. Never assembled from two reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    pub user: Arc<str>,
+    pub password: Password,
+    /// What the store calls this value: a version id, a number, a digest. Says nothing secret.
+    pub version: Arc<str>,
+    pub position: Position,
+}
+
+/// Where the store holds a credential. It orders the tries and proves nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Position {
+    Current,
+    Next,
+    Previous,
+    Index(u16),
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Current => f.write_str("current"),
+            Self::Next => f.write_str("next"),
+            Self::Previous => f.write_str("previous"),
+            Self::Index(index) => write!(f, "{index}"),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The Postgres wing.
+
+pub mod wire;

@@ -1,0 +1,1 @@
+//! The wire protocol, pure: slices in, values out.
