@@ -1,1 +1,4 @@
 //! The wire protocol, pure: slices in, values out.
+
+pub mod frame;
+pub mod tracker;
