@@ -1,4 +1,7 @@
 //! The wire protocol, pure: slices in, values out.
 
 pub mod frame;
+pub mod opening;
+pub mod read;
+pub mod say;
 pub mod tracker;
