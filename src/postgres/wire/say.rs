@@ -69,7 +69,7 @@ pub fn negotiate(out: &mut BytesMut, minor: u16, extensions: &[Vec<u8>]) {
 }
 
 pub fn ssl_request(out: &mut BytesMut) {
-    put(out, &SslRequest);
+    put(out, &SslRequest::new());
 }
 
 pub fn cancel_request(out: &mut BytesMut, process_id: i32, key: &[u8]) {
