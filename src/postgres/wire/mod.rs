@@ -1,1 +1,3 @@
 //! The wire protocol, pure: slices in, values out.
+
+pub mod scram;
