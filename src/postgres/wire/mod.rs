@@ -4,4 +4,5 @@ pub mod frame;
 pub mod opening;
 pub mod read;
 pub mod say;
+pub mod scram;
 pub mod tracker;
