@@ -83,6 +83,13 @@ pub fn error(out: &mut BytesMut, fields: &[(u8, &str)]) {
     put(out, &ErrorResponse::new(fields.collect()));
 }
 
+/// An ErrorResponse whose body somebody else wrote.
+pub fn error_body(out: &mut BytesMut, body: &[u8]) {
+    out.put_u8(b'E');
+    out.put_u32(body.len() as u32 + 4);
+    out.put_slice(body);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
