@@ -37,8 +37,10 @@ pub struct Entry {
     pub first_seen: Instant,
     /// When the last good reading that held it was made.
     pub seen: Instant,
-    /// When the store takes it back, if it said so.
+    /// When the store takes the user away, and with it its sessions.
     pub lease_ends: Option<Instant>,
+    /// When the password stops opening new sessions.
+    pub logins_end: Option<Instant>,
     /// Since when links should leave it; None: it may be used.
     pub retired: Option<Instant>,
     /// Whether it has ever logged in: a link may be open with it.
@@ -78,7 +80,7 @@ pub struct Try {
 pub struct Retirement {
     pub since: Instant,
     pub change: Change,
-    /// When the store takes it back, if it said so.
+    /// When the store takes the user away.
     pub lease_ends: Option<Instant>,
 }
 
@@ -124,8 +126,11 @@ impl Entry {
         }
     }
 
-    fn lease_is_over(&self, now: Instant) -> bool {
-        self.lease_ends.is_some_and(|end| end <= now)
+    fn has_ended(&self, now: Instant) -> bool {
+        [self.lease_ends, self.logins_end]
+            .iter()
+            .flatten()
+            .any(|end| *end <= now)
     }
 }
 
@@ -152,18 +157,18 @@ impl Page {
 
     /// The order of tries on one endpoint: what is proven there, the leader before the others and then
     /// the latest proof first; then what is not, in the page's order. A refused credential is left out
-    /// until its time has come, and one whose lease is over comes last.
+    /// until its time has come, and one whose time is over comes last.
     pub fn tries(&self, endpoint: &Endpoint, now: Instant) -> impl Iterator<Item = Try> + use<> {
         let mut ranked: Vec<_> = self
             .entries
             .iter()
             .filter(|entry| entry.blocked_until(endpoint).is_none_or(|until| until <= now))
             .map(|entry| {
-                let proven = entry.proven_since(endpoint).filter(|_| !entry.lease_is_over(now));
+                let proven = entry.proven_since(endpoint).filter(|_| !entry.has_ended(now));
                 let rank = match proven {
                     Some(_) if self.leads(&entry.credential) => (0, None),
                     Some(since) => (1, Some(Reverse(since))),
-                    None if entry.lease_is_over(now) => (3, None),
+                    None if entry.has_ended(now) => (3, None),
                     None => (2, None),
                 };
                 let credential = entry.credential.clone();
@@ -215,7 +220,7 @@ impl Page {
         })
     }
 
-    /// When the store takes this credential back. Sessions must have left it by then, whoever leads.
+    /// When the store takes this user away. Sessions must have left it by then, whoever leads.
     pub fn lease_ends(&self, credential: &Credential) -> Option<Instant> {
         self.find(credential)?.lease_ends
     }
