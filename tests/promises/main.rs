@@ -1,0 +1,12 @@
+//! Promises that pgswivel keeps in front of a real PostgreSQL, one module a theme.
+//!
+//! `tests/setup` installs what they need; `support` is the bench they are written on.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a promise that can't go on stops where it stands"
+)]
+
+#[macro_use]
+mod support;
+
+mod bench;
