@@ -26,7 +26,7 @@ pub enum ClientError {
     NoUser,
     #[error("this listener accepts encrypted connections only")]
     TlsRequired,
-    #[error("direct TLS connections need the ALPN protocol \"postgresql\"")]
+    #[error("this listener has no TLS certificate (listen.tls)")]
     TlsUnavailable,
     #[error("expected a password message, got message type {0:?}")]
     NoPassword(char),

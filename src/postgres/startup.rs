@@ -1,12 +1,13 @@
 //! The first packets of a connection: encryption is settled, then the client says what it came for.
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use super::errors::ClientError;
 use super::wire::opening::{self, BadOpening, MINOR_MAX, Opening, Startup};
 use super::wire::say;
-use crate::net::{ServerTls, Stream};
+use crate::net::tls::{self, ServerTls, TlsError};
+use crate::net::{Socket, Stream};
 
 /// The first byte of a TLS ClientHello. As the first byte of a packet's length it would mean 369 MB.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -14,67 +15,104 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// What a client came for.
 #[derive(Debug)]
 pub enum Purpose {
-    Session { stream: Stream, startup: Startup },
-    Cancel { stream: Stream, process_id: i32, key: Vec<u8> },
-    /// It looked, and left: a health check, a port scan.
-    Nothing,
+    Session(Startup),
+    Cancel { process_id: i32, key: Vec<u8> },
 }
 
-/// A startup that failed, and the stream on which to say so, as far as there is one.
+/// How a startup ended that led nowhere.
 #[derive(Debug)]
-pub struct Failed {
-    pub stream: Option<Stream>,
-    pub error: ClientError,
+pub enum Failed {
+    /// It looked, and left: a health check, a port scan.
+    Left,
+    /// TLS did not come about: there is nothing left to speak on.
+    Tls(TlsError),
+    /// It can be told why.
+    Refused(Box<Stream>, ClientError),
 }
 
 /// Reads exactly the packets it answers, never a byte more: what an attacker sends ahead of a TLS handshake
 /// ends in that handshake and not in the session.
-pub async fn open(mut stream: Stream, tls: Option<&ServerTls>) -> Result<Purpose, Failed> {
+pub async fn open(mut socket: Socket, tls: Option<&ServerTls>) -> Result<(Stream, Purpose), Failed> {
     let (mut ssl_asked, mut gss_asked) = (false, false);
     loop {
-        let mut prefix = [0; 4];
-        match stream.read_exact(&mut prefix).await {
-            Ok(_) => {}
-            Err(_) => return Ok(Purpose::Nothing),
+        let prefix = prefix(&mut socket).await?;
+        if prefix[0] == TLS_HANDSHAKE && !ssl_asked && !gss_asked {
+            let Some(tls) = tls else {
+                return refuse(socket, ClientError::TlsUnavailable);
+            };
+            return encrypted(socket, tls, tls::Opening::Direct(&prefix)).await;
         }
-        if prefix[0] == TLS_HANDSHAKE && !stream.is_tls() && !ssl_asked && !gss_asked {
-            stream = accept_direct(stream, tls, &prefix).await?;
-            ssl_asked = true;
-            continue;
-        }
-        let body = match body(&mut stream, prefix).await {
-            Ok(Some(body)) => body,
-            Ok(None) => return Ok(Purpose::Nothing),
-            Err(error) => return Err(failed(stream, error)),
+        let opening = match packet(&mut socket, prefix).await? {
+            Ok(opening) => opening,
+            Err(error) => return refuse(socket, error),
         };
-        match Opening::read(&body) {
-            Ok(Opening::SslRequest) if !ssl_asked && !stream.is_tls() => {
+        match (opening, tls) {
+            (Opening::SslRequest, Some(tls)) if !ssl_asked && !socket.is_unix() => {
+                answer(&mut socket, b"S").await?;
+                return encrypted(socket, tls, tls::Opening::Asked).await;
+            }
+            (Opening::SslRequest, _) if !ssl_asked => {
                 ssl_asked = true;
-                stream = match answer_ssl(stream, tls).await? {
-                    Some(stream) => stream,
-                    None => return Ok(Purpose::Nothing),
-                };
+                answer(&mut socket, b"N").await?;
             }
-            Ok(Opening::GssEncRequest) if !gss_asked && !stream.is_tls() => {
+            (Opening::GssEncRequest, _) if !gss_asked => {
                 gss_asked = true;
-                if stream.write_all(b"N").await.is_err() {
-                    return Ok(Purpose::Nothing);
-                }
+                answer(&mut socket, b"N").await?;
             }
-            // Asked twice, or inside TLS: Postgres takes the code for a protocol version, and so do we.
-            Ok(Opening::SslRequest) => return Err(failed(stream, BadOpening::Version(1234, 5679))),
-            Ok(Opening::GssEncRequest) => return Err(failed(stream, BadOpening::Version(1234, 5680))),
-            Ok(Opening::Cancel { process_id, key }) => {
-                return Ok(Purpose::Cancel {
-                    stream,
-                    process_id,
-                    key,
-                });
-            }
-            Ok(Opening::Startup(startup)) => return Ok(Purpose::Session { stream, startup }),
-            Err(error) => return Err(failed(stream, error)),
+            (opening, _) => return purpose(socket.into(), opening),
         }
     }
+}
+
+/// Inside TLS there is nothing left to ask for.
+async fn encrypted(
+    socket: Socket,
+    tls: &ServerTls,
+    opening: tls::Opening<'_>,
+) -> Result<(Stream, Purpose), Failed> {
+    let mut stream = tls.accept(socket, opening).await.map_err(Failed::Tls)?;
+    let prefix = prefix(&mut stream).await?;
+    match packet(&mut stream, prefix).await? {
+        Ok(opening) => purpose(stream, opening),
+        Err(error) => refuse(stream, error),
+    }
+}
+
+fn purpose(stream: Stream, opening: Opening) -> Result<(Stream, Purpose), Failed> {
+    match opening {
+        Opening::Startup(startup) => Ok((stream, Purpose::Session(startup))),
+        Opening::Cancel { process_id, key } => Ok((stream, Purpose::Cancel { process_id, key })),
+        // Asked twice, or inside TLS: Postgres takes the code for a protocol version, and so do we.
+        Opening::SslRequest => refuse(stream, BadOpening::Version(1234, 5679)),
+        Opening::GssEncRequest => refuse(stream, BadOpening::Version(1234, 5680)),
+    }
+}
+
+fn refuse<T>(stream: impl Into<Stream>, error: impl Into<ClientError>) -> Result<T, Failed> {
+    Err(Failed::Refused(Box::new(stream.into()), error.into()))
+}
+
+async fn prefix(stream: &mut (impl AsyncRead + Unpin)) -> Result<[u8; 4], Failed> {
+    let mut prefix = [0; 4];
+    stream.read_exact(&mut prefix).await.map_err(|_| Failed::Left)?;
+    Ok(prefix)
+}
+
+async fn packet(
+    stream: &mut (impl AsyncRead + Unpin),
+    prefix: [u8; 4],
+) -> Result<Result<Opening, BadOpening>, Failed> {
+    let length = match opening::length(prefix) {
+        Ok(length) => length,
+        Err(bad) => return Ok(Err(bad)),
+    };
+    let mut body = vec![0; length - prefix.len()];
+    stream.read_exact(&mut body).await.map_err(|_| Failed::Left)?;
+    Ok(Opening::read(&body))
+}
+
+async fn answer(socket: &mut Socket, answer: &[u8]) -> Result<(), Failed> {
+    socket.write_all(answer).await.map_err(|_| Failed::Left)
 }
 
 /// Settles the protocol version: newer minors and unknown extensions are answered with what is spoken here.
@@ -86,45 +124,3 @@ pub fn negotiate(startup: &mut Startup, out: &mut BytesMut) {
     }
 }
 
-fn failed(stream: Stream, error: impl Into<ClientError>) -> Failed {
-    Failed {
-        stream: Some(stream),
-        error: error.into(),
-    }
-}
-
-async fn body(stream: &mut Stream, prefix: [u8; 4]) -> Result<Option<Vec<u8>>, BadOpening> {
-    let mut body = vec![0; opening::length(prefix)? - prefix.len()];
-    Ok(stream.read_exact(&mut body).await.is_ok().then_some(body))
-}
-
-async fn answer_ssl(mut stream: Stream, tls: Option<&ServerTls>) -> Result<Option<Stream>, Failed> {
-    let answer = if tls.is_some() && !stream.is_unix() { b"S" } else { b"N" };
-    if stream.write_all(answer).await.is_err() {
-        return Ok(None);
-    }
-    match tls {
-        Some(tls) if answer == b"S" => tls.accept(stream, &[]).await.map(Some).map_err(|error| {
-            tracing::debug!(%error, "TLS handshake with a client failed");
-            Failed {
-                stream: None,
-                error: ClientError::TlsUnavailable,
-            }
-        }),
-        _ => Ok(Some(stream)),
-    }
-}
-
-async fn accept_direct(stream: Stream, tls: Option<&ServerTls>, prefix: &[u8]) -> Result<Stream, Failed> {
-    let unavailable = Failed {
-        stream: None,
-        error: ClientError::TlsUnavailable,
-    };
-    let Some(tls) = tls else {
-        return Err(unavailable);
-    };
-    tls.accept_direct(stream, prefix).await.map_err(|error| {
-        tracing::debug!(%error, "direct TLS handshake with a client failed");
-        unavailable
-    })
-}

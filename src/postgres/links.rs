@@ -1,0 +1,62 @@
+//! Where sessions get their links from.
+
+use std::time::Instant;
+
+use super::Mapping;
+use super::errors::ClientError;
+use super::login::{Consequence, Link, LoginError, login};
+use super::wire::opening::Startup;
+
+/// A link for a session of this role that began with `startup`.
+pub async fn obtain(mapping: &Mapping, startup: &Startup, session: u64) -> Result<Link, ClientError> {
+    let wait = mapping.queue_wait;
+    let limit = mapping.target.upstream.connections_max;
+    let permit = tokio::time::timeout(wait, mapping.connections.clone().acquire_owned()).await;
+    let Ok(Ok(permit)) = permit else {
+        return Err(ClientError::QueueWait { wait, limit });
+    };
+    let page = mapping.page.borrow().clone();
+    let mut last = None;
+    for endpoint in &mapping.target.upstream.hosts {
+        for candidate in page.tries(endpoint, Instant::now()) {
+            let mut startup = startup.clone();
+            startup.set(b"user", candidate.credential.user.as_bytes());
+            match login(&mapping.target, endpoint, &candidate.credential, &startup).await {
+                Ok(mut link) => {
+                    mapping.verdicts.proven(&candidate.credential, endpoint);
+                    link.permit = Some(permit);
+                    return Ok(link);
+                }
+                Err(error) => {
+                    tracing::debug!(session, %endpoint, %error, "login failed");
+                    let consequence = error.consequence();
+                    if let Consequence::NextCredential(refusal) = consequence {
+                        mapping.verdicts.refused(&candidate.credential, endpoint, refusal);
+                    }
+                    last = Some(error);
+                    if !matches!(consequence, Consequence::NextCredential(_)) {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    Err(explain(last, mapping))
+}
+
+fn explain(error: Option<LoginError>, mapping: &Mapping) -> ClientError {
+    let role = mapping.role.name.to_string();
+    match error {
+        None => ClientError::NoCredential { role },
+        Some(error) => match (error.consequence(), error) {
+            (Consequence::NextCredential(_), _) => ClientError::NoCredential { role },
+            (_, LoginError::Server { body, .. }) => ClientError::Server(body),
+            (Consequence::Later, error) => ClientError::NotYet {
+                reason: error.to_string(),
+            },
+            (_, error) => ClientError::Unusable {
+                reason: error.to_string(),
+            },
+        },
+    }
+}
