@@ -1,21 +1,29 @@
 //! Where sessions get their links from.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::Mapping;
+use tokio::time::timeout;
+
+use super::{Credentials, Mapping};
 use super::errors::ClientError;
 use super::login::{Consequence, Link, LoginError, login};
 use super::wire::opening::Startup;
 
 /// A link for a session of this role that began with `startup`.
-pub async fn obtain(mapping: &Mapping, startup: &Startup, session: u64) -> Result<Link, ClientError> {
-    let wait = mapping.queue_wait;
+pub async fn obtain(
+    mapping: &Mapping,
+    startup: &Startup,
+    wait: Duration,
+    session: u64,
+) -> Result<Link, ClientError> {
     let limit = mapping.target.upstream.connections_max;
-    let permit = tokio::time::timeout(wait, mapping.connections.clone().acquire_owned()).await;
-    let Ok(Ok(permit)) = permit else {
+    let connection = timeout(wait, Arc::clone(&mapping.target.connections).acquire_owned()).await;
+    let Ok(Ok(connection)) = connection else {
         return Err(ClientError::QueueWait { wait, limit });
     };
-    let page = mapping.page.borrow().clone();
+    let Credentials { page, verdicts } = &mapping.credentials;
+    let page = Arc::clone(&page.borrow());
     let mut last = None;
     for endpoint in &mapping.target.upstream.hosts {
         for candidate in page.tries(endpoint, Instant::now()) {
@@ -23,15 +31,14 @@ pub async fn obtain(mapping: &Mapping, startup: &Startup, session: u64) -> Resul
             startup.set(b"user", candidate.credential.user.as_bytes());
             match login(&mapping.target, endpoint, &candidate.credential, &startup).await {
                 Ok(mut link) => {
-                    mapping.verdicts.proven(&candidate.credential, endpoint);
-                    link.permit = Some(permit);
-                    return Ok(link);
+                    verdicts.proven(&candidate.credential, endpoint);
+                    return Ok(Link{ connection, ..link});
                 }
                 Err(error) => {
                     tracing::debug!(session, %endpoint, %error, "login failed");
                     let consequence = error.consequence();
                     if let Consequence::NextCredential(refusal) = consequence {
-                        mapping.verdicts.refused(&candidate.credential, endpoint, refusal);
+                        verdicts.refused(&candidate.credential, endpoint, refusal);
                     }
                     last = Some(error);
                     if !matches!(consequence, Consequence::NextCredential(_)) {

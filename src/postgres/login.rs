@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::auth::fresh_nonce;
@@ -18,7 +19,7 @@ use crate::config::{ChannelBinding, Md5, TlsMode, TlsNegotiation, Upstream};
 use crate::credentials::{Credential, Refusal};
 use crate::names::Endpoint;
 use crate::net::dial::{DialError, DialOptions, dial};
-use crate::net::tls::{ClientTls, TlsError};
+use crate::net::tls::{ClientTls, TlsError, TlsFilesError};
 use crate::net::{Socket, Stream};
 
 /// As libpq bounds an authentication request or an error before the login is through.
@@ -32,6 +33,20 @@ pub struct Target {
     pub upstream: Arc<Upstream>,
     pub tls: ClientTls,
     pub dial: DialOptions,
+    /// `connections_max`.
+    pub connections: Arc<Semaphore>,
+}
+
+impl Target {
+    /// Reads the TLS files, so it blocks.
+    pub fn load(upstream: Arc<Upstream>) -> Result<Self, TlsFilesError> {
+        Ok(Self {
+            tls: ClientTls::load(&upstream.tls)?,
+            dial: DialOptions::from(&*upstream),
+            connections: Arc::new(Semaphore::new(upstream.connections_max as usize)),
+            upstream,
+        })
+    }
 }
 
 /// A logged-in connection, right after its first ReadyForQuery.

@@ -4,7 +4,7 @@ mod auth;
 mod cancel;
 mod errors;
 mod links;
-pub mod login;
+mod login;
 mod relay;
 mod session;
 mod startup;
@@ -14,17 +14,16 @@ pub mod wire;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
-use crate::config::{Auth, Limits, Role};
+use crate::config::{Auth, Limits, Listen, Role};
 use crate::credentials::{Page, Verdicts};
 use crate::names::RoleName;
 use crate::net::Socket;
 use crate::net::tls::ServerTls;
 use cancel::Cancels;
-use login::Target;
+pub use login::Target;
 use wire::opening::Startup;
 use wire::scram::server::{SaltSecret, Verifier};
 
@@ -40,15 +39,18 @@ pub struct Client {
 
 /// What a role is mapped to.
 pub struct Mapping {
-    pub role: Arc<Role>,
-    pub target: Arc<Target>,
-    pub page: watch::Receiver<Arc<Page>>,
-    pub verdicts: Arc<dyn Verdicts>,
-    /// The upstream's `connections_max`, shared by all roles that use it.
-    pub connections: Arc<Semaphore>,
-    pub queue_wait: Duration,
+    role: Arc<Role>,
+    target: Arc<Target>,
+    credentials: Credentials,
     /// None: `trust`.
     verifier: Option<Arc<Verifier>>,
+}
+
+/// One secret, as seen from here: what to try, and whom to tell.
+#[derive(Clone)]
+pub struct Credentials {
+    pub page: watch::Receiver<Arc<Page>>,
+    pub verdicts: Arc<dyn Verdicts>,
 }
 
 /// What all sessions of one configuration share.
@@ -57,12 +59,87 @@ pub struct Wing {
     tls: Option<ServerTls>,
     limits: Limits,
     scram_iterations: NonZeroU32,
+    lobby: Lobby,
+}
+
+/// What outlives a configuration: the sessions there are, and what their clients were told.
+#[derive(Clone)]
+pub struct Lobby {
     salts: SaltSecret,
     cancels: Arc<Cancels>,
-    startups: Semaphore,
+    startups: Arc<Semaphore>,
     seats: Arc<Semaphore>,
     /// True: sessions end now.
     stop: watch::Receiver<bool>,
+}
+
+impl Lobby {
+    pub fn new(limits: &Limits, stop: watch::Receiver<bool>) -> Self {
+        let mut secret = [0; 32];
+        aws_lc_rs::rand::fill(&mut secret).expect("the system's random source does not fail");
+        Self {
+            salts: SaltSecret::from_random(secret),
+            cancels: Cancels::new(limits.cancels),
+            startups: Arc::new(Semaphore::new(limits.startups as usize)),
+            seats: Arc::new(Semaphore::new(limits.clients as usize)),
+            stop,
+        }
+    }
+}
+
+impl Wing {
+    pub fn new(listen: &Listen, tls: Option<ServerTls>, limits: Limits, lobby: Lobby) -> Self {
+        Self {
+            mappings: BTreeMap::new(),
+            tls,
+            limits,
+            scram_iterations: NonZeroU32::new(listen.scram_iterations).unwrap_or(NonZeroU32::MIN),
+            lobby,
+        }
+    }
+
+    /// Lets clients in as `role`.
+    pub fn add(&mut self, role: Arc<Role>, target: Arc<Target>, credentials: Credentials) {
+        let name = role.name.as_str().as_bytes();
+        let verifier = match &role.auth {
+            Auth::Trust => None,
+            Auth::Scram(password) => Some(Arc::new(Verifier::derive(
+                &self.lobby.salts,
+                name,
+                password.expose(),
+                self.scram_iterations,
+            ))),
+        };
+        let mapping = Mapping {
+            role: Arc::clone(&role),
+            target,
+            credentials,
+            verifier,
+        };
+        self.mappings.insert(role.name.clone(), Arc::new(mapping));
+    }
+
+    /// Nothing satisfies it, and nothing tells it from a role's own.
+    fn mock_verifier(&self, name: &[u8]) -> Arc<Verifier> {
+        Arc::new(Verifier::mock(&self.lobby.salts, name, self.scram_iterations))
+    }
+}
+
+impl Mapping {
+    /// What to say upstream for a client that said `startup`. The user is filled in with each credential.
+    fn upstream_startup(&self, startup: &Startup) -> Startup {
+        let mut upstream = startup.clone();
+        let configured = self.target.upstream.database.as_deref().map(str::as_bytes);
+        // Postgres takes the user's name for an absent database, and the client only knows its role's.
+        let asked = startup.get(b"database").filter(|name| !name.is_empty());
+        let database = configured.or(asked).unwrap_or(self.role.name.as_str().as_bytes());
+        upstream.set(b"database", database);
+        if let Some(role) = &self.role.set_role {
+            // As a startup parameter it is what RESET ROLE and DISCARD ALL come back to.
+            upstream.set(b"role", role.as_bytes());
+        }
+        upstream
+    }
 }
 
 /// The door: one client, from accept to close.

@@ -39,8 +39,8 @@ pub enum End {
 
 #[derive(Debug)]
 pub struct Relay<C, L> {
-    pub client: C,
-    pub link: L,
+    client: C,
+    link: L,
     up: Lane,
     down: Lane,
     tracker: Tracker,
@@ -56,33 +56,23 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     L: AsyncRead + AsyncWrite + Unpin,
 {
-    /// Takes over right after the first ReadyForQuery.
-    pub fn new(client: C, link: L) -> Self {
+    /// Takes over right after the first ReadyForQuery, with what was read of either side behind it.
+    pub fn new(client: C, link: L, from_client: BytesMut, from_link: BytesMut) -> Self {
+        let server_prefix = |tag| match tag {
+            b'Z' => 1,
+            b'E' => usize::MAX,
+            _ => 0,
+        };
         Self {
             client,
             link,
-            up: Lane::new(Scanner::new(|_| 0)),
-            down: Lane::new(Scanner::new(|tag| match tag {
-                b'Z' => 1,
-                b'E' => usize::MAX,
-                _ => 0,
-            })),
+            up: Lane::new(Scanner::new(|_| 0), from_client),
+            down: Lane::new(Scanner::new(server_prefix), from_link),
             tracker: Tracker::new(),
             farewell: false,
             client_leaving: false,
             link_shut: false,
         }
-    }
-
-    /// Bytes that were read from either side before the relay took over.
-    pub fn feed(&mut self, from_client: &[u8], from_link: &[u8]) -> Result<(), End> {
-        let (leaving, tracker) = (&mut self.client_leaving, &mut self.tracker);
-        look_up(&mut self.up.scanner, tracker, leaving, from_client).map_err(End::ClientMalformed)?;
-        self.up.unsent.extend_from_slice(from_client);
-        look_down(&mut self.down.scanner, &mut self.tracker, &mut self.farewell, from_link)
-            .map_err(End::LinkMalformed)?;
-        self.down.unsent.extend_from_slice(from_link);
-        Ok(())
     }
 
     /// Until either side ends. May be dropped and called again.
@@ -93,6 +83,10 @@ where
     /// Whether a message of pgswivel's own may be written to the client now.
     pub fn client_at_boundary(&self) -> bool {
         self.down.scanner.at_boundary() && self.down.unsent.is_empty()
+    }
+
+    pub fn into_streams(self) -> (C, L) {
+        (self.client, self.link)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -203,6 +197,8 @@ struct Lane {
     scanner: Scanner,
     /// Read, looked at, and not taken by the other side yet.
     unsent: BytesMut,
+    /// What `unsent` began with has not been looked at.
+    unseen: bool,
     /// How often reads were full lately.
     level: u8,
     /// Written bytes may still lie in the stream's own buffer (TLS).
@@ -218,10 +214,11 @@ enum Stop {
 }
 
 impl Lane {
-    fn new(scanner: Scanner) -> Self {
+    fn new(scanner: Scanner, unseen: BytesMut) -> Self {
         Self {
             scanner,
-            unsent: BytesMut::new(),
+            unseen: !unseen.is_empty(),
+            unsent: unseen,
             level: 0,
             unflushed: false,
             ended: false,
@@ -239,6 +236,11 @@ impl Lane {
         F: AsyncRead + Unpin,
         T: AsyncWrite + Unpin,
     {
+        if std::mem::take(&mut self.unseen)
+            && let Err(bad) = look(&mut self.scanner, &self.unsent)
+        {
+            return Poll::Ready(Stop::Malformed(bad));
+        }
         loop {
             if let Err(error) = ready!(self.poll_send(cx, to)) {
                 return Poll::Ready(Stop::WriteFailed(error));

@@ -46,7 +46,7 @@ struct Guest {
     out: BytesMut,
     startup: Startup,
     mapping: Arc<Mapping>,
-    _seat: OwnedSemaphorePermit,
+    seat: OwnedSemaphorePermit,
 }
 
 /// Serves one accepted connection.
@@ -54,7 +54,7 @@ pub(super) async fn run(client: Client, wing: Arc<Wing>) {
     let id = client.id;
     let limit = wing.limits.startup_time;
     let entered = async {
-        let Ok(_turn) = wing.startups.acquire().await else {
+        let Ok(_turn) = wing.lobby.startups.acquire().await else {
             return None;
         };
         Box::pin(enter(client.socket, client.must_encrypt, id, &wing)).await
@@ -73,7 +73,7 @@ async fn enter(socket: Socket, must_encrypt: bool, id: u64, wing: &Arc<Wing>) ->
         Ok((stream, Purpose::Session(startup))) => (stream, startup),
         Ok((stream, Purpose::Cancel { process_id, key })) => {
             // Detached: a client that closes at once is served all the same.
-            let cancels = Arc::clone(&wing.cancels);
+            let cancels = Arc::clone(&wing.lobby.cancels);
             tokio::spawn(async move {
                 if let Err(error) = cancels.carry_out(process_id, &key).await {
                     debug!(process_id, %error, "cancel request not carried out");
@@ -100,7 +100,7 @@ async fn enter(socket: Socket, must_encrypt: bool, id: u64, wing: &Arc<Wing>) ->
             out,
             startup,
             mapping,
-            _seat: seat,
+            seat,
         }),
         Err(Ending::Left) => None,
         Err(Ending::Refused(error)) => {
@@ -138,7 +138,7 @@ async fn introduce(
     let Some(mapping) = mapping else {
         return Err(ClientError::WrongPassword { role: shown }.into());
     };
-    let seat = Arc::clone(&wing.seats).try_acquire_owned();
+    let seat = Arc::clone(&wing.lobby.seats).try_acquire_owned();
     let seat = seat.map_err(|_| ClientError::TooManyClients {
         limit: wing.limits.clients,
     })?;
@@ -149,28 +149,35 @@ async fn introduce(
 async fn attend(mut guest: Guest, id: u64, wing: &Arc<Wing>) {
     let startup = guest.mapping.upstream_startup(&guest.startup);
     let link = tokio::select! {
-        link = links::obtain(&guest.mapping, &startup, id) => link,
+        link = links::obtain(&guest.mapping, &startup, wing.limits.queue_wait, id) => link,
         () = guest.talk.closed() => return debug!(session = id, "client left before it was served"),
     };
     let link = match link {
         Ok(link) => link,
         Err(error) => return turn_away(guest.talk.into_parts().0, &mut guest.out, &error, id).await,
     };
-    let (relay, place) = match greet(guest, link, wing).await {
-        Some(greeted) => greeted,
-        None => return debug!(session = id, "client left before it was served"),
-    };
-    converse(relay, place, id, wing).await;
+    match greet(guest, link, wing).await {
+        Some(session) => session.converse(id, wing).await,
+        None => debug!(session = id, "client left before it was served"),
+    }
+}
+
+/// A client and its link.
+struct Session {
+    relay: Relay<Stream, Stream>,
+    place: Option<Place>,
+    _seat: OwnedSemaphorePermit,
+    _connection: OwnedSemaphorePermit,
 }
 
 /// Tells the client what its link said at login, with a cancel key of our own in the place of the link's.
-async fn greet(guest: Guest, link: Link, wing: &Arc<Wing>) -> Option<(Relay<Stream, Stream>, Option<Place>)> {
+async fn greet(guest: Guest, link: Link, wing: &Wing) -> Option<Session> {
     let Guest {
         mut talk,
         mut out,
         startup,
         mapping,
-        ..
+        seat,
     } = guest;
     let length = if startup.minor >= MINOR_WITH_LONG_KEYS { KEY_LONG } else { KEY_SHORT };
     let place = link.backend.as_ref().map(|backend| {
@@ -181,7 +188,7 @@ async fn greet(guest: Guest, link: Link, wing: &Arc<Wing>) -> Option<(Relay<Stre
             encrypted: link.stream.tls().is_some(),
             backend: backend.clone(),
         };
-        wing.cancels.enter(backend.process_id, length, address)
+        wing.lobby.cancels.enter(backend.process_id, length, address)
     });
     say::authentication_ok(&mut out);
     out.extend_from_slice(&link.greeting[..link.key_at]);
@@ -191,40 +198,45 @@ async fn greet(guest: Guest, link: Link, wing: &Arc<Wing>) -> Option<(Relay<Stre
     out.extend_from_slice(&link.greeting[link.key_at..]);
     talk.say(&mut out).await.ok()?;
     let (client, unread) = talk.into_parts();
-    let mut relay = Relay::new(client, link.stream);
-    relay.feed(&unread, &link.unread);
-    Some((relay, place))
+    Some(Session {
+        relay: Relay::new(client, link.stream, unread, link.unread),
+        place,
+        _seat: seat,
+        _connection: link.connection,
+    })
 }
 
-async fn converse(mut relay: Relay<Stream, Stream>, place: Option<Place>, id: u64, wing: &Wing) {
-    let mut stop = wing.stop.clone();
-    let end = tokio::select! {
-        biased;
-        end = relay.run() => Some(end),
-        _ = stop.wait_for(|stop| *stop) => None,
-    };
-    drop(place);
-    let error = match end {
-        None => Some(ClientError::Stopping),
-        Some(End::LinkLost(error)) => {
-            info!(session = id, error = error.map(tracing::field::display), "link lost");
-            Some(ClientError::LinkLost)
-        }
-        Some(End::LinkMalformed(error)) => {
-            info!(session = id, %error, "the server broke the protocol");
-            Some(ClientError::LinkLost)
-        }
-        Some(End::ClientMalformed(error)) => Some(error.into()),
-        Some(End::ClientGone | End::LinkClosed) => None,
-    };
-    let speakable = relay.client_at_boundary();
-    let Relay { mut client, link, .. } = relay;
-    drop(link);
-    match error {
-        Some(error) if speakable => turn_away(client, &mut BytesMut::new(), &error, id).await,
-        _ => {
-            // The client may be gone, and then there is nobody to say goodbye to.
-            let _ = timeout(FAREWELL_TIME, client.shutdown()).await;
+impl Session {
+    async fn converse(mut self, id: u64, wing: &Wing) {
+        let mut stop = wing.lobby.stop.clone();
+        let end = tokio::select! {
+            biased;
+            end = self.relay.run() => Some(end),
+            _ = stop.wait_for(|stop| *stop) => None,
+        };
+        drop(self.place);
+        let error = match end {
+            None => Some(ClientError::Stopping),
+            Some(End::LinkLost(error)) => {
+                info!(session = id, error = error.map(tracing::field::display), "link lost");
+                Some(ClientError::LinkLost)
+            }
+            Some(End::LinkMalformed(error)) => {
+                info!(session = id, %error, "the server broke the protocol");
+                Some(ClientError::LinkLost)
+            }
+            Some(End::ClientMalformed(error)) => Some(error.into()),
+            Some(End::ClientGone | End::LinkClosed) => None,
+        };
+        let speakable = self.relay.client_at_boundary();
+        let (mut client, link) = self.relay.into_streams();
+        drop(link);
+        match error {
+            Some(error) if speakable => turn_away(client, &mut BytesMut::new(), &error, id).await,
+            _ => {
+                // The client may be gone, and then there is nobody to say goodbye to.
+                let _ = timeout(FAREWELL_TIME, client.shutdown()).await;
+            }
         }
     }
 }

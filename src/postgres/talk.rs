@@ -7,6 +7,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::wire::frame::{BadLength, HEADER};
 
+/// What a client may send before it has been answered.
+const AHEAD_MAX: usize = 64 * 1024;
+
 #[derive(Debug)]
 pub struct Talk<S> {
     pub stream: S,
@@ -81,6 +84,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         self.stream.flush().await?;
         debug_assert!(!out.has_remaining());
         Ok(())
+    }
+
+    /// Resolves when the other side closes. What it says meanwhile is kept, up to a bound; then nothing more is
+    /// read, and a close is not noticed.
+    pub async fn closed(&mut self) {
+        while self.input.len() < AHEAD_MAX {
+            self.input.reserve(1024);
+            match self.stream.read_buf(&mut self.input).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+        std::future::pending().await
     }
 
     /// The stream, and what was read of it and not heard.
