@@ -1,8 +1,10 @@
+mod proofs;
 mod settle;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use self::proofs::Unfinished;
 use super::page::Leader;
 use super::{Credential, Entry, Page, Position, Refusal, Verdict};
 use crate::names::Endpoint;
@@ -78,6 +80,10 @@ impl Book {
 
     pub fn page(&self) -> &Arc<Page> {
         &self.page
+    }
+
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
     }
 
     pub fn take_events(&mut self) -> Vec<Event> {
@@ -189,35 +195,6 @@ impl Book {
         }
         self.endpoints = endpoints;
         self.settle(self.page.reads, now);
-    }
-
-    /// What is worth a login to find out, per endpoint in the order to try: anything where nothing works;
-    /// elsewhere only what the store puts first, and what works on another endpoint. A next or previous
-    /// credential is never tried for curiosity: it may be dead, and a refusal may be counted against us.
-    pub fn unproven(&self, now: Instant) -> Vec<(Credential, Endpoint)> {
-        let mut unproven = Vec::new();
-        let first = self.entries.iter().filter(|entry| entry.listed).map(rank).min();
-        for endpoint in &self.endpoints {
-            let works = self
-                .entries
-                .iter()
-                .any(|entry| entry.proven_since(endpoint).is_some());
-            for candidate in self
-                .page
-                .tries(endpoint, now)
-                .filter(|candidate| candidate.doubtful)
-            {
-                let worth_it = |entry: &Entry| {
-                    entry.proven_since(endpoint).is_none()
-                        && (!works
-                            || (entry.listed && (Some(rank(entry)) == first || entry.is_proven_somewhere())))
-                };
-                if self.entry(&candidate.credential).is_some_and(worth_it) {
-                    unproven.push((candidate.credential, endpoint.clone()));
-                }
-            }
-        }
-        unproven
     }
 
     /// None: the same login at a second position; the first one counts.

@@ -7,7 +7,7 @@ mod page;
 mod password;
 mod verdicts;
 
-pub use book::{Book, Event, KNOWN_MAX, LISTED_MAX, Offer};
+pub use book::{Book, Event, KNOWN_MAX, LISTED_MAX, Offer, Unfinished};
 pub use credential::{Credential, Position};
 pub use page::{Change, Entry, Page, Retirement, Try, Verdict};
 pub use password::Password;
