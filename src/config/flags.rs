@@ -52,18 +52,20 @@ pub(super) fn lay_over(root: &mut Section, flags: &Flags, loading: &Loading<'_>)
         lay_role(root, role, upstream.as_ref(), secret.as_ref());
     }
     if let Some(url) = upstream {
-        let section = upstream_url::read(&url, loading);
-        lay_section(root, "upstream", section);
+        lay_section(root, "upstream", upstream_url::read(&url, loading), &url.origin);
+    } else if root.get("upstream").is_none()
+        && let Some(section) = drop_in::upstream(loading)
+    {
+        let origin = section.origin.clone();
+        lay_section(root, "upstream", Some(section), &origin);
     }
     if let Some(url) = secret {
-        let section = secret_url::read(&url, loading);
-        lay_section(root, "secret", section);
-    }
-    if let Some(section) = unless_written(root, "upstream", || drop_in::upstream(loading)) {
-        lay_section(root, "upstream", section);
-    }
-    if let Some(section) = unless_written(root, "secret", || drop_in::secret(loading)) {
-        lay_section(root, "secret", section);
+        lay_section(root, "secret", secret_url::read(&url, loading), &url.origin);
+    } else if root.get("secret").is_none()
+        && let Some(section) = drop_in::secret(loading)
+    {
+        let origin = section.origin.clone();
+        lay_section(root, "secret", Some(section), &origin);
     }
     lay_password(root, role.as_ref(), loading);
 }
@@ -151,15 +153,12 @@ fn lay_role(
     }
 }
 
-fn lay_section(root: &mut Section, key: &str, section: Section) {
-    let origin = section.origin.clone();
+/// Without a section its problems are reported, and the name still resolves.
+fn lay_section(root: &mut Section, key: &str, section: Option<Section>, origin: &Origin) {
     if let Some(named) = root.section_mut(key, &Origin::root().child(key)) {
-        named.put(DEFAULT_NAME, Value::Section(section), &origin);
+        let value = section.map_or(Value::Reported, Value::Section);
+        named.put(DEFAULT_NAME, value, origin);
     }
-}
-
-fn unless_written(root: &Section, key: &str, make: impl FnOnce() -> Option<Section>) -> Option<Section> {
-    if root.get(key).is_some() { None } else { make() }
 }
 
 /// The password from the environment: for the role that flags describe whatever the file says, and

@@ -1,6 +1,8 @@
 //! Every key that the file takes, with its default and its meaning. The reader refuses what is not
 //! here and takes its defaults from here; a test holds the README against it.
 
+use Unset::{Means, Number, Switch, Text};
+
 /// The keys of one kind of section.
 pub(super) struct Keys {
     /// As the README writes it.
@@ -36,7 +38,7 @@ impl Keys {
 
     pub(super) fn text_default(&self, name: &str) -> &'static str {
         match self.key(name).unset {
-            Unset::Text(default) => default,
+            Text(default) => default,
             _ => unreachable!("{name} is declared with text as its default"),
         }
     }
@@ -49,8 +51,6 @@ const fn key(name: &'static str, unset: Unset, meaning: &'static str) -> Key {
         meaning,
     }
 }
-
-use Unset::{Means, Number, Switch, Text};
 
 pub(super) const ROOT: Keys = Keys {
     title: "Top level",
@@ -147,7 +147,7 @@ pub(super) const KEEPALIVE: Keys = Keys {
 pub(super) const SECRET: Keys = Keys {
     title: "[secret.NAME]",
     keys: &[
-        key("store", Means("required"), "one of the stores above"),
+        key("store", Means("required"), "one of the stores that `--secret` names"),
         key("id", Means("required, but not for `env`"), "where in the store; for `command` text or a list of arguments"),
         key("poll", Text("5m"), "how often the store is read, ±10 %"),
         key("sessions", Text("auto"), "sessions on a retired credential: `auto` (move if the user changed), `keep`, `move`, `cut`"),
@@ -323,15 +323,21 @@ pub(super) const PARAMETERS: [Parameter; 18] = [
 pub(super) struct Flag {
     pub(super) flag: &'static str,
     pub(super) variable: &'static str,
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the README, which a test holds against it"))]
+    pub(super) meaning: &'static str,
 }
 
-const fn flag(flag: &'static str, variable: &'static str) -> Flag {
-    Flag { flag, variable }
+const fn flag(flag: &'static str, variable: &'static str, meaning: &'static str) -> Flag {
+    Flag { flag, variable, meaning }
 }
 
-pub(super) const CONFIG_FLAG: Flag = flag("--config", "PGSWIVEL_CONFIG");
-pub(super) const LISTEN_FLAG: Flag = flag("--listen", "PGSWIVEL_LISTEN");
-pub(super) const UPSTREAM_FLAG: Flag = flag("--upstream", "PGSWIVEL_UPSTREAM");
-pub(super) const SECRET_FLAG: Flag = flag("--secret", "PGSWIVEL_SECRET");
-pub(super) const ROLE_FLAG: Flag = flag("--role", "PGSWIVEL_ROLE");
-pub(super) const ADMIN_FLAG: Flag = flag("--admin", "PGSWIVEL_ADMIN");
+pub(super) const CONFIG_FLAG: Flag = flag("--config", "PGSWIVEL_CONFIG", "the file");
+pub(super) const LISTEN_FLAG: Flag = flag("--listen", "PGSWIVEL_LISTEN", "`listen.address`; several with commas");
+pub(super) const UPSTREAM_FLAG: Flag = flag("--upstream", "PGSWIVEL_UPSTREAM", "`[upstream.default]`, and the role is mapped to it");
+pub(super) const SECRET_FLAG: Flag = flag("--secret", "PGSWIVEL_SECRET", "`[secret.default]`, and the role is mapped to it");
+pub(super) const ROLE_FLAG: Flag = flag("--role", "PGSWIVEL_ROLE", "the role that flags describe: the only one of the file, else `app`");
+pub(super) const ADMIN_FLAG: Flag = flag("--admin", "PGSWIVEL_ADMIN", "`admin.address`");
+
+#[cfg(test)]
+pub(super) const FLAGS: [&Flag; 6] =
+    [&CONFIG_FLAG, &LISTEN_FLAG, &UPSTREAM_FLAG, &SECRET_FLAG, &ROLE_FLAG, &ADMIN_FLAG];

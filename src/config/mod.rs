@@ -23,6 +23,8 @@ mod url;
 mod written;
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;
 
 pub use flags::Flags;

@@ -221,29 +221,26 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The sections below this key by the names that the user gave them.
-    pub(super) fn named_sections(&self, key: &'static str) -> Vec<(&'a str, &'a Section)> {
+    /// The sections below this key by the names that the user gave them. None: reported.
+    pub(super) fn named_sections(&self, key: &'static str) -> Vec<(&'a str, Option<&'a Section>)> {
         let Some(written) = self.value(key) else {
             return Vec::new();
         };
         let Value::Section(sections) = &written.value else {
-            let example = format!("a table for each name, such as [{key}.app]");
-            self.unfit::<()>(written, &example, &written.value);
+            let wanted = format!("a table for each name, such as [{key}.NAME]");
+            self.unfit::<()>(written, &wanted, &written.value);
             return Vec::new();
         };
-        let mut named = Vec::new();
-        for (name, written) in sections.entries() {
-            match &written.value {
-                Value::Section(_) if name.is_empty() || name.contains('\0') => {
-                    self.loading.problem(&written.origin, "is not a name");
-                }
-                Value::Section(section) => named.push((name, section)),
-                other => {
-                    self.unfit::<()>(written, "a table", other);
-                }
+        let named = |(name, written): (&'a str, &'a At<Value>)| match &written.value {
+            Value::Section(_) if name.is_empty() || name.contains('\0') => {
+                self.loading.problem(&written.origin, "is not a name");
+                (name, None)
             }
-        }
-        named
+            Value::Section(section) => (name, Some(section)),
+            Value::Reported => (name, None),
+            other => (name, self.unfit(written, "a table", other)),
+        };
+        sections.entries().map(named).collect()
     }
 
     /// Reports every written key that nothing asked for.

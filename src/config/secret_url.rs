@@ -22,12 +22,15 @@ const MOUNT: &str = "mount";
 
 /// Reads the URL into the keys of `[secret.NAME]`. Values are never quoted: somebody may have put a
 /// password where the name of one belongs.
-pub(super) fn read(url: &At<String>, loading: &Loading<'_>) -> Section {
+pub(super) fn read(url: &At<String>, loading: &Loading<'_>) -> Option<Section> {
     let mut section = Section::new(url.origin.clone());
-    if let Err(message) = read_into(&mut section, url, loading) {
-        loading.problem(&url.origin, message);
+    match read_into(&mut section, url, loading) {
+        Ok(()) => Some(section),
+        Err(message) => {
+            loading.problem(&url.origin, message);
+            None
+        }
     }
-    section
 }
 
 fn read_into(section: &mut Section, url: &At<String>, loading: &Loading<'_>) -> Result<(), String> {
@@ -36,7 +39,9 @@ fn read_into(section: &mut Section, url: &At<String>, loading: &Loading<'_>) -> 
     section.put("store", Value::Text(store.to_owned()), origin);
     if store == "command" {
         // A program's arguments may hold any "?" and "%".
-        section.put("id", Value::Text(rest.to_owned()), origin);
+        if !rest.is_empty() {
+            section.put("id", Value::Text(rest.to_owned()), origin);
+        }
         return Ok(());
     }
     let (id, parameters) = split_query(rest).map_err(|error| error.to_string())?;

@@ -9,12 +9,15 @@ use super::written::{At, Origin, Section, Value};
 
 /// Reads the URL into the keys of `[upstream.NAME]`. Nothing of the URL but the names and plain values
 /// of known parameters is ever quoted: somebody may have put a password into it.
-pub(super) fn read(url: &At<String>, loading: &Loading<'_>) -> Section {
+pub(super) fn read(url: &At<String>, loading: &Loading<'_>) -> Option<Section> {
     let mut section = Section::new(url.origin.clone());
-    if let Err(message) = read_into(&mut section, url, loading) {
-        loading.problem(&url.origin, message);
+    match read_into(&mut section, url, loading) {
+        Ok(()) => Some(section),
+        Err(message) => {
+            loading.problem(&url.origin, message);
+            None
+        }
     }
-    section
 }
 
 fn read_into(section: &mut Section, url: &At<String>, loading: &Loading<'_>) -> Result<(), String> {

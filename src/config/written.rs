@@ -94,6 +94,8 @@ pub(super) enum Value {
     Switch(bool),
     List(Vec<At<Value>>),
     Section(Section),
+    /// A value whose problem is reported already.
+    Reported,
     /// What no key here takes, by the name of its kind.
     Other(&'static str),
 }
@@ -106,6 +108,7 @@ impl Value {
             Self::Switch(_) => "true or false",
             Self::List(_) => "a list",
             Self::Section(_) => "a table",
+            Self::Reported => "a mistake",
             Self::Other(kind) => kind,
         }
     }

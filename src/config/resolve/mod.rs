@@ -43,7 +43,7 @@ pub(super) fn config(root: &Section, loading: &Loading<'_>) -> Option<Config> {
     let roles: BTreeMap<_, _> = reader
         .named_sections("role")
         .into_iter()
-        .filter_map(|(name, section)| role::role(name, section, &given, loading))
+        .filter_map(|(name, section)| role::role(name, section?, &given, loading))
         .map(|role| (role.name.clone(), Arc::new(role)))
         .collect();
     let absent = Section::new(Origin::root());
@@ -67,11 +67,11 @@ pub(super) fn config(root: &Section, loading: &Loading<'_>) -> Option<Config> {
     Some(config)
 }
 
-/// What the user gave a name. None: it is there, and its problems are reported.
-type Named<T> = BTreeMap<String, Resolved<T>>;
+/// What the user gave a name. None: its problems are reported.
+type Named<T> = BTreeMap<String, Option<Resolved<T>>>;
 
 struct Resolved<T> {
-    value: Option<Arc<T>>,
+    value: Arc<T>,
     origin: Origin,
 }
 
@@ -80,17 +80,25 @@ fn named<T>(
     key: &'static str,
     read: impl Fn(&str, &Section, &Loading<'_>) -> Option<T>,
 ) -> Named<T> {
-    let resolved = |(name, section): (&str, &Section)| {
-        let value = read(name, section, reader.loading).map(Arc::new);
+    let resolved = |name: &str, section: &Section| {
+        let value = Arc::new(read(name, section, reader.loading)?);
         let origin = section.origin.clone();
-        (name.to_owned(), Resolved { value, origin })
+        Some(Resolved { value, origin })
     };
-    reader.named_sections(key).into_iter().map(resolved).collect()
+    let sections = reader.named_sections(key).into_iter();
+    sections
+        .map(|(name, section)| {
+            (
+                name.to_owned(),
+                section.and_then(|section| resolved(name, section)),
+            )
+        })
+        .collect()
 }
 
 fn typed<N: for<'a> From<&'a str> + Ord, T>(named: Named<T>) -> BTreeMap<N, Arc<T>> {
     named
         .into_iter()
-        .filter_map(|(name, resolved)| Some((N::from(name.as_str()), resolved.value?)))
+        .filter_map(|(name, resolved)| Some((N::from(name.as_str()), resolved?.value)))
         .collect()
 }

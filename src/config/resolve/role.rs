@@ -27,7 +27,9 @@ pub(super) fn role(name: &str, section: &Section, given: &Given<'_>, loading: &L
     reader.finish();
     let (upstream, upstream_is) = upstream?;
     let (secret, secret_is) = secret?;
-    check_token_is_protected(name, upstream_is, secret_is, loading);
+    if let (Some(upstream), Some(secret)) = (upstream_is, secret_is) {
+        check_token_is_protected(name, upstream, &secret.value, loading);
+    }
     Some(Role {
         name: name.into(),
         auth: auth?,
@@ -89,7 +91,7 @@ fn referred<'a, T>(
     reader: &Reader<'_>,
     kind: &'static str,
     named: &'a Named<T>,
-) -> Option<(&'a str, &'a Resolved<T>)> {
+) -> Option<(&'a str, Option<&'a Resolved<T>>)> {
     if reader.is_written(kind) {
         let name = reader.text(kind)?;
         let found = named.get_key_value(&name.value);
@@ -98,13 +100,13 @@ fn referred<'a, T>(
             let message = format!("no {kind} named {:?}{hint}", name.value);
             reader.loading.problem(&name.origin, message);
         }
-        return found.map(|(name, resolved)| (name.as_str(), resolved));
+        return found.map(|(name, resolved)| (name.as_str(), resolved.as_ref()));
     }
     // Asked for, so that writing it is not an unknown key.
     reader.value(kind);
     let mut all = named.iter();
     match (all.next(), all.next()) {
-        (Some((name, resolved)), None) => Some((name.as_str(), resolved)),
+        (Some((name, resolved)), None) => Some((name.as_str(), resolved.as_ref())),
         (Some(_), Some(_)) => {
             let names: Vec<&str> = named.keys().map(String::as_str).collect();
             reader.problem(kind, format!("must be set, to one of {}", names.join(", ")));
@@ -123,13 +125,10 @@ fn referred<'a, T>(
 fn check_token_is_protected(
     role: &str,
     upstream: &Resolved<Upstream>,
-    secret: &Resolved<Secret>,
+    secret: &Secret,
     loading: &Loading<'_>,
 ) {
-    let (Some(upstream_value), Some(secret)) = (&upstream.value, &secret.value) else {
-        return;
-    };
-    let tls = &upstream_value.tls;
+    let tls = &upstream.value.tls;
     let is_verified = tls.pin.is_some() || matches!(tls.mode, TlsMode::VerifyCa | TlsMode::VerifyFull);
     if matches!(secret.source, Source::AwsRdsIam { .. }) && !is_verified {
         let origin = upstream.origin.child("tls");
