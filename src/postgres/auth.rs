@@ -58,7 +58,10 @@ pub async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
             say::sasl_final(out, &server_final);
             Ok(())
         }
-        Verdict::Refused => Err(ClientError::WrongPassword { role: role.to_owned() }.into()),
+        Verdict::Refused => Err(ClientError::WrongPassword {
+            role: role.to_owned(),
+        }
+        .into()),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::net::dial::dial_again;
 const TURN_WAIT: Duration = Duration::from_secs(5);
 
 /// Where a session's backend can be told to stop.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Address {
     pub target: Arc<Target>,
     pub endpoint: Endpoint,
@@ -31,20 +31,17 @@ pub struct Address {
 }
 
 /// Every session that can be cancelled, found by process id and key together: two upstreams may use one id.
-#[derive(Debug)]
 pub struct Cancels {
     sessions: Mutex<HashMap<i32, Vec<Entry>>>,
     turns: Semaphore,
 }
 
-#[derive(Debug)]
 struct Entry {
     key: Arc<[u8]>,
     address: Address,
 }
 
 /// A session's place among the cancellable; it is given up on drop.
-#[derive(Debug)]
 pub struct Place {
     cancels: Arc<Cancels>,
     process_id: i32,

@@ -44,7 +44,9 @@ pub enum ClientError {
     TooManyStartups { limit: u32 },
     #[error("no connection to the database became free within {wait:?} (limits.queue_wait, {limit} in use)")]
     QueueWait { wait: Duration, limit: u32 },
-    #[error("password authentication failed for user \"{role}\": the database accepts no credential it maps to")]
+    #[error(
+        "password authentication failed for user \"{role}\": the database accepts no credential it maps to"
+    )]
     NoCredential { role: String },
     #[error("the database can't be reached yet: {reason}")]
     NotYet { reason: String },

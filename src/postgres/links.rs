@@ -3,12 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::{Credentials, Mapping};
 use super::errors::ClientError;
 use super::login::{Consequence, Link, LoginError, login};
 use super::wire::opening::Startup;
+use super::{Credentials, Mapping};
+
+/// A link, and its share of the upstream's `connections_max`.
+#[derive(Debug)]
+pub struct Lent {
+    pub link: Link,
+    pub connection: OwnedSemaphorePermit,
+}
 
 /// A link for a session of this role that began with `startup`.
 pub async fn obtain(
@@ -16,7 +24,7 @@ pub async fn obtain(
     startup: &Startup,
     wait: Duration,
     session: u64,
-) -> Result<Link, ClientError> {
+) -> Result<Lent, ClientError> {
     let limit = mapping.target.upstream.connections_max;
     let connection = timeout(wait, Arc::clone(&mapping.target.connections).acquire_owned()).await;
     let Ok(Ok(connection)) = connection else {
@@ -27,12 +35,10 @@ pub async fn obtain(
     let mut last = None;
     for endpoint in &mapping.target.upstream.hosts {
         for candidate in page.tries(endpoint, Instant::now()) {
-            let mut startup = startup.clone();
-            startup.set(b"user", candidate.credential.user.as_bytes());
-            match login(&mapping.target, endpoint, &candidate.credential, &startup).await {
-                Ok(mut link) => {
+            match login(&mapping.target, endpoint, &candidate.credential, startup).await {
+                Ok(link) => {
                     verdicts.proven(&candidate.credential, endpoint);
-                    return Ok(Link{ connection, ..link});
+                    return Ok(Lent { link, connection });
                 }
                 Err(error) => {
                     tracing::debug!(session, %endpoint, %error, "login failed");

@@ -13,7 +13,9 @@ use super::talk::{Talk, TalkError};
 use super::wire::opening::Startup;
 use super::wire::read::{self, Authentication, Malformed};
 use super::wire::say;
-use super::wire::scram::client::{Binding, ExpectServerFinal, ITERATIONS_MAX, ScramClientError, client_first};
+use super::wire::scram::client::{
+    Binding, ExpectServerFinal, ITERATIONS_MAX, ScramClientError, client_first,
+};
 use super::wire::scram::{SCRAM_SHA_256, SCRAM_SHA_256_PLUS, SaltedPassword};
 use crate::config::{ChannelBinding, Md5, TlsMode, TlsNegotiation, Upstream};
 use crate::credentials::{Credential, Refusal};
@@ -24,11 +26,12 @@ use crate::net::{Socket, Stream};
 
 /// As libpq bounds an authentication request or an error before the login is through.
 const MESSAGE_MAX: usize = 30_000;
+/// Every cluster has it, and a credential is proven before it matters.
+const DATABASE_FOR_PROOFS: &str = "postgres";
 /// All messages between AuthenticationOk and ReadyForQuery.
 const GREETING_MAX: usize = 1 << 20;
 
 /// An upstream, with what was read from its files.
-#[derive(Debug)]
 pub struct Target {
     pub upstream: Arc<Upstream>,
     pub tls: ClientTls,
@@ -88,7 +91,9 @@ pub enum LoginError {
     Malformed(#[from] Malformed),
     #[error("the server sent message {0:?} during login")]
     Unexpected(char),
-    #[error("the server asks for the password in clear text, which is sent over verified TLS only (tls.mode verify-ca or verify-full)")]
+    #[error(
+        "the server asks for the password in clear text, which is sent over verified TLS only (tls.mode verify-ca or verify-full)"
+    )]
     CleartextRefused,
     #[error("the server asks for an md5 answer, which is given over TLS or with md5 = \"allow\" only")]
     Md5Refused,
@@ -130,9 +135,13 @@ impl LoginError {
             Self::Server { body, authenticated } => match sqlstate(body) {
                 "57P03" => Consequence::Later,
                 _ if *authenticated => Consequence::GiveUp,
-                state => Refusal::from_sqlstate(state).map_or(Consequence::GiveUp, Consequence::NextCredential),
+                state => {
+                    Refusal::from_sqlstate(state).map_or(Consequence::GiveUp, Consequence::NextCredential)
+                }
             },
-            Self::Dial(_) | Self::TimedOut | Self::Talk(TalkError::Closed | TalkError::Io(_)) => Consequence::Later,
+            Self::Dial(_) | Self::TimedOut | Self::Talk(TalkError::Closed | TalkError::Io(_)) => {
+                Consequence::Later
+            }
             _ => Consequence::GiveUp,
         }
     }
@@ -143,6 +152,36 @@ fn sqlstate(body: &[u8]) -> &str {
     str::from_utf8(state).unwrap_or_default()
 }
 
+/// Whether the endpoint accepts the credential: a login, and out again. What the server refuses once it has
+/// accepted the credential (a database, a limit) does not count against it.
+pub async fn prove(target: &Target, endpoint: &Endpoint, credential: &Credential) -> Result<(), LoginError> {
+    let mut startup = Startup::default();
+    let database = target.upstream.database.as_deref().unwrap_or(DATABASE_FOR_PROOFS);
+    startup.set(b"database", database.as_bytes());
+    startup.set(b"application_name", b"pgswivel");
+    match login(target, endpoint, credential, &startup).await {
+        Ok(link) => {
+            link.leave().await;
+            Ok(())
+        }
+        Err(LoginError::Server {
+            authenticated: true, ..
+        }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+impl Link {
+    /// Ends it politely.
+    pub async fn leave(mut self) {
+        let mut out = BytesMut::new();
+        say::terminate(&mut out);
+        // The server ends the backend either way.
+        let _ = self.stream.write_all_buf(&mut out).await;
+        let _ = self.stream.shutdown().await;
+    }
+}
+
 fn refused(body: &[u8], authenticated: bool) -> LoginError {
     LoginError::Server {
         body: Bytes::copy_from_slice(body),
@@ -150,7 +189,7 @@ fn refused(body: &[u8], authenticated: bool) -> LoginError {
     }
 }
 
-/// Dials, encrypts, and logs in with `startup`, whose user has to be the credential's.
+/// Dials, encrypts, and logs in with `startup` as the credential's user.
 pub async fn login(
     target: &Target,
     endpoint: &Endpoint,
@@ -161,9 +200,14 @@ pub async fn login(
     timeout(limit, async {
         let socket = dial(endpoint, &target.dial).await?;
         let mut talk = Talk::new(encrypt(socket, target, endpoint).await?);
-        talk.stream.write_all(&startup.write()).await.map_err(TalkError::from)?;
+        let mut startup = startup.clone();
+        startup.set(b"user", credential.user.as_bytes());
+        talk.stream
+            .write_all(&startup.write())
+            .await
+            .map_err(TalkError::from)?;
         talk.stream.flush().await.map_err(TalkError::from)?;
-        prove(&mut talk, target, credential).await?;
+        authenticate(&mut talk, target, credential).await?;
         greeted(talk, endpoint).await
     })
     .await
@@ -195,7 +239,11 @@ pub async fn encrypt(mut socket: Socket, target: &Target, endpoint: &Endpoint) -
 }
 
 /// Answers the server's authentication requests until AuthenticationOk.
-async fn prove(talk: &mut Talk<Stream>, target: &Target, credential: &Credential) -> Result<(), LoginError> {
+async fn authenticate(
+    talk: &mut Talk<Stream>,
+    target: &Target,
+    credential: &Credential,
+) -> Result<(), LoginError> {
     let mut scram = Scram::NotUsed;
     let mut out = BytesMut::new();
     loop {
@@ -210,7 +258,9 @@ async fn prove(talk: &mut Talk<Stream>, target: &Target, credential: &Credential
         match read::authentication(message.body())? {
             Authentication::Ok => {
                 return match scram {
-                    Scram::NotUsed if target.upstream.tls.channel_binding == ChannelBinding::Require => Err(LoginError::Unbound),
+                    Scram::NotUsed if target.upstream.tls.channel_binding == ChannelBinding::Require => {
+                        Err(LoginError::Unbound)
+                    }
                     Scram::NotUsed | Scram::Verified => Ok(()),
                     Scram::Expects(_) => Err(LoginError::Unproven),
                 };

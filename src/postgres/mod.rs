@@ -23,7 +23,7 @@ use crate::names::RoleName;
 use crate::net::Socket;
 use crate::net::tls::ServerTls;
 use cancel::Cancels;
-pub use login::Target;
+pub use login::{Consequence, LoginError, Target, prove};
 use wire::opening::Startup;
 use wire::scram::server::{SaltSecret, Verifier};
 

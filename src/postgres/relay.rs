@@ -286,7 +286,9 @@ impl Lane {
             return Poll::Ready(Err(Stop::Malformed(bad)));
         }
         match Pin::new(to).poll_write(cx, bytes) {
-            Poll::Ready(Ok(0)) => return Poll::Ready(Err(Stop::WriteFailed(io::ErrorKind::WriteZero.into()))),
+            Poll::Ready(Ok(0)) => {
+                return Poll::Ready(Err(Stop::WriteFailed(io::ErrorKind::WriteZero.into())));
+            }
             Poll::Ready(Ok(count)) => self.unsent.extend_from_slice(&bytes[count..]),
             Poll::Ready(Err(error)) => return Poll::Ready(Err(Stop::WriteFailed(error))),
             Poll::Pending => self.unsent.extend_from_slice(bytes),

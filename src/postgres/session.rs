@@ -12,8 +12,7 @@ use tracing::{debug, info};
 use super::auth::{self, AuthError};
 use super::cancel::{Address, Place};
 use super::errors::ClientError;
-use super::links;
-use super::login::Link;
+use super::links::{self, Lent};
 use super::relay::{End, Relay};
 use super::startup::{self, Failed, Purpose};
 use super::talk::{Talk, TalkError};
@@ -63,7 +62,11 @@ pub(super) async fn run(client: Client, wing: Arc<Wing>) {
         Ok(Some(guest)) => attend(guest, id, &wing).await,
         Ok(None) => {}
         // Whoever has said so little in so long does not wait for an answer.
-        Err(_) => debug!(session = id, ?limit, "client did not finish logging in (limits.startup_time)"),
+        Err(_) => debug!(
+            session = id,
+            ?limit,
+            "client did not finish logging in (limits.startup_time)"
+        ),
     }
 }
 
@@ -152,11 +155,11 @@ async fn attend(mut guest: Guest, id: u64, wing: &Arc<Wing>) {
         link = links::obtain(&guest.mapping, &startup, wing.limits.queue_wait, id) => link,
         () = guest.talk.closed() => return debug!(session = id, "client left before it was served"),
     };
-    let link = match link {
-        Ok(link) => link,
+    let lent = match link {
+        Ok(lent) => lent,
         Err(error) => return turn_away(guest.talk.into_parts().0, &mut guest.out, &error, id).await,
     };
-    match greet(guest, link, wing).await {
+    match greet(guest, lent, wing).await {
         Some(session) => session.converse(id, wing).await,
         None => debug!(session = id, "client left before it was served"),
     }
@@ -171,7 +174,8 @@ struct Session {
 }
 
 /// Tells the client what its link said at login, with a cancel key of our own in the place of the link's.
-async fn greet(guest: Guest, link: Link, wing: &Wing) -> Option<Session> {
+async fn greet(guest: Guest, lent: Lent, wing: &Wing) -> Option<Session> {
+    let Lent { link, connection } = lent;
     let Guest {
         mut talk,
         mut out,
@@ -179,7 +183,11 @@ async fn greet(guest: Guest, link: Link, wing: &Wing) -> Option<Session> {
         mapping,
         seat,
     } = guest;
-    let length = if startup.minor >= MINOR_WITH_LONG_KEYS { KEY_LONG } else { KEY_SHORT };
+    let length = if startup.minor >= MINOR_WITH_LONG_KEYS {
+        KEY_LONG
+    } else {
+        KEY_SHORT
+    };
     let place = link.backend.as_ref().map(|backend| {
         let address = Address {
             target: Arc::clone(&mapping.target),
@@ -202,7 +210,7 @@ async fn greet(guest: Guest, link: Link, wing: &Wing) -> Option<Session> {
         relay: Relay::new(client, link.stream, unread, link.unread),
         place,
         _seat: seat,
-        _connection: link.connection,
+        _connection: connection,
     })
 }
 
@@ -218,7 +226,11 @@ impl Session {
         let error = match end {
             None => Some(ClientError::Stopping),
             Some(End::LinkLost(error)) => {
-                info!(session = id, error = error.map(tracing::field::display), "link lost");
+                info!(
+                    session = id,
+                    error = error.map(tracing::field::display),
+                    "link lost"
+                );
                 Some(ClientError::LinkLost)
             }
             Some(End::LinkMalformed(error)) => {

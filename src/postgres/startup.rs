@@ -7,7 +7,7 @@ use super::errors::ClientError;
 use super::wire::opening::{self, BadOpening, MINOR_MAX, Opening, Startup};
 use super::wire::say;
 use crate::net::tls::{self, ServerTls, TlsError};
-use crate::net::{Socket, Stream};
+use crate::net::{Peer, Socket, Stream};
 
 /// The first byte of a TLS ClientHello. As the first byte of a packet's length it would mean 369 MB.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -47,7 +47,7 @@ pub async fn open(mut socket: Socket, tls: Option<&ServerTls>) -> Result<(Stream
             Err(error) => return refuse(socket, error),
         };
         match (opening, tls) {
-            (Opening::SslRequest, Some(tls)) if !ssl_asked && !socket.is_unix() => {
+            (Opening::SslRequest, Some(tls)) if !ssl_asked && matches!(socket.peer(), Peer::Tcp(_)) => {
                 answer(&mut socket, b"S").await?;
                 return encrypted(socket, tls, tls::Opening::Asked).await;
             }
@@ -123,4 +123,3 @@ pub fn negotiate(startup: &mut Startup, out: &mut BytesMut) {
         say::negotiate(out, startup.minor, &extensions);
     }
 }
-

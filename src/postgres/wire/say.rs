@@ -8,6 +8,7 @@ use pgwire::messages::startup::{
     Authentication, BackendKeyData, NegotiateProtocolVersion, SASLInitialResponse, SASLResponse, SecretKey,
     SslRequest,
 };
+use pgwire::messages::terminate::Terminate;
 
 use super::opening::{MAJOR, MINOR_MAX};
 
@@ -66,6 +67,10 @@ pub fn negotiate(out: &mut BytesMut, minor: u16, extensions: &[Vec<u8>]) {
         .map(|name| String::from_utf8_lossy(name).into_owned())
         .collect();
     put(out, &NegotiateProtocolVersion::new(version, names));
+}
+
+pub fn terminate(out: &mut BytesMut) {
+    put(out, &Terminate::new());
 }
 
 pub fn ssl_request(out: &mut BytesMut) {
