@@ -14,3 +14,11 @@
 mod support;
 
 mod bench;
+mod cancel;
+mod configuration;
+mod hostile;
+mod relay;
+mod replication;
+mod startup;
+mod upstream_auth;
+mod upstream_tls;
