@@ -2,6 +2,10 @@
 //!
 //! `tests/setup` installs what they need; `support` is the bench they are written on.
 #![allow(
+    unreachable_pub,
+    reason = "a test binary exports nothing; `pub` here is between its modules"
+)]
+#![allow(
     clippy::unwrap_used,
     reason = "a promise that can't go on stops where it stands"
 )]
@@ -10,3 +14,11 @@
 mod support;
 
 mod bench;
+mod cancel;
+mod configuration;
+mod hostile;
+mod relay;
+mod replication;
+mod startup;
+mod upstream_auth;
+mod upstream_tls;

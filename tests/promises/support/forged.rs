@@ -33,7 +33,7 @@ impl Forged {
         let remembered = Arc::clone(&heard);
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let played = script(Wire::over(stream));
+                let played = script(Wire::over(stream).remembering());
                 let remembered = Arc::clone(&remembered);
                 tokio::spawn(async move {
                     let wire = played.await;

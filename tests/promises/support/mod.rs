@@ -85,11 +85,7 @@ pub async fn within<F: Future>(limit: Duration, what: &str, future: F) -> F::Out
 }
 
 /// Asks again and again until the answer is yes.
-pub async fn eventually<F, Fut>(what: &str, mut holds: F)
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = bool>,
-{
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !holds().await {
         assert!(

@@ -1,10 +1,10 @@
 //! Where things are: the cache that `tests/setup` fills, free ports, temporary directories.
 
 use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Group, Uid, User};
@@ -76,16 +76,13 @@ impl Port {
     pub fn free() -> Self {
         const FIRST: u16 = 15_000;
         const COUNT: u16 = 17_000;
-        // Where to look first: processes start apart, and one process never starts twice at one place.
-        static NEXT: AtomicU16 = AtomicU16::new(0);
-
         let locks = std::env::temp_dir().join("pgswivel-ports");
         std::fs::create_dir_all(&locks).unwrap();
         let _ = std::fs::set_permissions(&locks, PermissionsExt::from_mode(0o1777));
-        let start = (std::process::id() as u16).wrapping_mul(61);
-        for _ in 0..COUNT {
-            let step = NEXT.fetch_add(1, Ordering::Relaxed);
-            let number = FIRST + start.wrapping_add(step) % COUNT;
+        // Tests start looking at different places, so that few of them meet.
+        let start = RandomState::new().hash_one(()) % u64::from(COUNT);
+        for step in 0..COUNT {
+            let number = FIRST + (start as u16 + step) % COUNT;
             let path = locks.join(number.to_string());
             let Ok(lock) = OpenOptions::new()
                 .create(true)

@@ -34,6 +34,7 @@ pub struct Unstarted {
     authority: Authority,
     directory: TempDir,
     credential: (String, String),
+    trusts: bool,
     listen: Vec<String>,
     role: Vec<String>,
     upstream_lines: Vec<String>,
@@ -76,6 +77,12 @@ impl Unstarted {
     /// The database of the upstream; None: what the client asks for.
     pub fn database(mut self, database: Option<&str>) -> Self {
         self.database = database.map(str::to_owned);
+        self
+    }
+
+    /// Lets every client in as the role, without a password.
+    pub fn trusting(mut self) -> Self {
+        self.trusts = true;
         self
     }
 
@@ -147,7 +154,11 @@ impl Unstarted {
         section("listen", &[text("address", &address)], &self.listen);
         let password = toml_string(&path("password").display().to_string());
         let role = [
-            format!("password = {{ file = {password} }}"),
+            if self.trusts {
+                text("auth", "trust")
+            } else {
+                format!("password = {{ file = {password} }}")
+            },
             text("upstream", "orders"),
             text("secret", "orders"),
         ];
@@ -192,6 +203,7 @@ impl Swivel {
             authority: Authority::new(),
             directory: temporary_directory(),
             credential: (Postgres::USER.to_owned(), Postgres::PASSWORD.to_owned()),
+            trusts: false,
             listen: Vec::new(),
             role: Vec::new(),
             upstream_lines: Vec::new(),

@@ -27,8 +27,8 @@ pub struct Wire {
     stream: Box<dyn Stream>,
     /// Read and not yet looked at.
     pending: BytesMut,
-    /// Everything ever read, decrypted.
-    heard: Vec<u8>,
+    /// Everything ever read, TLS taken off, when somebody wants it.
+    heard: Option<Vec<u8>>,
 }
 
 /// One message with a tag.
@@ -61,8 +61,14 @@ impl Wire {
         Self {
             stream: Box::new(stream),
             pending: BytesMut::new(),
-            heard: Vec::new(),
+            heard: None,
         }
+    }
+
+    /// Remembers from here on what the other side says.
+    pub fn remembering(mut self) -> Self {
+        self.heard = Some(Vec::new());
+        self
     }
 
     /// Connects and logs in with SCRAM, up to the first ReadyForQuery.
@@ -187,9 +193,25 @@ impl Wire {
         self.pending.split_to(length).freeze()
     }
 
-    /// Everything that the other side has said on this connection, TLS taken off.
+    /// Reads and forgets `length` bytes, however many; false when the other side ends before.
+    pub async fn skip(&mut self, mut length: u64) -> bool {
+        while length > 0 {
+            if !self.fill(1).await {
+                return false;
+            }
+            let taken = self
+                .pending
+                .len()
+                .min(usize::try_from(length).unwrap_or(usize::MAX));
+            self.pending.advance(taken);
+            length -= taken as u64;
+        }
+        true
+    }
+
+    /// What the other side has said since it is remembered, TLS taken off.
     pub fn heard(&self) -> &[u8] {
-        &self.heard
+        self.heard.as_deref().unwrap_or_default()
     }
 
     /// Tells the other side that nothing more will come, and still listens.
@@ -200,10 +222,14 @@ impl Wire {
     /// Starts TLS as a client, after whatever was agreed on before.
     pub async fn start_tls(self, config: Arc<ClientConfig>) -> std::io::Result<Self> {
         assert!(self.pending.is_empty(), "bytes before TLS: {:?}", self.pending);
+        let remembers = self.heard.is_some();
         let connector = tokio_rustls::TlsConnector::from(config);
         let name = ServerName::try_from("localhost").expect("a valid name");
         let stream = within(PATIENCE, "TLS", connector.connect(name, self.stream)).await?;
-        Ok(Self::over(stream))
+        Ok(Self {
+            heard: remembers.then(Vec::new),
+            ..Self::over(stream)
+        })
     }
 
     /// Starts TLS as a server.
@@ -266,7 +292,11 @@ impl Wire {
             match read {
                 // A reset is an end, and rustls calls an end without close_notify an error.
                 Ok(0) | Err(_) => return false,
-                Ok(_) => self.heard.extend_from_slice(&self.pending[before..]),
+                Ok(_) => {
+                    if let Some(heard) = &mut self.heard {
+                        heard.extend_from_slice(&self.pending[before..]);
+                    }
+                }
             }
         }
         true
