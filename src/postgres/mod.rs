@@ -100,23 +100,23 @@ impl Wing {
 
     /// Lets clients in as `role`.
     pub fn add(&mut self, role: Arc<Role>, target: Arc<Target>, credentials: Credentials) {
-        let name = role.name.as_str().as_bytes();
         let verifier = match &role.auth {
             Auth::Trust => None,
             Auth::Scram(password) => Some(Arc::new(Verifier::derive(
                 &self.lobby.salts,
-                name,
+                role.name.as_str().as_bytes(),
                 password.expose(),
                 self.scram_iterations,
             ))),
         };
+        let name = role.name.clone();
         let mapping = Mapping {
-            role: Arc::clone(&role),
+            role,
             target,
             credentials,
             verifier,
         };
-        self.mappings.insert(role.name.clone(), Arc::new(mapping));
+        self.mappings.insert(name, Arc::new(mapping));
     }
 
     /// Nothing satisfies it, and nothing tells it from a role's own.

@@ -123,7 +123,7 @@ where
             }
             Stop::ReadFailed(_) => Poll::Ready(End::ClientGone),
             Stop::Malformed(bad) => Poll::Ready(End::ClientMalformed(bad)),
-            Stop::WriteFailed(_) => {
+            Stop::WriteFailed => {
                 // The server may have said why before it closed: what it sent can still be read.
                 *link_shut = true;
                 Poll::Pending
@@ -154,7 +154,7 @@ where
             Stop::End | Stop::ReadFailed(_) if *farewell || *client_leaving => End::LinkClosed,
             Stop::End => End::LinkLost(None),
             Stop::ReadFailed(error) => End::LinkLost(Some(error)),
-            Stop::WriteFailed(_) => End::ClientGone,
+            Stop::WriteFailed => End::ClientGone,
             Stop::Malformed(bad) => End::LinkMalformed(bad),
         })
     }
@@ -209,7 +209,7 @@ struct Lane {
 enum Stop {
     End,
     ReadFailed(io::Error),
-    WriteFailed(io::Error),
+    WriteFailed,
     Malformed(BadLength),
 }
 
@@ -242,8 +242,8 @@ impl Lane {
             return Poll::Ready(Stop::Malformed(bad));
         }
         loop {
-            if let Err(error) = ready!(self.poll_send(cx, to)) {
-                return Poll::Ready(Stop::WriteFailed(error));
+            if ready!(self.poll_send(cx, to)).is_err() {
+                return Poll::Ready(Stop::WriteFailed);
             }
             if self.ended {
                 return Poll::Ready(Stop::End);
@@ -286,11 +286,8 @@ impl Lane {
             return Poll::Ready(Err(Stop::Malformed(bad)));
         }
         match Pin::new(to).poll_write(cx, bytes) {
-            Poll::Ready(Ok(0)) => {
-                return Poll::Ready(Err(Stop::WriteFailed(io::ErrorKind::WriteZero.into())));
-            }
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Stop::WriteFailed)),
             Poll::Ready(Ok(count)) => self.unsent.extend_from_slice(&bytes[count..]),
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(Stop::WriteFailed(error))),
             Poll::Pending => self.unsent.extend_from_slice(bytes),
         }
         self.unflushed = true;
@@ -348,5 +345,159 @@ impl Lane {
             self.unsent = BytesMut::new();
         }
         self.level = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    /// A relay between two far ends, over pipes that hold a few bytes: every message is split somewhere.
+    fn between(pipe: usize) -> (DuplexStream, DuplexStream, JoinHandle<End>) {
+        let (client, near_client) = duplex(pipe);
+        let (server, near_server) = duplex(pipe);
+        let mut relay = Relay::new(near_client, near_server, BytesMut::new(), BytesMut::new());
+        let running = tokio::spawn(async move { relay.run().await });
+        (client, server, running)
+    }
+
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![tag];
+        bytes.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
+        bytes.extend_from_slice(body);
+        bytes
+    }
+
+    const FATAL: &[u8] = b"SFATAL\0VFATAL\0C57P01\0Mgoing\0\0";
+
+    #[tokio::test]
+    async fn bytes_pass_unchanged_both_ways_whatever_the_splits() {
+        for pipe in [1, 3, 8, 64, 1 << 20] {
+            let (mut client, mut server, running) = between(pipe);
+            let up: Vec<u8> = (0..400_u32)
+                .flat_map(|n| message(b"QPBESd"[n as usize % 6], &vec![n as u8; n as usize]))
+                .collect();
+            let down: Vec<u8> = (0..400_u32)
+                .flat_map(|n| message(b"DCZTNA"[n as usize % 6], &vec![n as u8; 1 + 2 * n as usize]))
+                .collect();
+            let (mut client_reads, mut client_writes) = tokio::io::split(&mut client);
+            let (mut server_reads, mut server_writes) = tokio::io::split(&mut server);
+            let (mut got_up, mut got_down) = (vec![0; up.len()], vec![0; down.len()]);
+            let all = tokio::try_join!(
+                client_writes.write_all(&up),
+                server_writes.write_all(&down),
+                server_reads.read_exact(&mut got_up),
+                client_reads.read_exact(&mut got_down),
+            );
+            all.unwrap();
+            assert!(got_up == up && got_down == down, "pipe of {pipe}");
+            running.abort();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_closes_its_side_still_gets_its_answer() {
+        let (mut client, mut server, running) = between(8);
+        client.write_all(&message(b'Q', b"select 1\0")).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut asked = Vec::new();
+        server.read_to_end(&mut asked).await.unwrap();
+        assert_eq!(asked, message(b'Q', b"select 1\0"));
+        let answer = message(b'Z', b"I");
+        server.write_all(&answer).await.unwrap();
+        drop(server);
+        let mut got = Vec::new();
+        let end = running.await.unwrap();
+        client.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, answer);
+        assert!(matches!(end, End::LinkClosed), "{end:?}");
+    }
+
+    #[tokio::test]
+    async fn a_fatal_is_passed_on_and_then_nothing_is_added() {
+        let (mut client, mut server, running) = between(8);
+        let fatal = message(b'E', FATAL);
+        let said = async {
+            server.write_all(&fatal).await.unwrap();
+            drop(server);
+        };
+        let mut got = vec![0; fatal.len()];
+        tokio::join!(said, async { client.read_exact(&mut got).await.unwrap() });
+        assert_eq!(got, fatal);
+        assert!(matches!(running.await.unwrap(), End::LinkClosed));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_vanishes_is_a_lost_link() {
+        let (_client, server, running) = between(8);
+        drop(server);
+        assert!(matches!(running.await.unwrap(), End::LinkLost(None)));
+    }
+
+    #[tokio::test]
+    async fn a_length_that_no_message_can_have_ends_the_session() {
+        let (mut client, _server, running) = between(8);
+        client.write_all(b"Q\0\0\0\x03").await.unwrap();
+        assert!(matches!(running.await.unwrap(), End::ClientMalformed(_)));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_stops_stops_the_writer() {
+        let (mut client, mut server, running) = between(1024);
+        let row = message(b'D', &[7; 100_000]);
+        let (mut written, mut stuck) = (0, false);
+        while !stuck {
+            let write = server.write(&row[..512]);
+            match tokio::time::timeout(std::time::Duration::from_millis(50), write).await {
+                Ok(count) => written += count.unwrap(),
+                Err(_) => stuck = true,
+            }
+            assert!(written < 300_000, "the relay takes what nobody reads");
+        }
+        let mut got = vec![0; written];
+        client.read_exact(&mut got).await.unwrap();
+        running.abort();
+    }
+
+    #[tokio::test]
+    async fn buffers_grow_for_bulk_and_are_given_back_at_rest() {
+        let (client, near_client) = duplex(1 << 20);
+        let (mut server, near_server) = duplex(1 << 20);
+        let mut relay = Relay::new(near_client, near_server, BytesMut::new(), BytesMut::new());
+        let (mut reads, mut writes) = tokio::io::split(client);
+        writes.write_all(&message(b'Q', b"\0")).await.unwrap();
+        let total = 8 << 20;
+        let bulk = message(b'D', &vec![1; total]);
+        let feed = tokio::spawn(async move {
+            server.write_all(&bulk).await.unwrap();
+            server
+        });
+        let drain = tokio::spawn(async move {
+            let mut got = vec![0; total + 5];
+            reads.read_exact(&mut got).await.unwrap();
+            reads
+        });
+        let (mut level, mut done) = (0, false);
+        while !done {
+            tokio::select! {
+                biased;
+                _ = relay.run() => panic!("nobody ended it"),
+                () = tokio::task::yield_now() => {}
+            }
+            level = level.max(relay.down.level);
+            done = drain.is_finished() && feed.is_finished();
+        }
+        assert_eq!(level, LEVEL_MAX);
+        let (mut server, _reads) = (feed.await.unwrap(), drain.await.unwrap());
+        server.write_all(&message(b'Z', b"I")).await.unwrap();
+        tokio::select! {
+            biased;
+            _ = relay.run() => panic!("nobody ended it"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert_eq!((relay.down.level, relay.down.unsent.capacity()), (0, 0));
     }
 }

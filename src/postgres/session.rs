@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info};
 
 use super::auth::{self, AuthError};
@@ -19,7 +19,7 @@ use super::talk::{Talk, TalkError};
 use super::wire::opening::Startup;
 use super::wire::say;
 use super::{Client, Mapping, Wing};
-use crate::net::{Socket, Stream};
+use crate::net::Stream;
 
 /// Protocol 3.2 is what made longer keys possible.
 const MINOR_WITH_LONG_KEYS: u16 = 2;
@@ -51,28 +51,37 @@ struct Guest {
 /// Serves one accepted connection.
 pub(super) async fn run(client: Client, wing: Arc<Wing>) {
     let id = client.id;
-    let limit = wing.limits.startup_time;
-    let entered = async {
-        let Ok(_turn) = wing.lobby.startups.acquire().await else {
-            return None;
-        };
-        Box::pin(enter(client.socket, client.must_encrypt, id, &wing)).await
+    let deadline = Instant::now() + wing.limits.startup_time;
+    let turn = timeout_at(deadline, wing.lobby.startups.acquire()).await;
+    let guest = match turn {
+        // Boxed: it is gone by the time the session has begun, and so is its memory.
+        Ok(_turn) => Box::pin(enter(client, deadline, &wing)).await,
+        Err(_) => {
+            let limit = wing.limits.startups;
+            let error = ClientError::TooManyStartups { limit };
+            return turn_away(client.socket.into(), &mut BytesMut::new(), &error, id).await;
+        }
     };
-    match timeout(limit, entered).await {
-        Ok(Some(guest)) => attend(guest, id, &wing).await,
-        Ok(None) => {}
-        // Whoever has said so little in so long does not wait for an answer.
-        Err(_) => debug!(
-            session = id,
-            ?limit,
-            "client did not finish logging in (limits.startup_time)"
-        ),
+    if let Some(guest) = guest {
+        attend(guest, id, &wing).await;
     }
 }
 
 /// From the first packet to the client's proof of who it is. A cancel request is carried out on the way.
-async fn enter(socket: Socket, must_encrypt: bool, id: u64, wing: &Arc<Wing>) -> Option<Guest> {
-    let (stream, startup) = match startup::open(socket, wing.tls.as_ref()).await {
+async fn enter(client: Client, deadline: Instant, wing: &Arc<Wing>) -> Option<Guest> {
+    let Client {
+        socket,
+        id,
+        must_encrypt,
+    } = client;
+    let Ok(opened) = timeout_at(deadline, startup::open(socket, wing.tls.as_ref())).await else {
+        debug!(
+            session = id,
+            "client did not say what it came for in time (limits.startup_time)"
+        );
+        return None;
+    };
+    let (stream, startup) = match opened {
         Ok((stream, Purpose::Session(startup))) => (stream, startup),
         Ok((stream, Purpose::Cancel { process_id, key })) => {
             // Detached: a client that closes at once is served all the same.
@@ -97,7 +106,12 @@ async fn enter(socket: Socket, must_encrypt: bool, id: u64, wing: &Arc<Wing>) ->
     };
     let mut talk = Talk::new(stream);
     let mut out = BytesMut::new();
-    match introduce(&mut talk, &mut out, startup, must_encrypt, wing).await {
+    let introduced = introduce(&mut talk, &mut out, startup, must_encrypt, wing);
+    let introduced = timeout_at(deadline, introduced).await.unwrap_or_else(|_| {
+        let limit = wing.limits.startup_time;
+        Err(ClientError::StartupTime { limit }.into())
+    });
+    match introduced {
         Ok((startup, mapping, seat)) => Some(Guest {
             talk,
             out,

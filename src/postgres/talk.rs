@@ -96,7 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
                 Ok(_) => {}
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// The stream, and what was read of it and not heard.

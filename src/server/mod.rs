@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::config::{Config, Limits};
+use crate::keeper;
 use crate::net::listen::{BindError, bind};
 use crate::net::tls::TlsFilesError;
 use crate::postgres::Lobby;
@@ -65,11 +66,8 @@ pub async fn run(config: Config) -> Result<(), Failure> {
             }
         });
     }
-    loop {
-        match signals.next().await {
-            Signal::Reload => assembly.keepers.values().for_each(|keeper| keeper.refresh()),
-            Signal::Terminate => break,
-        }
+    while signals.next().await == Signal::Reload {
+        assembly.keepers.values().for_each(keeper::Handle::refresh);
     }
     drain(&config, &sessions, &mut signals).await;
     // The receivers may all be gone, and then nobody has to stop.

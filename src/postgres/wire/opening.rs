@@ -22,8 +22,11 @@ pub enum Opening {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Startup {
     pub minor: u16,
-    pub parameters: Vec<(Vec<u8>, Vec<u8>)>,
+    pub parameters: Vec<Parameter>,
 }
+
+/// A name and its value.
+pub type Parameter = (Vec<u8>, Vec<u8>);
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadOpening {
@@ -74,7 +77,7 @@ impl Opening {
     }
 }
 
-fn parameters(mut rest: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, BadOpening> {
+fn parameters(mut rest: &[u8]) -> Result<Vec<Parameter>, BadOpening> {
     let mut parameters = Vec::new();
     loop {
         let (name, after) = text(rest).ok_or(BadOpening::Layout)?;
@@ -116,7 +119,7 @@ impl Startup {
             .into_iter()
             .partition(|(name, _)| name.starts_with(b"_pq_."));
         self.parameters = parameters;
-        let extensions: Vec<(Vec<u8>, Vec<u8>)> = extensions;
+        let extensions: Vec<Parameter> = extensions;
         extensions.into_iter().map(|(name, _)| name).collect()
     }
 

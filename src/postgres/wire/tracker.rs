@@ -92,7 +92,7 @@ impl Tracker {
     /// The header of a message from the client passed.
     pub fn from_client(&mut self, tag: u8) {
         if let Copy::In { open: true, .. } = self.copy {
-            return self.from_copying_client(tag);
+            return self.during_copy(tag);
         }
         if self.skipping {
             if tag == b'S' {
@@ -114,7 +114,7 @@ impl Tracker {
         }
     }
 
-    fn from_copying_client(&mut self, tag: u8) {
+    fn during_copy(&mut self, tag: u8) {
         let Copy::In { ignored, open } = &mut self.copy else {
             return;
         };
