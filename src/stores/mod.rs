@@ -4,6 +4,8 @@
 //! lease) and leaves policy to its caller: when to read, what to do with an error, whom to believe. The
 //! one deadline that belongs here is that of a single read, see [`read`].
 
+#[cfg(feature = "aws")]
+mod aws;
 mod calls;
 mod command;
 mod env;
@@ -23,6 +25,8 @@ pub use error::{Retry, Said, StoreError, Unsuitable};
 pub use payload::PayloadError;
 pub use version::DigestKey;
 
+#[cfg(feature = "aws")]
+pub use self::aws::{RdsIamStore, SecretsManagerStore, SsmStore};
 pub use self::command::CommandStore;
 pub use self::env::EnvStore;
 pub use self::file::FileStore;
@@ -216,6 +220,25 @@ pub fn open(secret: &Secret, around: Surroundings<'_>) -> Result<Box<dyn Store>,
         Source::Command { argv, timeout } => {
             Box::new(CommandStore::new(argv.clone(), *timeout, fields, digests)?)
         }
-        _ => return Err(StoreError::Unsuitable(Unsuitable::NotBuiltIn { feature: "aws" })),
+        #[cfg(feature = "aws")]
+        Source::AwsSecretsManager { id, aws } => {
+            Box::new(SecretsManagerStore::new(id.clone(), aws.clone(), fields))
+        }
+        #[cfg(feature = "aws")]
+        Source::AwsSsm { id, aws } => Box::new(SsmStore::new(id.clone(), aws.clone(), fields)),
+        #[cfg(feature = "aws")]
+        Source::AwsRdsIam { user, aws } => {
+            let store = RdsIamStore::new(user.clone(), aws.clone(), around.endpoints, digests)?;
+            Box::new(store)
+        }
+        #[cfg(not(feature = "aws"))]
+        Source::AwsSecretsManager { .. } | Source::AwsSsm { .. } | Source::AwsRdsIam { .. } => {
+            return Err(StoreError::Unsuitable(Unsuitable::NotBuiltIn { feature: "aws" }));
+        }
+        Source::VaultKv { .. } | Source::VaultDbStatic { .. } | Source::VaultDb { .. } => {
+            return Err(StoreError::Unsuitable(Unsuitable::NotBuiltIn {
+                feature: "vault",
+            }));
+        }
     })
 }
