@@ -12,6 +12,8 @@ mod env;
 mod error;
 mod file;
 pub mod payload;
+#[cfg(feature = "vault")]
+mod vault;
 mod version;
 
 use std::fmt;
@@ -30,6 +32,8 @@ pub use self::aws::{RdsIamStore, SecretsManagerStore, SsmStore};
 pub use self::command::CommandStore;
 pub use self::env::EnvStore;
 pub use self::file::FileStore;
+#[cfg(feature = "vault")]
+pub use self::vault::{VaultDbStaticStore, VaultDbStore, VaultKvStore};
 use crate::config::{Fields, Secret, Source};
 use crate::credentials::{Credential, Position};
 use crate::names::Endpoint;
@@ -235,6 +239,22 @@ pub fn open(secret: &Secret, around: Surroundings<'_>) -> Result<Box<dyn Store>,
         Source::AwsSecretsManager { .. } | Source::AwsSsm { .. } | Source::AwsRdsIam { .. } => {
             return Err(StoreError::Unsuitable(Unsuitable::NotBuiltIn { feature: "aws" }));
         }
+        #[cfg(feature = "vault")]
+        Source::VaultKv { mount, path, vault } => {
+            let store = VaultKvStore::new(vault.clone(), mount.clone(), path.clone(), fields)?;
+            Box::new(store)
+        }
+        #[cfg(feature = "vault")]
+        Source::VaultDbStatic { mount, role, vault } => {
+            let store = VaultDbStaticStore::new(vault.clone(), mount.clone(), role.clone(), digests)?;
+            Box::new(store)
+        }
+        #[cfg(feature = "vault")]
+        Source::VaultDb { mount, role, vault } => {
+            let store = VaultDbStore::new(vault.clone(), mount.clone(), role.clone(), digests)?;
+            Box::new(store)
+        }
+        #[cfg(not(feature = "vault"))]
         Source::VaultKv { .. } | Source::VaultDbStatic { .. } | Source::VaultDb { .. } => {
             return Err(StoreError::Unsuitable(Unsuitable::NotBuiltIn {
                 feature: "vault",
