@@ -4,12 +4,16 @@
 //! lease) and leaves policy to its caller: when to read, what to do with an error, whom to believe. The
 //! one deadline that belongs here is that of a single read, see [`read`].
 
+#[cfg(feature = "aws")]
+mod aws;
 mod calls;
 mod command;
 mod env;
 mod error;
 mod file;
 pub mod payload;
+#[cfg(feature = "vault")]
+mod vault;
 mod version;
 
 use std::fmt;
@@ -23,9 +27,13 @@ pub use error::{Retry, Said, StoreError, Unsuitable};
 pub use payload::PayloadError;
 pub use version::DigestKey;
 
+#[cfg(feature = "aws")]
+pub use self::aws::{RdsIamStore, SecretsManagerStore, SsmStore};
 pub use self::command::CommandStore;
 pub use self::env::EnvStore;
 pub use self::file::FileStore;
+#[cfg(feature = "vault")]
+pub use self::vault::{VaultDbStaticStore, VaultDbStore, VaultKvStore};
 use crate::config::{Fields, Secret, Source};
 use crate::credentials::{Credential, Position};
 use crate::names::Endpoint;
@@ -216,6 +224,41 @@ pub fn open(secret: &Secret, around: Surroundings<'_>) -> Result<Box<dyn Store>,
         Source::Command { argv, timeout } => {
             Box::new(CommandStore::new(argv.clone(), *timeout, fields, digests)?)
         }
-        _ => return Err(StoreError::Unsuitable(Unsuitable::NotBuiltIn { feature: "aws" })),
+        #[cfg(feature = "aws")]
+        Source::AwsSecretsManager { id, aws } => {
+            Box::new(SecretsManagerStore::new(id.clone(), aws.clone(), fields))
+        }
+        #[cfg(feature = "aws")]
+        Source::AwsSsm { id, aws } => Box::new(SsmStore::new(id.clone(), aws.clone(), fields)),
+        #[cfg(feature = "aws")]
+        Source::AwsRdsIam { user, aws } => {
+            let store = RdsIamStore::new(user.clone(), aws.clone(), around.endpoints, digests)?;
+            Box::new(store)
+        }
+        #[cfg(not(feature = "aws"))]
+        Source::AwsSecretsManager { .. } | Source::AwsSsm { .. } | Source::AwsRdsIam { .. } => {
+            return Err(StoreError::Unsuitable(Unsuitable::NotBuiltIn { feature: "aws" }));
+        }
+        #[cfg(feature = "vault")]
+        Source::VaultKv { mount, path, vault } => {
+            let store = VaultKvStore::new(vault.clone(), mount.clone(), path.clone(), fields)?;
+            Box::new(store)
+        }
+        #[cfg(feature = "vault")]
+        Source::VaultDbStatic { mount, role, vault } => {
+            let store = VaultDbStaticStore::new(vault.clone(), mount.clone(), role.clone(), digests)?;
+            Box::new(store)
+        }
+        #[cfg(feature = "vault")]
+        Source::VaultDb { mount, role, vault } => {
+            let store = VaultDbStore::new(vault.clone(), mount.clone(), role.clone(), digests)?;
+            Box::new(store)
+        }
+        #[cfg(not(feature = "vault"))]
+        Source::VaultKv { .. } | Source::VaultDbStatic { .. } | Source::VaultDb { .. } => {
+            return Err(StoreError::Unsuitable(Unsuitable::NotBuiltIn {
+                feature: "vault",
+            }));
+        }
     })
 }

@@ -43,6 +43,11 @@ impl Json {
             .map(|(_, value)| value)
     }
 
+    #[cfg(feature = "vault")]
+    pub(in crate::stores) fn is_empty(&self) -> bool {
+        matches!(self, Self::Object(entries) if entries.is_empty())
+    }
+
     /// Walks `a.b.c`, where a number also names an item of a list. A key that itself contains dots wins.
     pub(super) fn at(&self, path: &str) -> Option<&Self> {
         if let Some(value) = self.get(path) {
