@@ -131,6 +131,7 @@ impl Book {
         set(entry, endpoint, Verdict::Proven { since: now });
         self.events
             .push(Event::Proven(entry.credential.clone(), endpoint.clone()));
+        self.end_held_retries(endpoint);
         self.settle(self.page.reads, now);
     }
 
@@ -234,6 +235,16 @@ impl Book {
         Some(index)
     }
 
+    /// Something works there now: the others are back to `refused_retry`.
+    fn end_held_retries(&mut self, endpoint: &Endpoint) {
+        let verdicts = self.entries.iter_mut().flat_map(|entry| &mut entry.verdicts);
+        for (_, verdict) in verdicts.filter(|(judge, _)| judge == endpoint) {
+            if let Verdict::Refused { at, until, .. } = verdict {
+                *until = (*until).max(*at + self.refused_retry);
+            }
+        }
+    }
+
     fn void_verdicts(&mut self, endpoint: &Endpoint, proven_until: Instant) {
         for entry in &mut self.entries {
             entry.verdicts.retain(|(judge, verdict)| {
@@ -282,3 +293,6 @@ fn held_retry(times: u32) -> Duration {
     let doublings = times.saturating_sub(1).min(8);
     (HELD_RETRY_FIRST * 2_u32.pow(doublings)).min(HELD_RETRY_CAP)
 }
+
+#[cfg(test)]
+mod tests;

@@ -202,7 +202,7 @@ impl Page {
     /// None while the credential is in use. One that was forgotten was retired before the leader led.
     pub fn retirement(&self, credential: &Credential) -> Option<Retirement> {
         let leader = self.leader.as_ref()?;
-        let entry = self.find(credential);
+        let entry = self.entry(credential);
         let since = match entry {
             Some(entry) => entry.retired?,
             None => leader.since,
@@ -222,10 +222,10 @@ impl Page {
 
     /// When the store takes this user away. Sessions must have left it by then, whoever leads.
     pub fn lease_ends(&self, credential: &Credential) -> Option<Instant> {
-        self.find(credential)?.lease_ends
+        self.entry(credential)?.lease_ends
     }
 
-    fn find(&self, credential: &Credential) -> Option<&Entry> {
+    pub fn entry(&self, credential: &Credential) -> Option<&Entry> {
         self.known()
             .find(|entry| entry.credential.is_same_login(credential))
     }

@@ -30,8 +30,9 @@ use crate::credentials::{Credential, Page, Refusal, Verdicts};
 use crate::names::Endpoint;
 use crate::stores::Store;
 
-/// One real login to one endpoint, and out again.
-pub type Prove = Arc<dyn Fn(Credential, Endpoint) -> ProofFuture + Send + Sync>;
+/// One real login to one endpoint, and out again. It may report to the verdicts itself, before others who
+/// wait for this login go on; being told twice does no harm.
+pub type Prove = Arc<dyn Fn(Credential, Endpoint, Arc<dyn Verdicts>) -> ProofFuture + Send + Sync>;
 
 pub type ProofFuture = Pin<Box<dyn Future<Output = Result<(), ProofError>> + Send>>;
 

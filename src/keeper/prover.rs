@@ -61,7 +61,7 @@ fn retry_cap(unfinished: Unfinished) -> Duration {
 }
 
 /// Tries each credential on each endpoint at most once, one at a time per endpoint.
-async fn round(desk: &Desk, prove: &Prove) {
+async fn round(desk: &Arc<Desk>, prove: &Prove) {
     let mut tried: Vec<(Credential, Endpoint)> = Vec::new();
     loop {
         let mut proofs = JoinSet::new();
@@ -73,7 +73,8 @@ async fn round(desk: &Desk, prove: &Prove) {
             }
             busy.push(endpoint.clone());
             tried.push((credential.clone(), endpoint.clone()));
-            let proof = timeout(PROOF_TIME_MAX, prove(credential.clone(), endpoint.clone()));
+            let proof = prove(credential.clone(), endpoint.clone(), desk.clone());
+            let proof = timeout(PROOF_TIME_MAX, proof);
             proofs.spawn(async move {
                 let result = proof.await.unwrap_or(Err(ProofError::Unreachable));
                 (credential, endpoint, result)

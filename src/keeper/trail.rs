@@ -63,9 +63,7 @@ fn announce(secret: &SecretName, credential: &Credential, before: Option<&Creden
 }
 
 fn is_first_refusal(page: &Page, credential: &Credential, endpoint: &Endpoint) -> bool {
-    let entry = page
-        .known()
-        .find(|entry| entry.credential.is_same_login(credential));
+    let entry = page.entry(credential);
     matches!(
         entry.and_then(|entry| entry.verdict(endpoint)),
         Some(Verdict::Refused { times: 1, .. })

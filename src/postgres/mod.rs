@@ -1,6 +1,7 @@
 //! The Postgres wing. The only door is [`serve`].
 
 mod auth;
+mod by_the_book;
 mod cancel;
 mod errors;
 mod links;
@@ -9,6 +10,7 @@ mod relay;
 mod session;
 mod startup;
 mod talk;
+mod turnstile;
 pub mod wire;
 
 use std::collections::BTreeMap;
