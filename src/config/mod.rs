@@ -58,7 +58,7 @@ pub fn load(flags: &Flags, surroundings: &dyn Surroundings) -> Result<Config, Pr
         Some(path) => read_file(&path, &loading),
     };
     // What a file that can't be read would have said is unknown, and guessing would only mislead.
-    let config = root.and_then(|mut root| {
+    let config = root.map(|mut root| {
         flags::lay_over(&mut root, flags, &loading);
         resolve::config(&root, &loading)
     });

@@ -14,6 +14,7 @@ fn source(url: &str) -> Source {
     only(&stage.loaded().secrets).source.clone()
 }
 
+#[cfg(feature = "aws")]
 fn aws(region: &str) -> Aws {
     Aws {
         region: (!region.is_empty()).then(|| region.to_owned()),
