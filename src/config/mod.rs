@@ -37,6 +37,19 @@ use std::path::Path;
 use loading::Loading;
 use written::{At, Origin, Section};
 
+/// What `--secret` takes: an example for each store, and what it is.
+pub fn stores() -> impl Iterator<Item = (&'static str, String)> {
+    keys::STORES
+        .iter()
+        .map(|store| (store.example, store.meaning.replace('`', "")))
+}
+
+/// Every flag that describes the configuration, and its environment variable.
+#[cfg(test)]
+pub(crate) fn flag_names() -> impl Iterator<Item = (&'static str, &'static str)> {
+    keys::FLAGS.iter().map(|flag| (flag.flag, flag.variable))
+}
+
 /// The whole configuration, or everything that is wrong with it.
 pub fn load(flags: &Flags, surroundings: &dyn Surroundings) -> Result<Config, Problems> {
     let loading = Loading::new(surroundings);
@@ -45,7 +58,7 @@ pub fn load(flags: &Flags, surroundings: &dyn Surroundings) -> Result<Config, Pr
         Some(path) => read_file(&path, &loading),
     };
     // What a file that can't be read would have said is unknown, and guessing would only mislead.
-    let config = root.and_then(|mut root| {
+    let config = root.map(|mut root| {
         flags::lay_over(&mut root, flags, &loading);
         resolve::config(&root, &loading)
     });

@@ -7,6 +7,7 @@ use super::keys::{FLAGS, Key, Keys, PARAMETERS, SECTIONS, STORES, Unset};
 use super::tests::Stage;
 
 const README: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+#[cfg(feature = "aws")]
 const EXAMPLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/config/pgswivel.toml"));
 
 /// Every key of every section at least once.

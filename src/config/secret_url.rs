@@ -55,8 +55,8 @@ fn read_into(section: &mut Section, url: &At<String>, loading: &Loading<'_>) -> 
     if !id.is_empty() {
         section.put("id", Value::Text(id), origin);
     }
-    for (name, value) in parameters {
-        put_parameter(section, store, &name, value, origin, loading);
+    for parameter in parameters {
+        put_parameter(section, store, parameter, origin, loading);
     }
     Ok(())
 }
@@ -84,20 +84,22 @@ fn store_of(url: &str) -> Result<(&'static str, &str), String> {
 fn put_parameter(
     section: &mut Section,
     store: &str,
-    name: &str,
-    value: String,
+    (name, value): (String, String),
     url: &Origin,
     loading: &Loading<'_>,
 ) {
-    let origin = url.child(name);
+    let origin = url.child(&name);
     let is_field = FIELDS.names().any(|field| field == name);
     let key = if is_field && store != "env" {
         format!("fields.{name}")
-    } else if is_field || name == MOUNT || PARAMETERS.contains(&name) {
-        name.to_owned()
+    } else if is_field || name == MOUNT || PARAMETERS.contains(&name.as_str()) {
+        name
     } else {
         let known = PARAMETERS.into_iter().chain([MOUNT]).chain(FIELDS.names());
-        loading.problem(&origin, format!("unknown parameter{}", did_you_mean(name, known)));
+        loading.problem(
+            &origin,
+            format!("unknown parameter{}", did_you_mean(&name, known)),
+        );
         return;
     };
     if section.put_at(&key, Value::Text(value), &origin).is_some() {

@@ -50,7 +50,7 @@ fn read_into(section: &mut Section, url: &At<String>, loading: &Loading<'_>) -> 
         match name.as_str() {
             "host" => host_parameter = Some(value),
             "port" => port_parameter = Some(value),
-            _ => put_parameter(section, &name, value, &url.origin, loading),
+            _ => put_parameter(section, &name, &value, &url.origin, loading),
         }
     }
     let hosts = hosts(authority, host_parameter, port_parameter.as_deref())?;
@@ -61,7 +61,7 @@ fn read_into(section: &mut Section, url: &At<String>, loading: &Loading<'_>) -> 
     Ok(())
 }
 
-fn put_parameter(section: &mut Section, name: &str, value: String, url: &Origin, loading: &Loading<'_>) {
+fn put_parameter(section: &mut Section, name: &str, value: &str, url: &Origin, loading: &Loading<'_>) {
     let origin = url.child(name);
     let Some(parameter) = PARAMETERS.iter().find(|parameter| parameter.name == name) else {
         let message = match name {
@@ -78,7 +78,7 @@ fn put_parameter(section: &mut Section, name: &str, value: String, url: &Origin,
         loading.problem(&origin, message);
         return;
     };
-    let value = match shaped(&value, parameter.shape) {
+    let value = match shaped(value, parameter.shape) {
         Ok(value) => value,
         Err(wanted) => {
             loading.problem(&origin, format!("{value:?} is not {wanted}"));

@@ -15,8 +15,11 @@ pub(super) enum UrlError {
     Credentials,
 }
 
+/// Names and values, in the order in which they are written.
+pub(super) type Parameters = Vec<(String, String)>;
+
 /// What is before the `?`, still escaped, and the parameters after it, decoded.
-pub(super) fn split_query(text: &str) -> Result<(&str, Vec<(String, String)>), UrlError> {
+pub(super) fn split_query(text: &str) -> Result<(&str, Parameters), UrlError> {
     let Some((before, query)) = text.split_once('?') else {
         return Ok((text, Vec::new()));
     };

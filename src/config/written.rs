@@ -39,20 +39,23 @@ impl Origin {
         }
     }
 
+    /// What somebody has to look for: a path in the file, a flag or a variable.
+    pub(super) fn path(&self) -> &str {
+        match self {
+            Self::File(path) => path,
+            Self::Named { name, .. } => name,
+        }
+    }
+
     pub(super) fn problem(&self, message: impl Into<String>) -> Problem {
         let message = message.into();
-        match self {
-            Self::File(path) => Problem {
-                path: path.clone(),
-                message,
-            },
-            Self::Named { name, part } => Problem {
-                path: name.clone(),
-                message: match part {
-                    Some(part) => format!("{part}: {message}"),
-                    None => message,
-                },
-            },
+        let message = match self {
+            Self::Named { part: Some(part), .. } => format!("{part}: {message}"),
+            _ => message,
+        };
+        Problem {
+            path: self.path().to_owned(),
+            message,
         }
     }
 }

@@ -28,9 +28,7 @@ pub(super) fn listen(reader: Reader<'_>) -> (Listen, AuthWord) {
         insecure: reader.switch("insecure"),
     };
     let auth = reader.choice("auth", &AUTH_WORDS);
-    let exposed = listen.addresses.iter().find(|address| !stays_here(address));
-    if let Some(exposed) = exposed {
-        let exposed = shown(exposed);
+    if let Some(exposed) = exposed(&listen) {
         if !is_tls_written && !listen.insecure {
             reader.problem(
                 "address",

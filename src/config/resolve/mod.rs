@@ -24,8 +24,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// None only when a problem was reported.
-pub(super) fn config(root: &Section, loading: &Loading<'_>) -> Option<Config> {
+/// Whole only when no problem was reported.
+pub(super) fn config(root: &Section, loading: &Loading<'_>) -> Config {
     let reader = Reader::new(root, &ROOT, loading);
     let upstreams = named(&reader, "upstream", upstream::upstream);
     let secrets = named(&reader, "secret", secret::secret);
@@ -64,7 +64,7 @@ pub(super) fn config(root: &Section, loading: &Loading<'_>) -> Option<Config> {
         secrets: typed(secrets),
     };
     reader.finish();
-    Some(config)
+    config
 }
 
 /// What the user gave a name. None: its problems are reported.

@@ -51,19 +51,9 @@ fn auth(name: &str, reader: &Reader<'_>, given: &Given<'_>) -> Option<Auth> {
     }
     match word.unwrap_or(given.default_auth) {
         AuthWord::Scram => {
-            let origin = reader.section.origin.child("password");
-            reader.loading.problem(
-                &origin,
-                format!(
-                    "no password: set PGSWIVEL_PASSWORD, PGSWIVEL_PASSWORD_FILE or {}",
-                    Origin::root()
-                        .child("role")
-                        .child(name)
-                        .child("password")
-                        .problem("")
-                        .path
-                ),
-            );
+            let in_file = Origin::root().child("role").child(name).child("password");
+            let message = "no password: set PGSWIVEL_PASSWORD, PGSWIVEL_PASSWORD_FILE or";
+            reader.problem("password", format!("{message} {}", in_file.path()));
             None
         }
         AuthWord::Trust => {
