@@ -48,6 +48,8 @@ pub enum ClientError {
         "password authentication failed for user \"{role}\": the database accepts no credential it maps to"
     )]
     NoCredential { role: String },
+    #[error("the secret store has not given a credential for \"{role}\" yet")]
+    NoSecretYet { role: String },
     #[error("the database can't be reached yet: {reason}")]
     NotYet { reason: String },
     #[error("the database can't be used: {reason}")]
@@ -74,6 +76,7 @@ impl ClientError {
             | Self::WrongPassword { .. }
             | Self::StartupTime { .. } => Side::Client,
             Self::NoCredential { .. }
+            | Self::NoSecretYet { .. }
             | Self::NotYet { .. }
             | Self::Unusable { .. }
             | Self::Server(_)
@@ -94,7 +97,7 @@ impl ClientError {
             Self::WrongPassword { .. } | Self::NoCredential { .. } => "28P01",
             Self::TooManyClients { .. } | Self::TooManyStartups { .. } | Self::QueueWait { .. } => "53300",
             Self::StartupTime { .. } | Self::Unusable { .. } | Self::LinkLost | Self::Server(_) => "08006",
-            Self::NotYet { .. } => "57P03",
+            Self::NotYet { .. } | Self::NoSecretYet { .. } => "57P03",
             Self::Stopping => "57P01",
         }
     }

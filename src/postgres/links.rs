@@ -1,15 +1,17 @@
 //! Where sessions get their links from.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
+use tracing::debug;
 
+use super::Mapping;
+use super::by_the_book::{AttemptError, LoginError as Denied};
 use super::errors::ClientError;
-use super::login::{Consequence, Link, LoginError, login};
+use super::login::{Link, LoginError, login};
 use super::wire::opening::Startup;
-use super::{Credentials, Mapping};
 
 /// A link, and its share of the upstream's `connections_max`.
 #[derive(Debug)]
@@ -25,51 +27,40 @@ pub async fn obtain(
     wait: Duration,
     session: u64,
 ) -> Result<Lent, ClientError> {
-    let limit = mapping.target.upstream.connections_max;
-    let connection = timeout(wait, Arc::clone(&mapping.target.connections).acquire_owned()).await;
+    let target = &mapping.target;
+    let limit = target.upstream.connections_max;
+    let connection = timeout(wait, Arc::clone(&target.connections).acquire_owned()).await;
     let Ok(Ok(connection)) = connection else {
         return Err(ClientError::QueueWait { wait, limit });
     };
-    let Credentials { page, verdicts } = &mapping.credentials;
-    let page = Arc::clone(&page.borrow());
-    let mut last = None;
-    for endpoint in &mapping.target.upstream.hosts {
-        for candidate in page.tries(endpoint, Instant::now()) {
-            match login(&mapping.target, endpoint, &candidate.credential, startup).await {
-                Ok(link) => {
-                    verdicts.proven(&candidate.credential, endpoint);
-                    return Ok(Lent { link, connection });
-                }
-                Err(error) => {
-                    tracing::debug!(session, %endpoint, %error, "login failed");
-                    let consequence = error.consequence();
-                    if let Consequence::NextCredential(refusal) = consequence {
-                        verdicts.refused(&candidate.credential, endpoint, refusal);
-                    }
-                    last = Some(error);
-                    if !matches!(consequence, Consequence::NextCredential(_)) {
-                        break;
-                    }
-                }
-            }
-        }
+    let attempt = |credential, endpoint| async move {
+        let result = login(target, &endpoint, &credential, startup).await;
+        result.map_err(|error| {
+            debug!(session, %endpoint, version = %credential.version, %error, "login failed");
+            AttemptError::from(error)
+        })
+    };
+    match mapping.book.login(&target.upstream.hosts, attempt).await {
+        Ok(logged_in) => Ok(Lent {
+            link: logged_in.link,
+            connection,
+        }),
+        Err(denied) => Err(explain(denied, mapping)),
     }
-    Err(explain(last, mapping))
 }
 
-fn explain(error: Option<LoginError>, mapping: &Mapping) -> ClientError {
+fn explain(denied: Denied<LoginError>, mapping: &Mapping) -> ClientError {
     let role = mapping.role.name.to_string();
-    match error {
-        None => ClientError::NoCredential { role },
-        Some(error) => match (error.consequence(), error) {
-            (Consequence::NextCredential(_), _) => ClientError::NoCredential { role },
-            (_, LoginError::Server { body, .. }) => ClientError::Server(body),
-            (Consequence::Later, error) => ClientError::NotYet {
-                reason: error.to_string(),
-            },
-            (_, error) => ClientError::Unusable {
-                reason: error.to_string(),
-            },
+    match denied {
+        Denied::Refused(_) => ClientError::NoCredential { role },
+        Denied::NoCredential => ClientError::NoSecretYet { role },
+        Denied::NotYet(Some(LoginError::Server { body, .. }))
+        | Denied::Fatal(LoginError::Server { body, .. }) => ClientError::Server(body),
+        Denied::NotYet(error) => ClientError::NotYet {
+            reason: error.map_or_else(|| "no endpoint answered".to_owned(), |error| error.to_string()),
+        },
+        Denied::Fatal(error) => ClientError::Unusable {
+            reason: error.to_string(),
         },
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::auth::fresh_nonce;
+use super::by_the_book::AttemptError;
 use super::talk::{Talk, TalkError};
 use super::wire::opening::Startup;
 use super::wire::read::{self, Authentication, Malformed};
@@ -26,6 +27,8 @@ use crate::net::{Socket, Stream};
 
 /// As libpq bounds an authentication request or an error before the login is through.
 const MESSAGE_MAX: usize = 30_000;
+/// The server starts, stops, or recovers.
+const CANNOT_CONNECT_NOW: &str = "57P03";
 /// Every cluster has it, and a credential is proven before it matters.
 const DATABASE_FOR_PROOFS: &str = "postgres";
 /// All messages between AuthenticationOk and ReadyForQuery.
@@ -119,30 +122,23 @@ pub enum LoginError {
 }
 
 /// What a failed login means for the next one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Consequence {
-    /// The credential is refused here: another one may work.
-    NextCredential(Refusal),
-    /// The endpoint is not there yet.
-    Later,
-    /// Neither another credential nor waiting helps.
-    GiveUp,
-}
-
-impl LoginError {
-    pub fn consequence(&self) -> Consequence {
-        match self {
-            Self::Server { body, authenticated } => match sqlstate(body) {
-                "57P03" => Consequence::Later,
-                _ if *authenticated => Consequence::GiveUp,
-                state => {
-                    Refusal::from_sqlstate(state).map_or(Consequence::GiveUp, Consequence::NextCredential)
-                }
-            },
-            Self::Dial(_) | Self::TimedOut | Self::Talk(TalkError::Closed | TalkError::Io(_)) => {
-                Consequence::Later
+impl From<LoginError> for AttemptError<LoginError> {
+    fn from(error: LoginError) -> Self {
+        let (sqlstate, authenticated) = match &error {
+            LoginError::Server { body, authenticated } => (sqlstate(body), *authenticated),
+            LoginError::Dial(_)
+            | LoginError::TimedOut
+            | LoginError::Talk(TalkError::Closed | TalkError::Io(_)) => {
+                return Self::NotYet(error);
             }
-            _ => Consequence::GiveUp,
+            _ => ("", false),
+        };
+        if sqlstate == CANNOT_CONNECT_NOW {
+            return Self::NotYet(error);
+        }
+        match Refusal::from_sqlstate(sqlstate) {
+            Some(refusal) if !authenticated => Self::Refused(refusal, error),
+            _ => Self::Fatal { error, authenticated },
         }
     }
 }
@@ -152,8 +148,7 @@ fn sqlstate(body: &[u8]) -> &str {
     str::from_utf8(state).unwrap_or_default()
 }
 
-/// Whether the endpoint accepts the credential: a login, and out again. What the server refuses once it has
-/// accepted the credential (a database, a limit) does not count against it.
+/// Whether the endpoint accepts the credential: a login, and out again.
 pub async fn prove(target: &Target, endpoint: &Endpoint, credential: &Credential) -> Result<(), LoginError> {
     let mut startup = Startup::default();
     let database = target.upstream.database.as_deref().unwrap_or(DATABASE_FOR_PROOFS);

@@ -16,16 +16,20 @@ pub mod wire;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Auth, Limits, Listen, Role};
-use crate::credentials::{Page, Verdicts};
-use crate::names::RoleName;
+use crate::credentials::{Credential, Page, Verdicts};
+use crate::names::{Endpoint, RoleName};
 use crate::net::Socket;
 use crate::net::tls::ServerTls;
+pub use by_the_book::AttemptError;
+use by_the_book::ByTheBook;
 use cancel::Cancels;
-pub use login::{Consequence, LoginError, Target, prove};
+pub use login::{LoginError, Target};
+use turnstile::Turnstiles;
 use wire::opening::Startup;
 use wire::scram::server::{SaltSecret, Verifier};
 
@@ -43,7 +47,7 @@ pub struct Client {
 pub struct Mapping {
     role: Arc<Role>,
     target: Arc<Target>,
-    credentials: Credentials,
+    book: ByTheBook,
     /// None: `trust`.
     verifier: Option<Arc<Verifier>>,
 }
@@ -53,6 +57,8 @@ pub struct Mapping {
 pub struct Credentials {
     pub page: watch::Receiver<Arc<Page>>,
     pub verdicts: Arc<dyn Verdicts>,
+    /// How long a client is held while none of them works.
+    pub patience: Duration,
 }
 
 /// What all sessions of one configuration share.
@@ -69,6 +75,7 @@ pub struct Wing {
 pub struct Lobby {
     salts: SaltSecret,
     cancels: Arc<Cancels>,
+    turnstiles: Arc<Turnstiles>,
     startups: Arc<Semaphore>,
     seats: Arc<Semaphore>,
     /// True: sessions end now.
@@ -82,6 +89,7 @@ impl Lobby {
         Self {
             salts: SaltSecret::from_random(secret),
             cancels: Cancels::new(limits.cancels),
+            turnstiles: Arc::new(Turnstiles::new(limits)),
             startups: Arc::new(Semaphore::new(limits.startups as usize)),
             seats: Arc::new(Semaphore::new(limits.clients as usize)),
             stop,
@@ -115,7 +123,12 @@ impl Wing {
         let mapping = Mapping {
             role,
             target,
-            credentials,
+            book: ByTheBook {
+                page: credentials.page,
+                verdicts: credentials.verdicts,
+                turnstiles: Arc::clone(&self.lobby.turnstiles),
+                patience: credentials.patience,
+            },
             verifier,
         };
         self.mappings.insert(name, Arc::new(mapping));
@@ -147,4 +160,19 @@ impl Mapping {
 /// The door: one client, from accept to close.
 pub async fn serve(client: Client, wing: Arc<Wing>) {
     session::run(client, wing).await;
+}
+
+/// Proves a credential by a real login, and reports the verdict. None: somebody else's login told, or will.
+pub async fn prove(
+    lobby: &Lobby,
+    target: &Target,
+    verdicts: &dyn Verdicts,
+    credential: &Credential,
+    endpoint: &Endpoint,
+) -> Option<Result<(), AttemptError<LoginError>>> {
+    let attempt = async {
+        let proof = login::prove(target, endpoint, credential).await;
+        proof.map_err(AttemptError::from)
+    };
+    by_the_book::prove(&lobby.turnstiles, verdicts, credential, endpoint, attempt).await
 }

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::Failure;
 use crate::config::{Config, Secret, Upstream};
-use crate::credentials::Credential;
+use crate::credentials::{Credential, Verdicts};
 use crate::keeper::{self, Policy, ProofError, Prove};
 use crate::names::{Endpoint, SecretName, UpstreamName};
 use crate::net::tls::ServerTls;
-use crate::postgres::{self, Consequence, Credentials, Lobby, Target, Wing};
+use crate::postgres::{self, AttemptError, Credentials, Lobby, Target, Wing};
 use crate::stores::{self, DigestKey, Surroundings};
 
 pub struct Assembly {
@@ -34,7 +34,7 @@ pub fn assemble(config: &Config, lobby: Lobby, digests: &DigestKey) -> Result<As
         let users = targets_of(&secret.name, config, &targets);
         // A secret that no role uses is not read: reading may cost money, and make leases.
         if !users.is_empty() {
-            keepers.insert(secret.name.clone(), keep(secret, users, config, digests)?);
+            keepers.insert(secret.name.clone(), keep(secret, users, config, &lobby, digests)?);
         }
     }
     let mut wing = Wing::new(&config.listen, tls, config.limits, lobby);
@@ -45,6 +45,7 @@ pub fn assemble(config: &Config, lobby: Lobby, digests: &DigestKey) -> Result<As
         let credentials = Credentials {
             page: keeper.page.clone(),
             verdicts: Arc::clone(&keeper.verdicts),
+            patience: config.login.patience,
         };
         wing.add(Arc::clone(role), Arc::clone(target), credentials);
     }
@@ -86,6 +87,7 @@ fn keep(
     secret: &Arc<Secret>,
     users: Vec<Arc<Target>>,
     config: &Config,
+    lobby: &Lobby,
     digests: &DigestKey,
 ) -> Result<keeper::Handle, Failure> {
     let endpoints: Vec<Endpoint> = users
@@ -104,28 +106,38 @@ fn keep(
         endpoints,
         refused_retry: config.login.refused_retry,
     };
-    Ok(keeper::start(secret, store, prover(users), policy))
+    Ok(keeper::start(secret, store, prover(users, lobby.clone()), policy))
 }
 
 /// A real login to an endpoint of any of these upstreams.
-fn prover(users: Vec<Arc<Target>>) -> Prove {
-    let users: Arc<[Arc<Target>]> = users.into();
-    Arc::new(move |credential: Credential, endpoint: Endpoint| {
-        let users = Arc::clone(&users);
-        Box::pin(async move {
-            let owner = users
-                .iter()
-                .find(|target| target.upstream.hosts.contains(&endpoint));
-            let target = owner.ok_or(ProofError::Unrelated)?;
-            let proof = postgres::prove(target, &endpoint, &credential).await;
-            proof.map_err(|error| {
-                tracing::debug!(%endpoint, %error, "proof of a credential failed");
-                match error.consequence() {
-                    Consequence::NextCredential(refusal) => ProofError::Refused(refusal),
-                    Consequence::Later => ProofError::Unreachable,
-                    Consequence::GiveUp => ProofError::Unrelated,
+fn prover(users: Vec<Arc<Target>>, lobby: Lobby) -> Prove {
+    let shared = Arc::new((users, lobby));
+    Arc::new(
+        move |credential: Credential, endpoint: Endpoint, verdicts: Arc<dyn Verdicts>| {
+            let shared = Arc::clone(&shared);
+            Box::pin(async move {
+                let (users, lobby) = &*shared;
+                let owner = users
+                    .iter()
+                    .find(|target| target.upstream.hosts.contains(&endpoint));
+                let target = owner.ok_or(ProofError::Unrelated)?;
+                match postgres::prove(lobby, target, &*verdicts, &credential, &endpoint).await {
+                    Some(Ok(())) => Ok(()),
+                    Some(Err(AttemptError::Fatal {
+                        authenticated: true, ..
+                    })) => Ok(()),
+                    Some(Err(AttemptError::Refused(refusal, _))) => Err(ProofError::Refused(refusal)),
+                    Some(Err(AttemptError::NotYet(error))) => {
+                        debug!(%endpoint, %error, "a credential can't be proven yet");
+                        Err(ProofError::Unreachable)
+                    }
+                    Some(Err(AttemptError::Fatal { error, .. })) => {
+                        warn!(%endpoint, %error, "a credential can't be proven");
+                        Err(ProofError::Unrelated)
+                    }
+                    None => Err(ProofError::Unrelated),
                 }
             })
-        })
-    })
+        },
+    )
 }
