@@ -344,6 +344,10 @@ func encrypted() {
 
 func main() {
 	conn := connect(nil)
+	if len(os.Args) > 1 && os.Args[1] == "login" {
+		must(conn.Ping(ctx))
+		return
+	}
 	types(conn)
 	manyParameters(conn)
 	prepared(conn)

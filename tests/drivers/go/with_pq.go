@@ -261,6 +261,10 @@ func encrypted() {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "login" {
+		must(open("").Ping())
+		return
+	}
 	types()
 	conn := connect("")
 	manyParameters(conn)

@@ -403,6 +403,12 @@ final class WithJdbc {
     }
 
     public static void main(String[] arguments) throws Exception {
+        if (arguments.length > 0 && arguments[0].equals("login")) {
+            try (Connection connection = connect()) {
+                one(connection, "select 1");
+            }
+            return;
+        }
         types();
         try (Connection connection = connect()) {
             parameters(connection);
