@@ -1,0 +1,31 @@
+# The two to start with: `make demo` shows it, `make test` proves it. Both install what they need.
+
+.PHONY: demo test lint bench regress setup
+
+# Binds a PostgreSQL of its own and a pgswivel in front of it, on loopback.
+demo:
+	tests/setup toolchain postgres
+	cargo build --release
+	target/release/pgswivel demo
+
+# PostgreSQL 15 and 18; with PG_MATRIX=all, 14 to 18.
+test: setup
+	tests/run
+
+lint:
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo clippy --all-targets --no-default-features -- -D warnings
+	if command -v shellcheck >/dev/null; then shellcheck tests/setup tests/run tests/regress .ci/run; fi
+
+bench: setup
+	cargo bench
+
+# PostgreSQL's own regression and isolation suites, directly and through pgswivel.
+regress:
+	tests/setup toolchain postgres regress
+	cargo build --release
+	tests/regress
+
+setup:
+	tests/setup

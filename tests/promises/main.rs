@@ -1,0 +1,24 @@
+//! Promises that pgswivel keeps in front of a real PostgreSQL, one module a theme.
+//!
+//! `tests/setup` installs what they need; `support` is the bench they are written on.
+#![allow(
+    unreachable_pub,
+    reason = "a test binary exports nothing; `pub` here is between its modules"
+)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a promise that can't go on stops where it stands"
+)]
+
+#[macro_use]
+mod support;
+
+mod bench;
+mod cancel;
+mod configuration;
+mod hostile;
+mod relay;
+mod replication;
+mod startup;
+mod upstream_auth;
+mod upstream_tls;

@@ -1,0 +1,93 @@
+//! Backups, log streaming and subscriptions through pgswivel.
+
+use tokio_postgres::Client;
+
+use crate::support::{Postgres, Swivel, eventually};
+
+async fn replicating(version: u16, wal_level: &str) -> Postgres {
+    let postgres = Postgres::version(version).setting("wal_level", wal_level).start();
+    postgres
+        .execute(&format!("ALTER ROLE {} REPLICATION", Postgres::USER))
+        .await;
+    postgres
+        .execute("CREATE TABLE orders (n int PRIMARY KEY); INSERT INTO orders VALUES (1)")
+        .await;
+    postgres
+}
+
+async fn text(client: &Client, sql: &str) -> String {
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+fn succeeds(mut tool: std::process::Command) {
+    let output = tool.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{tool:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+promise! {
+    async fn a_base_backup_is_taken_with_its_log_streamed_beside_it(version) {
+        let postgres = replicating(version, "replica").await;
+        let swivel = Swivel::in_front_of(&postgres).start().await;
+        let directory = tempfile::tempdir().unwrap();
+        let backup = directory.path().join("backup");
+        let mut tool = swivel.tool("pg_basebackup");
+        tool.args(["--wal-method=stream", "--checkpoint=fast", "--no-sync", "--pgdata"]);
+        tool.arg(&backup);
+        succeeds(tool);
+        let mut verify = swivel.tool("pg_verifybackup");
+        verify.arg(&backup);
+        succeeds(verify);
+    }
+}
+
+promise! {
+    async fn the_log_is_received_up_to_a_point(version) {
+        let postgres = replicating(version, "replica").await;
+        let swivel = Swivel::in_front_of(&postgres).start().await;
+        let directory = tempfile::tempdir().unwrap();
+        let admin = postgres.admin().await;
+        let mut slot = swivel.tool("pg_receivewal");
+        slot.args(["--slot=promise", "--create-slot"]);
+        succeeds(slot);
+        admin.batch_execute("INSERT INTO pg_catalog.pg_description VALUES (1, 1, 1, 'x')").await.ok();
+        let end = text(&admin, "SELECT pg_switch_wal()::text").await;
+        postgres.execute("INSERT INTO orders VALUES (2)").await;
+        let mut receive = swivel.tool("pg_receivewal");
+        receive.args(["--slot=promise", "--no-loop", "--no-sync", "--endpos", &end, "--directory"]);
+        receive.arg(directory.path());
+        succeeds(receive);
+        let received = std::fs::read_dir(directory.path()).unwrap().count();
+        assert!(received > 0, "no log was received");
+    }
+}
+
+promise! {
+    async fn a_subscriber_follows_its_publisher(version) {
+        let publisher = replicating(version, "logical").await;
+        publisher.execute(&format!("ALTER TABLE orders OWNER TO {}", Postgres::USER)).await;
+        publisher.execute("CREATE PUBLICATION promise FOR TABLE orders").await;
+        let swivel = Swivel::in_front_of(&publisher).start().await;
+        let subscriber = Postgres::start(version);
+        let follower = subscriber.admin_of(Postgres::DATABASE).await;
+        follower.batch_execute("CREATE TABLE orders (n int PRIMARY KEY)").await.unwrap();
+        let subscribe = format!(
+            "CREATE SUBSCRIPTION promise PUBLICATION promise CONNECTION \
+             'host=127.0.0.1 port={} user={} password={} dbname={} sslmode=disable'",
+            swivel.port(),
+            Swivel::USER,
+            Swivel::PASSWORD,
+            Postgres::DATABASE
+        );
+        follower.batch_execute(&subscribe).await.unwrap();
+        publisher.execute("INSERT INTO orders SELECT generate_series(2, 1000)").await;
+        eventually("every row arrives", async || {
+            text(&follower, "SELECT count(*)::text FROM orders").await == "1000"
+        })
+        .await;
+        follower.batch_execute("DROP SUBSCRIPTION promise").await.unwrap();
+    }
+}

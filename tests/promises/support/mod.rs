@@ -1,0 +1,97 @@
+//! The bench: real PostgreSQL servers, the real pgswivel, and clients and servers that speak raw bytes.
+//!
+//! * [`Postgres`] a server of its own for each test, gone when it is dropped
+//! * [`Swivel`] the pgswivel binary in front of it
+//! * [`Wire`] one connection, byte by byte, from either end
+//! * [`Forged`] a server that is no Postgres at all, for what a real one would never say
+//! * [`Authority`] a certificate authority and what it signs
+
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "a bench has tools that no test uses at the moment"
+)]
+
+mod authority;
+mod forged;
+mod place;
+mod postgres;
+mod process;
+mod swivel;
+mod tls;
+pub mod wire;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+pub use authority::{Authority, Certified};
+pub use forged::{Forged, ForgedScram};
+pub use place::{Port, Version, raise_open_files};
+pub use postgres::{Postgres, Stop, client_tool};
+pub use swivel::Swivel;
+pub use tls::TlsConnector;
+pub use wire::{Message, ServerError, Wire};
+
+/// How long a test waits for anything before it says that it never came.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Declares one promise that is kept on every PostgreSQL: 15 and 18 always, the others when
+/// `make test PG_MATRIX=all` runs the ignored ones too.
+macro_rules! promise {
+    ($(#[doc = $doc:literal])* async fn $name:ident($version:ident) $body:block) => {
+        $(#[doc = $doc])*
+        mod $name {
+            use super::*;
+
+            async fn promise($version: $crate::support::Version) $body
+
+            #[tokio::test]
+            #[ignore = "PG_MATRIX=all"]
+            async fn on_14() {
+                promise(14).await;
+            }
+
+            #[tokio::test]
+            async fn on_15() {
+                promise(15).await;
+            }
+
+            #[tokio::test]
+            #[ignore = "PG_MATRIX=all"]
+            async fn on_16() {
+                promise(16).await;
+            }
+
+            #[tokio::test]
+            #[ignore = "PG_MATRIX=all"]
+            async fn on_17() {
+                promise(17).await;
+            }
+
+            #[tokio::test]
+            async fn on_18() {
+                promise(18).await;
+            }
+        }
+    };
+}
+
+/// The value of `future`, or a failed test when it does not come.
+pub async fn within<F: Future>(limit: Duration, what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(limit, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: did not happen within {limit:?}"),
+    }
+}
+
+/// Asks again and again until the answer is yes.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !holds().await {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{what}: did not happen within {PATIENCE:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,404 @@
+//! The real pgswivel, as its own process, in front of a server.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output};
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_postgres::{Client, NoTls};
+
+use super::place::{Port, Version, temporary_directory};
+use super::postgres::client_tool;
+use super::process::{As, Process, command};
+use super::{Authority, PATIENCE, Postgres, TlsConnector, Wire};
+
+/// A running pgswivel: role `app` over upstream `orders` with the file secret `orders`.
+pub struct Swivel {
+    process: Process,
+    directory: TempDir,
+    authority: Authority,
+    port: Port,
+    admin: Port,
+    database: String,
+    tools: Version,
+}
+
+/// A pgswivel that is still being described.
+pub struct Unstarted {
+    upstream: String,
+    database: Option<String>,
+    tools: Version,
+    authority: Authority,
+    directory: TempDir,
+    credential: (String, String),
+    trusts: bool,
+    listen: Vec<String>,
+    role: Vec<String>,
+    upstream_lines: Vec<String>,
+    secret: Vec<String>,
+    sections: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl Unstarted {
+    /// What the secret's file holds at first.
+    pub fn credential(mut self, user: &str, password: &str) -> Self {
+        self.credential = (user.to_owned(), password.to_owned());
+        self
+    }
+
+    /// What `tls` says about the upstream, as TOML: `{ mode = "verify-full", ca = "…" }`.
+    pub fn upstream_tls(self, toml: &str) -> Self {
+        let line = format!("tls = {toml}");
+        self.upstream_line(&line)
+    }
+
+    /// TLS to the upstream that verifies `authority` and the name localhost.
+    pub fn verifying(self, authority: &Authority) -> Self {
+        let ca = authority.file();
+        self.upstream_tls(&format!(
+            "{{ mode = \"verify-full\", ca = \"{}\", server_name = \"localhost\" }}",
+            ca.display()
+        ))
+    }
+
+    /// TLS for its own clients, with a certificate for localhost.
+    pub fn with_tls(self) -> Self {
+        let certified = self.authority.server(&["localhost", "127.0.0.1"]);
+        let (certificate, key) = certified.write(self.directory.path(), "listener");
+        let (certificate, key) = (certificate.display(), key.display());
+        let line = format!("tls = {{ certificate = \"{certificate}\", key = \"{key}\" }}");
+        self.listen_line(&line)
+    }
+
+    /// The database of the upstream; None: what the client asks for.
+    pub fn database(mut self, database: Option<&str>) -> Self {
+        self.database = database.map(str::to_owned);
+        self
+    }
+
+    /// Lets every client in as the role, without a password.
+    pub fn trusting(mut self) -> Self {
+        self.trusts = true;
+        self
+    }
+
+    /// One more line of `[listen]`.
+    pub fn listen_line(mut self, toml: &str) -> Self {
+        self.listen.push(toml.to_owned());
+        self
+    }
+
+    /// One more line of `[role.app]`.
+    pub fn role_line(mut self, toml: &str) -> Self {
+        self.role.push(toml.to_owned());
+        self
+    }
+
+    /// One more line of `[upstream.orders]`.
+    pub fn upstream_line(mut self, toml: &str) -> Self {
+        self.upstream_lines.push(toml.to_owned());
+        self
+    }
+
+    /// One more line of `[secret.orders]`.
+    pub fn secret_line(mut self, toml: &str) -> Self {
+        self.secret.push(toml.to_owned());
+        self
+    }
+
+    /// More sections at the end of the file.
+    pub fn section(mut self, toml: &str) -> Self {
+        self.sections.push(toml.to_owned());
+        self
+    }
+
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it and waits until it accepts connections.
+    pub async fn start(self) -> Swivel {
+        let (port, admin) = (Port::free(), Port::free());
+        let config = self.write(&port, &admin);
+        let log = self.directory.path().join("log");
+        let process = Process::start(run(&config, &self.environment), &log);
+        let mut swivel = Swivel {
+            process,
+            authority: self.authority,
+            port,
+            admin,
+            database: self.database.unwrap_or_else(|| Postgres::DATABASE.to_owned()),
+            tools: self.tools,
+            directory: self.directory,
+        };
+        swivel.wait_until_it_accepts().await;
+        swivel
+    }
+
+    fn write(&self, port: &Port, admin: &Port) -> PathBuf {
+        let path = |name: &str| self.directory.path().join(name);
+        write_secret(&path("secret.json"), &self.credential.0, &self.credential.1);
+        std::fs::write(path("password"), Swivel::PASSWORD).unwrap();
+
+        let mut toml = String::new();
+        let mut section = |name: &str, first: &[String], more: &[String]| {
+            writeln!(toml, "[{name}]\n{}\n{}\n", first.join("\n"), more.join("\n")).unwrap();
+        };
+        let text = |name: &str, value: &str| format!("{name} = {}", toml_string(value));
+        let address = format!("127.0.0.1:{}", port.number());
+        section("listen", &[text("address", &address)], &self.listen);
+        let password = toml_string(&path("password").display().to_string());
+        let role = [
+            if self.trusts {
+                text("auth", "trust")
+            } else {
+                format!("password = {{ file = {password} }}")
+            },
+            text("upstream", "orders"),
+            text("secret", "orders"),
+        ];
+        section(&format!("role.{}", Swivel::USER), &role, &self.role);
+        let mut upstream = vec![format!("hosts = [{}]", toml_string(&self.upstream))];
+        upstream.extend(self.database.as_ref().map(|database| text("database", database)));
+        if !self.upstream_lines.iter().any(|line| line.starts_with("tls")) {
+            upstream.push("tls = { mode = \"disable\" }".to_owned());
+        }
+        section("upstream.orders", &upstream, &self.upstream_lines);
+        let secret = path("secret.json").display().to_string();
+        let secret = [text("store", "file"), text("id", &secret)];
+        section("secret.orders", &secret, &self.secret);
+        let admin = format!("127.0.0.1:{}", admin.number());
+        section("admin", &[text("address", &admin)], &[]);
+        toml.push_str(&self.sections.join("\n"));
+
+        let config = path("pgswivel.toml");
+        std::fs::write(&config, toml).unwrap();
+        config
+    }
+}
+
+impl Swivel {
+    /// The role that clients log in as.
+    pub const USER: &str = "app";
+    pub const PASSWORD: &str = "local-secret";
+
+    /// In front of a real server, logging in as [`Postgres::USER`], without TLS on either side.
+    pub fn in_front_of(postgres: &Postgres) -> Unstarted {
+        let mut swivel = Self::in_front_of_port(postgres.port());
+        swivel.tools = postgres.major();
+        swivel
+    }
+
+    /// In front of whatever listens on a port of loopback.
+    pub fn in_front_of_port(port: u16) -> Unstarted {
+        Unstarted {
+            upstream: format!("127.0.0.1:{port}"),
+            database: Some(Postgres::DATABASE.to_owned()),
+            tools: 18,
+            authority: Authority::new(),
+            directory: temporary_directory(),
+            credential: (Postgres::USER.to_owned(), Postgres::PASSWORD.to_owned()),
+            trusts: false,
+            listen: Vec::new(),
+            role: Vec::new(),
+            upstream_lines: Vec::new(),
+            secret: Vec::new(),
+            sections: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// Runs the binary with these arguments to its end, with nothing of ours in its environment.
+    pub fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+        let mut command = binary();
+        command.args(arguments).envs(environment.iter().copied());
+        command.output().unwrap()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    pub fn admin_port(&self) -> u16 {
+        self.admin.number()
+    }
+
+    /// `127.0.0.1:<port>`
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port())
+    }
+
+    pub fn url(&self) -> String {
+        let (user, password, address) = (Self::USER, Self::PASSWORD, self.address());
+        format!("postgres://{user}:{password}@{address}/{}", self.database)
+    }
+
+    /// Who signed the certificate of its listener.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// A TLS client that verifies its listener in full.
+    pub fn tls(&self) -> TlsConnector {
+        TlsConnector::new(self.authority.trusting_client(&[]), "localhost")
+    }
+
+    /// How the application logs in.
+    pub fn config(&self) -> tokio_postgres::Config {
+        let mut config = tokio_postgres::Config::new();
+        config.host("127.0.0.1").port(self.port()).dbname(&self.database);
+        config.user(Self::USER).password(Self::PASSWORD);
+        config
+    }
+
+    /// A session of the application.
+    pub async fn connect(&self) -> Client {
+        self.try_connect()
+            .await
+            .unwrap_or_else(|error| panic!("can't connect: {error:?}\n{}", self.log()))
+    }
+
+    pub async fn try_connect(&self) -> Result<Client, tokio_postgres::Error> {
+        let (client, connection) = self.config().connect(NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// A session of the application, byte by byte.
+    pub async fn wire(&self) -> Wire {
+        Wire::login(&self.address(), Self::USER, Self::PASSWORD, &self.database).await
+    }
+
+    /// Runs psql as the application and returns what it printed, errors included.
+    pub fn psql(&self, arguments: &[&str]) -> Output {
+        let mut psql = self.tool("psql");
+        psql.args(["-X", "-A", "-t", "-q"]).args(arguments);
+        psql.output().unwrap()
+    }
+
+    /// A client program of the upstream's version, set to log in as the application.
+    pub fn tool(&self, name: &str) -> Command {
+        let mut tool = client_tool(self.tools, name);
+        tool.env("PGPORT", self.port().to_string());
+        tool.env("PGUSER", Self::USER).env("PGPASSWORD", Self::PASSWORD);
+        tool.env("PGDATABASE", &self.database);
+        tool
+    }
+
+    /// Replaces what the secret's file holds, in one step.
+    pub fn write_secret(&self, user: &str, password: &str) {
+        write_secret(&self.directory.path().join("secret.json"), user, password);
+    }
+
+    /// Its configuration and secret files are here.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Everything it said so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid().as_raw().unsigned_abs()
+    }
+
+    /// Its resident memory in bytes.
+    pub fn rss(&self) -> u64 {
+        self.process.memory("VmRSS")
+    }
+
+    /// The most resident memory it ever had, in bytes.
+    pub fn rss_peak(&self) -> u64 {
+        self.process.memory("VmHWM")
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.exited().is_none()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Asks it to end and waits until it has.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.process.signal(Signal::SIGTERM);
+        self.process.wait()
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        self.process.signal(Signal::SIGKILL);
+        self.process.wait();
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.process.wait()
+    }
+
+    async fn wait_until_it_accepts(&mut self) {
+        let start = Instant::now();
+        while TcpStream::connect(self.address()).await.is_err() {
+            if let Some(status) = self.process.exited() {
+                panic!("pgswivel ended at its start with {status}:\n{}", self.log());
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "pgswivel does not accept:\n{}",
+                self.log()
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    }
+}
+
+impl Drop for Swivel {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("pgswivel said:\n{}", self.log());
+        }
+    }
+}
+
+fn binary() -> Command {
+    let mut command = command(Path::new(env!("CARGO_BIN_EXE_pgswivel")), As::Ourselves);
+    // What configures a developer's own pgswivel must not reach ours.
+    for (name, _) in std::env::vars_os() {
+        let name_text = name.to_string_lossy();
+        if ["PGSWIVEL_", "POSTGRES_", "VAULT_", "AWS_", "DB_SECRET_"]
+            .iter()
+            .any(|prefix| name_text.starts_with(prefix))
+        {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+fn run(config: &Path, environment: &[(String, String)]) -> Command {
+    let mut command = binary();
+    command.args(["run", "--config"]).arg(config);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    command
+}
+
+/// Written beside and renamed over, so that nobody reads half of it.
+fn write_secret(path: &Path, user: &str, password: &str) {
+    let json = serde_json::json!({ "username": user, "password": password });
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, json.to_string()).unwrap();
+    std::fs::rename(beside, path).unwrap();
+}
+
+/// TOML's basic strings are written as JSON's are.
+fn toml_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
