@@ -7,9 +7,10 @@
 //! * roof: [`cli`], one file a command
 //! * floor 3: [`server`]
 //! * floor 2: [`keeper`], [`postgres`]
-//! * floor 1: [`stores`], [`net`]
+//! * floor 1: [`stores`], [`net`], [`backoff`]
 //! * ground, pure: [`config`], [`credentials`], [`names`], `postgres::wire`
 
+pub mod backoff;
 pub mod cli;
 pub mod config;
 pub mod credentials;

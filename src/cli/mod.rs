@@ -1,1 +1,103 @@
-//!
+//! The command line: one file a command, and what they share.
+
+mod exit;
+mod flags;
+mod logging;
+mod process;
+mod run;
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+pub use exit::Exit;
+pub use process::forbid_core_dumps;
+
+/// A Postgres sidecar proxy: credentials rotate upstream, the application's sessions stay.
+#[derive(Parser)]
+#[command(name = "pgswivel", version, after_help = EXIT_CODES, max_term_width = 110)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Arguments),
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 fine, 1 failed, 64 bad configuration or usage, 69 the upstream or the store can't be reached.";
+
+/// Runs one command to its end.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    match CommandLine::try_parse_from(arguments) {
+        Ok(CommandLine {
+            command: Command::Run(arguments),
+        }) => run::run(arguments),
+        Err(answer) => {
+            // Nobody is left to tell when even this can't be written.
+            let _ = answer.print();
+            exit_of(&answer)
+        }
+    }
+}
+
+/// Asking for help or the version is no mistake.
+fn exit_of(answer: &clap::Error) -> Exit {
+    if answer.use_stderr() {
+        Exit::BadConfiguration
+    } else {
+        Exit::Fine
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn answer(arguments: &[&str]) -> Exit {
+        let arguments = ["pgswivel"].iter().chain(arguments);
+        match CommandLine::try_parse_from(arguments) {
+            Ok(_) => panic!("it was understood"),
+            Err(answer) => exit_of(&answer),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn help_is_fine_and_wrong_usage_is_not() {
+        assert_eq!(answer(&["--help"]), Exit::Fine);
+        assert_eq!(answer(&["run", "--help"]), Exit::Fine);
+        assert_eq!(answer(&["--version"]), Exit::Fine);
+        assert_eq!(answer(&[]), Exit::BadConfiguration);
+        assert_eq!(answer(&["rn"]), Exit::BadConfiguration);
+        assert_eq!(answer(&["run", "--upstrem", "x"]), Exit::BadConfiguration);
+    }
+
+    #[test]
+    fn a_bad_configuration_is_told_from_a_failure() {
+        let arguments = ["pgswivel", "run", "--config", "/nonexistent/pgswivel.toml"];
+        assert_eq!(main(arguments.map(OsString::from)), Exit::BadConfiguration);
+    }
+
+    #[test]
+    fn every_flag_of_the_configuration_is_offered_with_its_variable() {
+        let mut command = CommandLine::command();
+        let run = command.find_subcommand_mut("run").expect("it is a command");
+        for (flag, variable) in crate::config::flag_names() {
+            let argument = run
+                .get_arguments()
+                .find(|argument| argument.get_long().map(|long| format!("--{long}")).as_deref() == Some(flag))
+                .unwrap_or_else(|| panic!("{flag} is not offered"));
+            let help = argument.get_help().expect("it has a help text").to_string();
+            assert!(help.ends_with(&format!("[{variable}]")), "{help}");
+        }
+    }
+}

@@ -1,5 +1,105 @@
 //! Configuration: as typed by the user, resolved with all problems at once, typed for the rest.
+//!
+//! Flags, environment and file lay their values into one tree that remembers where each was written
+//! (`written`); one reader types it by the table of keys (`keys`, `reader`); `resolve` refuses what must
+//! not go together. Nothing stops at the first problem, and no problem quotes what may be a secret.
 
+mod address;
+mod drop_in;
+mod duration;
+mod flags;
+// One row a line: it is a table.
+#[rustfmt::skip]
+mod keys;
+mod loading;
+mod problem;
+mod reader;
+mod resolve;
+mod secret_url;
+mod suggest;
 mod typed;
+mod upstream_url;
+mod url;
+mod written;
 
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
+
+pub use flags::Flags;
+pub use loading::Surroundings;
+pub use problem::{Problem, Problems};
 pub use typed::*;
+
+use std::path::Path;
+
+use loading::Loading;
+use written::{At, Origin, Section};
+
+/// What `--secret` takes: an example for each store, and what it is.
+pub fn stores() -> impl Iterator<Item = (&'static str, String)> {
+    keys::STORES
+        .iter()
+        .map(|store| (store.example, store.meaning.replace('`', "")))
+}
+
+/// Every flag that describes the configuration, and its environment variable.
+#[cfg(test)]
+pub(crate) fn flag_names() -> impl Iterator<Item = (&'static str, &'static str)> {
+    keys::FLAGS.iter().map(|flag| (flag.flag, flag.variable))
+}
+
+/// The whole configuration, or everything that is wrong with it.
+pub fn load(flags: &Flags, surroundings: &dyn Surroundings) -> Result<Config, Problems> {
+    let loading = Loading::new(surroundings);
+    let root = match flags::file(flags, &loading) {
+        None => Some(Section::new(Origin::root())),
+        Some(path) => read_file(&path, &loading),
+    };
+    // What a file that can't be read would have said is unknown, and guessing would only mislead.
+    let config = root.map(|mut root| {
+        flags::lay_over(&mut root, flags, &loading);
+        resolve::config(&root, &loading)
+    });
+    let problems = loading.into_problems();
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(Problems::from(problems)),
+    }
+}
+
+fn read_file(path: &At<impl AsRef<Path>>, loading: &Loading<'_>) -> Option<Section> {
+    let shown = path.value.as_ref().display();
+    let bytes = match loading.read(path.value.as_ref()) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            loading.problem(&path.origin, format!("can't read {shown}: {error}"));
+            return None;
+        }
+    };
+    let Ok(text) = String::from_utf8(bytes) else {
+        loading.problem(&path.origin, format!("{shown} is not UTF-8 text"));
+        return None;
+    };
+    match text.parse::<toml::Table>() {
+        Ok(table) => Some(Section::from_toml(table, Origin::root())),
+        Err(error) => {
+            let place = match error.span() {
+                Some(span) => position(&text, span.start),
+                None => String::new(),
+            };
+            // Not its Display, which quotes the line: that may be the one with the password.
+            let message = error.message().replace('\n', ", ");
+            loading.problem(&Origin::named(&shown.to_string()), format!("{place}{message}"));
+            None
+        }
+    }
+}
+
+fn position(text: &str, offset: usize) -> String {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!("line {line}, column {column}: ")
+}

@@ -13,6 +13,14 @@ pub struct Credential {
     pub position: Position,
 }
 
+impl Credential {
+    /// The same user and password, whatever the store calls them. What is known of a login is known
+    /// under this identity.
+    pub fn is_same_login(&self, other: &Self) -> bool {
+        self.user == other.user && self.password == other.password
+    }
+}
+
 /// Where the store holds a credential. It orders the tries and proves nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Position {

@@ -1,1 +1,111 @@
+//! The keeper of one secret: reads its store, offers what it finds to the book, proves it by a real login,
+//! and publishes the page. It knows no Postgres: whoever starts it says how to prove.
 //!
+//! Two tasks share the [`desk`]: the reader, which is the only one to touch the store, and the prover, so
+//! that a slow store does not hold up a proof nor a slow endpoint a read. Logins report to the same
+//! desk. A failed read, a bad value and a failed proof change nothing that works.
+
+mod complaint;
+mod desk;
+mod pace;
+mod prover;
+mod reader;
+mod status;
+mod trail;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use self::desk::Desk;
+use self::reader::Reader;
+pub use self::status::{CredentialStatus, EndpointStatus, Reads, Standing, Status};
+use crate::config::Secret;
+use crate::credentials::{Credential, Page, Refusal, Verdicts};
+use crate::names::Endpoint;
+use crate::stores::Store;
+
+/// One real login to one endpoint, and out again. It may report to the verdicts itself, before others who
+/// wait for this login go on; being told twice does no harm.
+pub type Prove = Arc<dyn Fn(Credential, Endpoint, Arc<dyn Verdicts>) -> ProofFuture + Send + Sync>;
+
+pub type ProofFuture = Pin<Box<dyn Future<Output = Result<(), ProofError>> + Send>>;
+
+/// Why a proof failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProofError {
+    #[error("refused with {}", .0.sqlstate())]
+    Refused(Refusal),
+    #[error("unreachable")]
+    Unreachable,
+    /// An answer that says nothing about the credential: no such database, too many clients, TLS.
+    #[error("failed for another reason than the credential")]
+    Unrelated,
+}
+
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Every endpoint that the secret is used on.
+    pub endpoints: Vec<Endpoint>,
+    pub refused_retry: Duration,
+}
+
+/// A running keeper. It ends when the last clone goes.
+#[derive(Clone)]
+pub struct Handle {
+    /// Before the first value: a page of generation 0 with nothing to try.
+    pub page: watch::Receiver<Arc<Page>>,
+    pub verdicts: Arc<dyn Verdicts>,
+    desk: Arc<Desk>,
+    _tasks: Arc<[AbortOnDropHandle<()>; 2]>,
+}
+
+/// Starts to read at once.
+pub fn start(secret: &Arc<Secret>, store: Box<dyn Store>, prove: Prove, policy: Policy) -> Handle {
+    let (desk, page) = Desk::new(secret.name.clone(), policy, store.calls());
+    let reader = Reader::new(secret, store, desk.clone());
+    let tasks = [
+        AbortOnDropHandle::new(tokio::spawn(reader.run())),
+        AbortOnDropHandle::new(tokio::spawn(prover::run(desk.clone(), prove))),
+    ];
+    Handle {
+        page,
+        verdicts: desk.clone(),
+        desk,
+        _tasks: Arc::new(tasks),
+    }
+}
+
+impl Handle {
+    /// Reads the store now, whatever the poll interval, unless the store itself asked for a pause.
+    pub fn refresh(&self) {
+        self.desk.refresh();
+    }
+
+    pub fn status(&self) -> Status {
+        self.desk.status()
+    }
+
+    /// A changed configuration uses the secret elsewhere.
+    pub fn set_endpoints(&self, endpoints: Vec<Endpoint>) {
+        self.desk.set_endpoints(endpoints);
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("page", &self.page)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The clock of timers, as the book wants it.
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}

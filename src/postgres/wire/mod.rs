@@ -1,1 +1,8 @@
 //! The wire protocol, pure: slices in, values out.
+
+pub mod frame;
+pub mod opening;
+pub mod read;
+pub mod say;
+pub mod scram;
+pub mod tracker;

@@ -1,0 +1,19 @@
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Fine = 0,
+    Failed = 1,
+    /// Also wrong usage. `EX_USAGE`.
+    BadConfiguration = 64,
+    /// The upstream or a store can't be reached; only for commands that do one thing and end.
+    /// `EX_UNAVAILABLE`.
+    Unreachable = 69,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

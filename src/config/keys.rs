@@ -1,0 +1,343 @@
+//! Every key that the file takes, with its default and its meaning. The reader refuses what is not
+//! here and takes its defaults from here; a test holds the README against it.
+
+use Unset::{Means, Number, Switch, Text};
+
+/// The keys of one kind of section.
+pub(super) struct Keys {
+    /// As the README writes it.
+    pub(super) title: &'static str,
+    pub(super) keys: &'static [Key],
+}
+
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) unset: Unset,
+    pub(super) meaning: &'static str,
+}
+
+/// What holds when a key is not written.
+pub(super) enum Unset {
+    Text(&'static str),
+    Number(u32),
+    Switch(bool),
+    /// In words.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the README, which a test holds against it"))]
+    Means(&'static str),
+}
+
+impl Keys {
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.keys.iter().map(|key| key.name)
+    }
+
+    pub(super) fn key(&self, name: &str) -> &'static Key {
+        let found = self.keys.iter().find(|key| key.name == name);
+        found.unwrap_or_else(|| unreachable!("{name} is read but not declared in {}", self.title))
+    }
+
+    pub(super) fn text_default(&self, name: &str) -> &'static str {
+        match self.key(name).unset {
+            Text(default) => default,
+            _ => unreachable!("{name} is declared with text as its default"),
+        }
+    }
+}
+
+const fn key(name: &'static str, unset: Unset, meaning: &'static str) -> Key {
+    Key {
+        name,
+        unset,
+        meaning,
+    }
+}
+
+pub(super) const ROOT: Keys = Keys {
+    title: "Top level",
+    keys: &[
+        key("drain", Text("25s"), "how long sessions may take to end after SIGTERM"),
+        key("listen", Means("see below"), "where clients connect"),
+        key("role", Means("see below"), "local identities, one table for each name"),
+        key("upstream", Means("see below"), "Postgres to reach, one table for each name"),
+        key("secret", Means("see below"), "places in a store, one table for each name"),
+        key("login", Means("see below"), "what happens while no credential works"),
+        key("limits", Means("see below"), "everything that can be exhausted"),
+        key("admin", Means("see below"), "metrics, health and status"),
+        key("log", Means("see below"), "what is logged, and how"),
+    ],
+};
+
+pub(super) const LISTEN: Keys = Keys {
+    title: "[listen]",
+    keys: &[
+        key("address", Text("127.0.0.1:6432"), "`host:port`, `[IPv6]:port`, `unix:/directory` or a socket file named `.s.PGSQL.*`; a list is allowed"),
+        key("tls", Means("no TLS"), "the certificate that clients see"),
+        key("auth", Text("scram"), "for roles without a password: `scram` refuses to start, `trust` lets in whoever reaches a loopback or Unix listener"),
+        key("insecure", Switch(false), "allow a listener that others can reach without TLS"),
+        key("scram_iterations", Number(4096), "announced to local clients in SCRAM"),
+    ],
+};
+
+pub(super) const LISTEN_TLS: Keys = Keys {
+    title: "[listen.tls]",
+    keys: &[
+        key("certificate", Means("required"), "PEM file: the certificate chain, leaf first"),
+        key("key", Means("required"), "PEM file: its private key"),
+    ],
+};
+
+pub(super) const ROLE: Keys = Keys {
+    title: "[role.NAME]",
+    keys: &[
+        key("password", Means("`PGSWIVEL_PASSWORD` or `PGSWIVEL_PASSWORD_FILE`"), "what clients log in with: text, `{ file = \"…\" }` or `{ env = \"…\" }`"),
+        key("auth", Means("`listen.auth`"), "`scram` or `trust`"),
+        key("upstream", Means("the only upstream"), "name of the upstream it is mapped to"),
+        key("secret", Means("the only secret"), "name of the secret that yields its credentials"),
+        key("set_role", Means("no `SET ROLE`"), "`SET ROLE` to this after login, so that alternating users create objects with one owner"),
+    ],
+};
+
+pub(super) const SENSITIVE: Keys = Keys {
+    title: "password, token, secret_id",
+    keys: &[
+        key("file", Means("one of the two is required"), "a file that holds it; one newline at its end is ignored"),
+        key("env", Means("one of the two is required"), "an environment variable that holds it"),
+    ],
+};
+
+pub(super) const UPSTREAM: Keys = Keys {
+    title: "[upstream.NAME]",
+    keys: &[
+        key("hosts", Means("required"), "`host:port`, or a list; the port is 5432 when absent; `unix:/directory` or a socket file"),
+        key("database", Means("what the client asks for"), "the database to log in to"),
+        key("tls", Means("see below"), "how the connection is protected"),
+        key("md5", Text("guarded"), "may the server ask for md5: `guarded` (over TLS or on this machine), `allow`, `deny`"),
+        key("connect_timeout", Text("10s"), "per address, from dialling until the login is done"),
+        key("keepalive", Means("see below"), "TCP keep-alive"),
+        key("user_timeout", Text("60s"), "how long sent bytes may stay unacknowledged before the connection counts as lost"),
+        key("connections_max", Number(100), "connections at once; more clients queue, then get an error"),
+        key("warm", Number(1), "logged-in connections kept ready"),
+        key("reuse", Switch(true), "`DISCARD ALL` and lend a connection again"),
+    ],
+};
+
+pub(super) const UPSTREAM_TLS: Keys = Keys {
+    title: "[upstream.NAME.tls]",
+    keys: &[
+        key("mode", Text("prefer"), "libpq's `sslmode`: `disable`, `prefer`, `require`, `verify-ca`, `verify-full`; `require` with a `ca` verifies as `verify-ca` does"),
+        key("ca", Means("the system's roots"), "PEM file with the roots to trust; `system` for the system's, which implies `verify-full`"),
+        key("server_name", Means("the host"), "the name to verify and to announce"),
+        key("certificate", Means("none"), "PEM file: client certificate chain, leaf first"),
+        key("key", Means("none"), "PEM file: its private key"),
+        key("negotiation", Text("postgres"), "libpq's `sslnegotiation`: `postgres` or `direct`"),
+        key("channel_binding", Text("prefer"), "libpq's `channel_binding`: `disable`, `prefer`, `require`"),
+        key("pin", Means("none"), "`sha256:…` of the server's certificate in hexadecimal: trusted whatever its chain or name"),
+    ],
+};
+
+pub(super) const KEEPALIVE: Keys = Keys {
+    title: "[upstream.NAME.keepalive]",
+    keys: &[
+        key("idle", Text("60s"), "silence before the first probe"),
+        key("interval", Text("10s"), "between probes"),
+        key("count", Number(6), "unanswered probes before the connection counts as lost"),
+    ],
+};
+
+pub(super) const SECRET: Keys = Keys {
+    title: "[secret.NAME]",
+    keys: &[
+        key("store", Means("required"), "one of the stores that `--secret` names"),
+        key("id", Means("required, but not for `env`"), "where in the store; for `command` text or a list of arguments"),
+        key("poll", Text("5m"), "how often the store is read, ±10 %"),
+        key("sessions", Text("auto"), "sessions on a retired credential: `auto` (move if the user changed), `keep`, `move`, `cut`"),
+        key("grace", Text("30s"), "moves are spread over this; under `cut`, pinned sessions may stay this long"),
+        key("max_age", Means("no limit"), "a credential older than this is reported"),
+        key("fields", Means("recognised by its keys"), "maps a payload of any shape"),
+        key("region", Means("the ARN's, else the AWS SDK's own chain"), "AWS stores: the region"),
+        key("endpoint", Means("the AWS SDK's"), "AWS stores: another address of the service"),
+        key("address", Means("`VAULT_ADDR`"), "Vault stores: the address of Vault"),
+        key("namespace", Means("`VAULT_NAMESPACE`, else none"), "Vault stores: the namespace"),
+        key("ca", Means("`VAULT_CACERT`, else the system's roots"), "Vault stores: PEM file with the roots to trust"),
+        key("mount", Means("the first word of `id`"), "Vault stores: where the engine is mounted, if that has a slash in it"),
+        key("auth", Means("`VAULT_TOKEN`, `VAULT_ROLE_ID` or `VAULT_K8S_ROLE`"), "Vault stores: how to log in"),
+        key("user", Text("POSTGRES_USER"), "`env` store: the variable that holds the user"),
+        key("password", Text("POSTGRES_PASSWORD"), "`env` store: the variable that holds the password"),
+        key("timeout", Text("10s"), "`command` store: how long the program may take"),
+    ],
+};
+
+pub(super) const FIELDS: Keys = Keys {
+    title: "[secret.NAME.fields]",
+    keys: &[
+        key("user", Means("required"), "key of the user"),
+        key("password", Means("required"), "key of the password"),
+        key("next_user", Means("`user`"), "key of the user that comes next"),
+        key("next_password", Means("none"), "key of the password that comes next"),
+        key("previous_user", Means("`user`"), "key of the user before"),
+        key("previous_password", Means("none"), "key of the password before"),
+    ],
+};
+
+pub(super) const VAULT_AUTH: Keys = Keys {
+    title: "[secret.NAME.auth]",
+    keys: &[
+        key("token", Means("one of the three is required"), "text, `{ file = \"…\" }` or `{ env = \"…\" }`"),
+        key("approle", Means("one of the three is required"), "log in by AppRole"),
+        key("kubernetes", Means("one of the three is required"), "log in with the service account's token"),
+    ],
+};
+
+pub(super) const APPROLE: Keys = Keys {
+    title: "[secret.NAME.auth.approle]",
+    keys: &[
+        key("role_id", Means("required"), "the role id"),
+        key("secret_id", Means("required"), "text, `{ file = \"…\" }` or `{ env = \"…\" }`; a file is read at every login"),
+        key("mount", Text("approle"), "where the method is mounted"),
+    ],
+};
+
+pub(super) const KUBERNETES: Keys = Keys {
+    title: "[secret.NAME.auth.kubernetes]",
+    keys: &[
+        key("role", Means("required"), "the Vault role"),
+        key("token_file", Text("/var/run/secrets/kubernetes.io/serviceaccount/token"), "the service account's token, read at every login"),
+        key("mount", Text("kubernetes"), "where the method is mounted"),
+    ],
+};
+
+pub(super) const LOGIN: Keys = Keys {
+    title: "[login]",
+    keys: &[
+        key("patience", Text("30s"), "how long a client is held while no credential works"),
+        key("refused_retry", Text("30s"), "how long a refused credential is not tried again on that endpoint"),
+    ],
+};
+
+pub(super) const LIMITS: Keys = Keys {
+    title: "[limits]",
+    keys: &[
+        key("clients", Number(10_000), "clients at once"),
+        key("startups", Number(1000), "clients at once that have not logged in yet"),
+        key("startup_time", Text("60s"), "from accept to the client's last authentication message"),
+        key("cancels", Number(64), "cancel requests carried upstream at once"),
+        key("logins_per_endpoint", Number(8), "upstream logins at once, per endpoint"),
+        key("queue_wait", Text("30s"), "how long a client waits for one of `connections_max`"),
+        key("statement_bytes", Number(65_536), "bytes of statement text kept per session for replay"),
+        key("moves", Number(8), "sessions that change connections at once"),
+        key("admin_connections", Number(64), "connections to the admin address at once"),
+        key("refused_logins_per_minute", Number(10), "logins that an endpoint may refuse in a minute before no more are sent"),
+    ],
+};
+
+pub(super) const ADMIN: Keys = Keys {
+    title: "[admin]",
+    keys: &[key("address", Text("127.0.0.1:9632"), "`IP:port` of metrics, health and status")],
+};
+
+pub(super) const LOG: Keys = Keys {
+    title: "[log]",
+    keys: &[
+        key("format", Means("text on a terminal, JSON elsewhere"), "`json` or `text`"),
+        key("level", Text("info"), "`off`, `error`, `warn`, `info`, `debug`, `trace`; also per module: `info,pgswivel::keeper=debug`"),
+    ],
+};
+
+#[cfg(test)]
+pub(super) const SECTIONS: [&Keys; 17] = [
+    &ROOT, &LISTEN, &LISTEN_TLS, &ROLE, &SENSITIVE, &UPSTREAM, &UPSTREAM_TLS, &KEEPALIVE, &SECRET, &FIELDS,
+    &VAULT_AUTH, &APPROLE, &KUBERNETES, &LOGIN, &LIMITS, &ADMIN, &LOG,
+];
+
+/// A store that a secret can name.
+pub(super) struct Store {
+    pub(super) name: &'static str,
+    pub(super) example: &'static str,
+    pub(super) meaning: &'static str,
+}
+
+const fn store(name: &'static str, example: &'static str, meaning: &'static str) -> Store {
+    Store {
+        name,
+        example,
+        meaning,
+    }
+}
+
+pub(super) const STORES: [Store; 9] = [
+    store("file", "file:/run/secrets/orders.json", "a file, or a mounted directory with `username` and `password` in it"),
+    store("env", "env:", "environment variables: `POSTGRES_USER` and `POSTGRES_PASSWORD`, or `?user=VAR&password=VAR`"),
+    store("aws-secretsmanager", "aws-secretsmanager:prod/orders", "AWS Secrets Manager, by name or ARN"),
+    store("aws-ssm", "aws-ssm:/prod/orders", "AWS Parameter Store, by name or ARN"),
+    store("aws-rds-iam", "aws-rds-iam:app?region=eu-west-1", "a signed token as password of this user"),
+    store("vault-kv", "vault-kv:secret/prod/orders", "Vault, KV version 2: mount and path"),
+    store("vault-db-static", "vault-db-static:database/orders", "Vault, static role of the database engine: mount and role"),
+    store("vault-db", "vault-db:database/orders", "Vault, role of the database engine with leases: mount and role"),
+    store("command", "command:/usr/local/bin/get-secret orders", "a program that prints a payload"),
+];
+
+/// A parameter of `--upstream`, and the key that it stands for.
+pub(super) struct Parameter {
+    pub(super) name: &'static str,
+    pub(super) key: &'static str,
+    pub(super) shape: Shape,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Shape {
+    Text,
+    Number,
+    Switch,
+    /// A bare number, as libpq writes it.
+    Seconds,
+    Milliseconds,
+}
+
+const fn parameter(name: &'static str, key: &'static str, shape: Shape) -> Parameter {
+    Parameter { name, key, shape }
+}
+
+/// libpq's names where libpq has one.
+pub(super) const PARAMETERS: [Parameter; 18] = [
+    parameter("dbname", "database", Shape::Text),
+    parameter("sslmode", "tls.mode", Shape::Text),
+    parameter("sslrootcert", "tls.ca", Shape::Text),
+    parameter("sslcert", "tls.certificate", Shape::Text),
+    parameter("sslkey", "tls.key", Shape::Text),
+    parameter("sslnegotiation", "tls.negotiation", Shape::Text),
+    parameter("channel_binding", "tls.channel_binding", Shape::Text),
+    parameter("connect_timeout", "connect_timeout", Shape::Seconds),
+    parameter("keepalives_idle", "keepalive.idle", Shape::Seconds),
+    parameter("keepalives_interval", "keepalive.interval", Shape::Seconds),
+    parameter("keepalives_count", "keepalive.count", Shape::Number),
+    parameter("tcp_user_timeout", "user_timeout", Shape::Milliseconds),
+    parameter("server_name", "tls.server_name", Shape::Text),
+    parameter("pin", "tls.pin", Shape::Text),
+    parameter("md5", "md5", Shape::Text),
+    parameter("connections_max", "connections_max", Shape::Number),
+    parameter("warm", "warm", Shape::Number),
+    parameter("reuse", "reuse", Shape::Switch),
+];
+
+/// A flag that describes the configuration, and its environment variable.
+pub(super) struct Flag {
+    pub(super) flag: &'static str,
+    pub(super) variable: &'static str,
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the README, which a test holds against it"))]
+    pub(super) meaning: &'static str,
+}
+
+const fn flag(flag: &'static str, variable: &'static str, meaning: &'static str) -> Flag {
+    Flag { flag, variable, meaning }
+}
+
+pub(super) const CONFIG_FLAG: Flag = flag("--config", "PGSWIVEL_CONFIG", "the file");
+pub(super) const LISTEN_FLAG: Flag = flag("--listen", "PGSWIVEL_LISTEN", "`listen.address`; several with commas");
+pub(super) const UPSTREAM_FLAG: Flag = flag("--upstream", "PGSWIVEL_UPSTREAM", "`[upstream.default]`, and the role is mapped to it");
+pub(super) const SECRET_FLAG: Flag = flag("--secret", "PGSWIVEL_SECRET", "`[secret.default]`, and the role is mapped to it");
+pub(super) const ROLE_FLAG: Flag = flag("--role", "PGSWIVEL_ROLE", "the role that flags describe: the only one of the file, else `app`");
+pub(super) const ADMIN_FLAG: Flag = flag("--admin", "PGSWIVEL_ADMIN", "`admin.address`");
+
+#[cfg(test)]
+pub(super) const FLAGS: [&Flag; 6] =
+    [&CONFIG_FLAG, &LISTEN_FLAG, &UPSTREAM_FLAG, &SECRET_FLAG, &ROLE_FLAG, &ADMIN_FLAG];

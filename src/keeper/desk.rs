@@ -1,0 +1,163 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{Notify, watch};
+
+use super::{Policy, ProofError, Reads, Status, now, trail};
+use crate::credentials::{Book, Credential, Offer, Page, Refusal, Unfinished, Verdicts};
+use crate::names::{Endpoint, SecretName};
+use crate::stores::{Calls, HostInSecret, StoreError, Warning};
+
+/// Where the reader, the prover and every login meet: the book, and the page made from it.
+pub(super) struct Desk {
+    secret: SecretName,
+    book: Mutex<Book>,
+    pages: watch::Sender<Arc<Page>>,
+    reads: Mutex<Reads>,
+    calls: Arc<Calls>,
+    /// A login was refused.
+    pub(super) wanted: Notify,
+    /// Somebody asked for a read.
+    pub(super) asked: Notify,
+    /// A reading changed the order of tries.
+    pub(super) offered: Notify,
+    /// A login had a verdict that the prover may have to follow up.
+    pub(super) judged: Notify,
+}
+
+impl Desk {
+    pub(super) fn new(
+        secret: SecretName,
+        policy: Policy,
+        calls: Arc<Calls>,
+    ) -> (Arc<Self>, watch::Receiver<Arc<Page>>) {
+        let book = Book::new(policy.endpoints, policy.refused_retry);
+        let (pages, page) = watch::channel(book.page().clone());
+        let desk = Self {
+            secret,
+            book: Mutex::new(book),
+            pages,
+            reads: Mutex::default(),
+            calls,
+            wanted: Notify::new(),
+            asked: Notify::new(),
+            offered: Notify::new(),
+            judged: Notify::new(),
+        };
+        (Arc::new(desk), page)
+    }
+
+    pub(super) fn page(&self) -> Arc<Page> {
+        self.pages.borrow().clone()
+    }
+
+    /// Takes in a good reading; true if it changed the order of tries.
+    pub(super) fn offer(&self, offer: Offer) -> bool {
+        self.reads().succeeded(now());
+        let before = self.page().generation;
+        let is_change = self.write(|book, now| book.offer(offer, now)).generation != before;
+        if is_change {
+            self.offered.notify_one();
+        }
+        is_change
+    }
+
+    pub(super) fn read_failed(&self, error: StoreError) {
+        self.reads().failed(error, now());
+        self.write(Book::read_failed);
+    }
+
+    pub(super) fn unproven(&self) -> Vec<(Credential, Endpoint)> {
+        self.book().unproven(now())
+    }
+
+    pub(super) fn unfinished(&self) -> Option<Unfinished> {
+        self.book().unfinished()
+    }
+
+    /// What a proof said.
+    pub(super) fn proof(&self, credential: &Credential, endpoint: &Endpoint, proof: Result<(), ProofError>) {
+        self.write(|book, now| match proof {
+            Ok(()) => book.confirm(credential, endpoint, now),
+            Err(ProofError::Refused(refusal)) => book.refuse(credential, endpoint, refusal, now),
+            Err(ProofError::Unreachable | ProofError::Unrelated) => book.untested(credential, endpoint, now),
+        });
+    }
+
+    pub(super) fn refresh(&self) {
+        self.asked.notify_one();
+    }
+
+    pub(super) fn set_endpoints(&self, endpoints: Vec<Endpoint>) {
+        self.write(|book, now| book.set_endpoints(endpoints, now));
+        self.offered.notify_one();
+    }
+
+    pub(super) fn status(&self) -> Status {
+        Status::new(
+            &self.secret,
+            &self.page(),
+            self.reads().clone(),
+            &self.calls,
+            now(),
+        )
+    }
+
+    pub(super) fn warned(&self, warning: Option<Warning>) {
+        self.reads().warning = warning;
+    }
+
+    pub(super) fn is_configured(&self, named: &HostInSecret) -> bool {
+        self.book().endpoints().iter().any(|endpoint| match endpoint {
+            Endpoint::Tcp { host, port } => {
+                host.eq_ignore_ascii_case(&named.host) && named.port.is_none_or(|named| named == *port)
+            }
+            Endpoint::Unix(_) => false,
+        })
+    }
+
+    /// Changes the book and publishes its page before anybody else can change it again.
+    fn write(&self, change: impl FnOnce(&mut Book, Instant)) -> Arc<Page> {
+        let (events, before, page) = {
+            let mut book = self.book();
+            let before = book.page().clone();
+            change(&mut book, now());
+            let page = book.page().clone();
+            if !Arc::ptr_eq(&before, &page) {
+                self.pages.send_replace(page.clone());
+            }
+            (book.take_events(), before, page)
+        };
+        for event in &events {
+            trail::record(&self.secret, event, &before, &page);
+        }
+        page
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reads(&self) -> MutexGuard<'_, Reads> {
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Verdicts for Desk {
+    fn proven(&self, credential: &Credential, endpoint: &Endpoint) {
+        let before = self.page();
+        let after = self.write(|book, now| book.confirm(credential, endpoint, now));
+        if !Arc::ptr_eq(&before, &after) {
+            self.judged.notify_one();
+        }
+    }
+
+    fn refused(&self, credential: &Credential, endpoint: &Endpoint, refusal: Refusal) {
+        self.write(|book, now| book.refuse(credential, endpoint, refusal, now));
+        self.judged.notify_one();
+    }
+
+    fn refresh_wanted(&self) {
+        self.wanted.notify_one();
+    }
+}

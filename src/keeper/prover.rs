@@ -1,0 +1,97 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::debug;
+
+use super::desk::Desk;
+use super::{ProofError, Prove};
+use crate::backoff::Backoff;
+use crate::credentials::{Credential, Unfinished};
+use crate::names::Endpoint;
+
+/// A proof that takes longer says nothing.
+const PROOF_TIME_MAX: Duration = Duration::from_secs(30);
+const PROOFS_AT_ONCE: usize = 8;
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+
+/// Proves what the book wants proven: at once after a reading that changed it, after a login's verdict, and
+/// ever more rarely while something is left.
+pub(super) async fn run(desk: Arc<Desk>, prove: Prove) {
+    let mut backoff = Backoff::starting_at(RETRY_FIRST);
+    let mut due: Option<Instant> = None;
+    loop {
+        round(&desk, &prove).await;
+        due = match desk.unfinished() {
+            None => {
+                backoff.reset();
+                None
+            }
+            Some(unfinished) => Some(
+                due.filter(|due| *due > Instant::now())
+                    .unwrap_or_else(|| Instant::now() + backoff.next(retry_cap(unfinished))),
+            ),
+        };
+        tokio::select! {
+            () = desk.offered.notified() => {
+                backoff.reset();
+                due = None;
+            }
+            () = desk.judged.notified() => {}
+            () = sleep_until_due(due) => {}
+        }
+    }
+}
+
+async fn sleep_until_due(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// An endpoint that is down hurts nobody when asked; one that refuses may count.
+fn retry_cap(unfinished: Unfinished) -> Duration {
+    Duration::from_secs(match unfinished {
+        Unfinished::Unanswered => 15,
+        Unfinished::NothingWorks => 60,
+        Unfinished::FirstRefused => 900,
+    })
+}
+
+/// Tries each credential on each endpoint at most once, one at a time per endpoint.
+async fn round(desk: &Arc<Desk>, prove: &Prove) {
+    let mut tried: Vec<(Credential, Endpoint)> = Vec::new();
+    loop {
+        let mut proofs = JoinSet::new();
+        let mut busy: Vec<Endpoint> = Vec::new();
+        for (credential, endpoint) in desk.unproven() {
+            let was_tried = (tried.iter()).any(|(c, e)| *e == endpoint && c.is_same_login(&credential));
+            if was_tried || busy.contains(&endpoint) || busy.len() == PROOFS_AT_ONCE {
+                continue;
+            }
+            busy.push(endpoint.clone());
+            tried.push((credential.clone(), endpoint.clone()));
+            let proof = prove(credential.clone(), endpoint.clone(), desk.clone());
+            let proof = timeout(PROOF_TIME_MAX, proof);
+            proofs.spawn(async move {
+                let result = proof.await.unwrap_or(Err(ProofError::Unreachable));
+                (credential, endpoint, result)
+            });
+        }
+        if proofs.is_empty() {
+            return;
+        }
+        while let Some(proof) = proofs.join_next().await {
+            // A proof that panicked said nothing; the panic has been reported where it happened.
+            let Ok((credential, endpoint, result)) = proof else {
+                continue;
+            };
+            if let Err(error) = result {
+                debug!(%endpoint, version = %credential.version, %error, "proof failed");
+            }
+            desk.proof(&credential, &endpoint, result);
+        }
+    }
+}

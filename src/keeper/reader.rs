@@ -1,0 +1,167 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep_until;
+use tracing::{error, info, warn};
+
+use super::complaint::Complaint;
+use super::desk::Desk;
+use super::now;
+use super::pace::{Ended, Pace};
+use crate::config::Secret;
+use crate::credentials::{Offer, Position, Refusal, Verdict};
+use crate::names::SecretName;
+use crate::stores::{self, HostInSecret, Reading, Store, StoreError, Warning};
+
+/// The only one to touch the store.
+pub(super) struct Reader {
+    secret: SecretName,
+    store: Box<dyn Store>,
+    desk: Arc<Desk>,
+    pace: Pace,
+    last_read: Instant,
+    complaint: Complaint,
+    said: Said,
+}
+
+/// What was logged already and stays true.
+#[derive(Default)]
+struct Said {
+    warning: Option<Warning>,
+    host: Option<HostInSecret>,
+    skipped: Vec<stores::Skipped>,
+}
+
+impl Reader {
+    pub(super) fn new(secret: &Secret, store: Box<dyn Store>, desk: Arc<Desk>) -> Self {
+        Self {
+            secret: secret.name.clone(),
+            store,
+            desk,
+            pace: Pace::new(secret.poll, now()),
+            last_read: now(),
+            complaint: Complaint::default(),
+            said: Said::default(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            self.wait().await;
+            self.read().await;
+        }
+    }
+
+    /// What is asked while a read is under way is remembered and causes another one: the store may have
+    /// answered before it changed.
+    async fn wait(&mut self) {
+        while now() < self.pace.next_read() {
+            tokio::select! {
+                () = sleep_until(self.pace.next_read().into()) => {}
+                () = self.desk.asked.notified() => self.pace.ask(now()),
+                () = self.desk.wanted.notified() => self.pace.want(now()),
+                () = self.store.changed() => self.pace.notice(self.last_read, now()),
+            }
+        }
+    }
+
+    async fn read(&mut self) {
+        self.report_refusals();
+        let result = stores::read(self.store.as_mut()).await;
+        let now = now();
+        self.last_read = now;
+        let ended = match result {
+            Ok(reading) => self.take_in(reading, now),
+            Err(error) => self.complain(error, now),
+        };
+        self.pace.read_ended(ended, now);
+        self.say_warning();
+    }
+
+    fn take_in(&mut self, reading: Reading, now: Instant) -> Ended {
+        if let Some(over) = self.complaint.ended(now) {
+            let (failures, seconds) = (over.failures, over.lasted.as_secs());
+            info!(secret = %self.secret, failures, seconds, "the store can be read again");
+        }
+        self.say_what_is_odd(&reading);
+        let ends = |left: Option<Duration>| left.and_then(|left| now.checked_add(left));
+        let next_read = reading.next_read;
+        let is_change = self.desk.offer(Offer {
+            credentials: reading.credentials,
+            lease_ends: ends(reading.lease.map(|lease| lease.left)),
+            logins_end: ends(reading.logins_for),
+        });
+        Ended::Well { is_change, next_read }
+    }
+
+    fn complain(&mut self, error: StoreError, now: Instant) -> Ended {
+        let has_credential = !self.desk.page().entries().is_empty();
+        if let Some(failures) = self.complaint.failed(now) {
+            let secret = &self.secret;
+            if has_credential {
+                warn!(%secret, failures, %error, "the store can't be read, logins go on with what is known");
+            } else {
+                error!(%secret, failures, %error, "the store can't be read and no credential is known yet");
+            }
+        }
+        let retry = error.retry();
+        self.desk.read_failed(error);
+        Ended::Badly {
+            retry,
+            has_credential,
+        }
+    }
+
+    /// A store that makes users on demand can make another one.
+    fn report_refusals(&mut self) {
+        let is_bad = |verdict: &Verdict| {
+            matches!(
+                verdict,
+                Verdict::Refused {
+                    refusal: Refusal::BadPassword,
+                    ..
+                }
+            )
+        };
+        for entry in self.desk.page().entries() {
+            let is_current = entry.listed && entry.credential.position == Position::Current;
+            let was_refused = entry.verdicts().any(|(_, verdict)| is_bad(verdict));
+            if is_current && was_refused && !entry.is_proven_somewhere() {
+                self.store.refused(&entry.credential.version);
+            }
+        }
+    }
+
+    fn say_warning(&mut self) {
+        let warning = self.store.warning();
+        if warning == self.said.warning {
+            return;
+        }
+        if let Some(warning) = warning {
+            warn!(secret = %self.secret, "{warning}");
+        }
+        self.said.warning = warning;
+        self.desk.warned(warning);
+    }
+
+    fn say_what_is_odd(&mut self, reading: &Reading) {
+        let secret = &self.secret;
+        if reading.skipped != self.said.skipped {
+            for skipped in &reading.skipped {
+                let (position, why) = (skipped.position, &skipped.why);
+                warn!(%secret, %position, %why, "this position of the secret can't be used");
+            }
+            self.said.skipped.clone_from(&reading.skipped);
+        }
+        if reading.host != self.said.host {
+            if let Some(host) = reading
+                .host
+                .as_ref()
+                .filter(|host| !self.desk.is_configured(host))
+            {
+                warn!(%secret, host = host.host, "the secret names a host that is not configured: it is not followed");
+            }
+            self.said.host.clone_from(&reading.host);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::credentials::{Entry, Page, Position, Refusal, Verdict};
+use crate::names::{Endpoint, SecretName};
+use crate::stores::{Calls, Operation, StoreError, Warning};
+
+/// What a keeper holds, for people. Nothing secret.
+#[derive(Clone, Debug)]
+pub struct Status {
+    pub secret: SecretName,
+    pub generation: u64,
+    /// Whether some credential is known to work.
+    pub proven: bool,
+    /// In the order of tries, then those that only old links may still use.
+    pub credentials: Vec<CredentialStatus>,
+    pub reads: Reads,
+    /// Since the last good read.
+    pub last_success: Option<Duration>,
+    /// Since the last failed read.
+    pub last_failure: Option<Duration>,
+    pub calls: Vec<(Operation, u64)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct CredentialStatus {
+    pub user: Arc<str>,
+    pub version: Arc<str>,
+    pub position: Position,
+    pub standing: Standing,
+    /// Whether the store still lists it.
+    pub listed: bool,
+    /// Since it was first seen.
+    pub age: Duration,
+    pub lease_left: Option<Duration>,
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Leading,
+    /// It may be tried, and links may stay on it.
+    Waiting,
+    Retired {
+        ago: Duration,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointStatus {
+    pub endpoint: Endpoint,
+    pub proven: bool,
+    pub refused: Option<Refusal>,
+    pub blocked_for: Option<Duration>,
+}
+
+/// How reading went.
+#[derive(Clone, Debug, Default)]
+pub struct Reads {
+    pub succeeded: u64,
+    pub failed: u64,
+    /// Until a read succeeds.
+    pub error: Option<StoreError>,
+    pub warning: Option<Warning>,
+    last_success: Option<Instant>,
+    last_failure: Option<Instant>,
+}
+
+impl Reads {
+    pub(super) fn succeeded(&mut self, now: Instant) {
+        self.succeeded += 1;
+        self.error = None;
+        self.last_success = Some(now);
+    }
+
+    pub(super) fn failed(&mut self, error: StoreError, now: Instant) {
+        self.failed += 1;
+        self.error = Some(error);
+        self.last_failure = Some(now);
+    }
+}
+
+impl Status {
+    pub(super) fn new(secret: &SecretName, page: &Page, reads: Reads, calls: &Calls, now: Instant) -> Self {
+        let ago = |then: Option<Instant>| then.map(|then| now.saturating_duration_since(then));
+        Self {
+            secret: secret.clone(),
+            generation: page.generation,
+            proven: page.has_proof(),
+            credentials: page
+                .known()
+                .map(|entry| CredentialStatus::new(entry, page, now))
+                .collect(),
+            last_success: ago(reads.last_success),
+            last_failure: ago(reads.last_failure),
+            reads,
+            calls: calls.made().collect(),
+        }
+    }
+}
+
+impl CredentialStatus {
+    fn new(entry: &Entry, page: &Page, now: Instant) -> Self {
+        let credential = &entry.credential;
+        let leads = page
+            .leader()
+            .is_some_and(|leader| leader.is_same_login(credential));
+        let standing = match entry.retired {
+            Some(since) => Standing::Retired {
+                ago: now.saturating_duration_since(since),
+            },
+            None if leads => Standing::Leading,
+            None => Standing::Waiting,
+        };
+        Self {
+            user: credential.user.clone(),
+            version: credential.version.clone(),
+            position: credential.position,
+            standing,
+            listed: entry.listed,
+            age: now.saturating_duration_since(entry.first_seen),
+            lease_left: entry.lease_ends.map(|end| end.saturating_duration_since(now)),
+            endpoints: entry
+                .verdicts()
+                .map(|(endpoint, verdict)| EndpointStatus::new(endpoint, verdict, now))
+                .collect(),
+        }
+    }
+}
+
+impl EndpointStatus {
+    fn new(endpoint: &Endpoint, verdict: &Verdict, now: Instant) -> Self {
+        let (proven, refused, blocked_for) = match verdict {
+            Verdict::Proven { .. } => (true, None, None),
+            Verdict::Untested => (false, None, None),
+            Verdict::Refused { refusal, until, .. } => {
+                (false, Some(*refusal), until.checked_duration_since(now))
+            }
+        };
+        Self {
+            endpoint: endpoint.clone(),
+            proven,
+            refused,
+            blocked_for,
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! A login by the book: which credential to try on which endpoint, what to make of the answer, and how long
+//! to hold the client. It opens no socket: `attempt` is one real login.
+//!
+//! * Only a refusal (28P01, 28000) leads to another credential, and it is an answer: it never leads to
+//!   another endpoint, which might be a standby that has not heard of the new password yet.
+//! * Only an endpoint that can't be asked leads to the next one, and after the last to a pause.
+//! * Everything else is the client's to see, at once and as it is.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+
+use super::turnstile::{Pass, ScoutPass, ScoutVerdict, Turnstile, Turnstiles, follow};
+use crate::backoff::{Backoff, jittered};
+use crate::credentials::{Credential, Page, Refusal, Try, Verdicts};
+use crate::names::Endpoint;
+
+/// A client whose last good credential was refused waits this long for the store before it tries another.
+const REFRESH_WAIT_MAX: Duration = Duration::from_secs(2);
+/// A held client looks up, and asks for a refresh, this often; the keeper decides how often to read.
+const HOLD_TICK: Duration = Duration::from_secs(1);
+const HOLD_JITTER: f64 = 0.25;
+const NOT_YET_RETRY_FIRST: Duration = Duration::from_millis(100);
+const NOT_YET_RETRY_CAP: Duration = Duration::from_secs(2);
+
+/// What a login by the book needs. Cheap to clone.
+#[derive(Clone)]
+pub struct ByTheBook {
+    pub page: watch::Receiver<Arc<Page>>,
+    pub verdicts: Arc<dyn Verdicts>,
+    pub turnstiles: Arc<Turnstiles>,
+    /// How long a client is held while nothing works.
+    pub patience: Duration,
+}
+
+/// Why one login failed. `E` is what there is to tell the client or the log.
+#[derive(Debug, PartialEq, Eq)]
+pub enum AttemptError<E> {
+    /// Not with this credential.
+    Refused(Refusal, E),
+    /// Not now: 57P03, connection refused or reset, time over.
+    NotYet(E),
+    /// Neither time nor another credential will help.
+    Fatal {
+        error: E,
+        /// It came after AuthenticationOk: the credential is proven all the same.
+        authenticated: bool,
+    },
+}
+
+/// A link and what it was opened with.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LoggedIn<L> {
+    pub link: L,
+    pub credential: Credential,
+    pub endpoint: Endpoint,
+    /// Of the page that was in force before the connection was made.
+    pub generation: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum LoginError<E> {
+    /// Nothing was accepted for as long as patience lasted: 28P01 with the local role's name.
+    /// None: others were refused while this client waited.
+    Refused(Option<E>),
+    /// No endpoint could be asked for as long as patience lasted.
+    NotYet(Option<E>),
+    /// The store has not given a credential yet.
+    NoCredential,
+    /// To be passed on as it is.
+    Fatal(E),
+}
+
+/// What is told to the client if patience ends now.
+enum Said<E> {
+    Nothing,
+    Refused(Option<E>),
+    NotYet(Option<E>),
+}
+
+/// Why one endpoint was left without a link.
+enum Stop<E> {
+    /// It refused whatever there is to try.
+    Refused,
+    NotYet,
+    Fatal(E),
+}
+
+/// Why one credential gave no link.
+enum Miss<E> {
+    /// Things have changed meanwhile.
+    LookAgain,
+    Refused,
+    Stop(Stop<E>),
+}
+
+/// One client's login.
+struct Caller<'a, A, E> {
+    book: &'a ByTheBook,
+    page: watch::Receiver<Arc<Page>>,
+    attempt: &'a A,
+    said: Said<E>,
+    has_refreshed: bool,
+}
+
+impl ByTheBook {
+    /// Logs in to the first endpoint that can be asked with the first credential that is accepted.
+    pub async fn login<L, E, A, F>(
+        &self,
+        endpoints: &[Endpoint],
+        attempt: A,
+    ) -> Result<LoggedIn<L>, LoginError<E>>
+    where
+        A: Fn(Credential, Endpoint) -> F,
+        F: Future<Output = Result<L, AttemptError<E>>>,
+    {
+        let deadline = Instant::now() + self.patience;
+        let mut caller = Caller {
+            book: self,
+            page: self.page.clone(),
+            attempt: &attempt,
+            said: Said::Nothing,
+            has_refreshed: false,
+        };
+        match timeout_at(deadline, caller.login(endpoints)).await {
+            Ok(Ok(logged_in)) => Ok(logged_in),
+            Ok(Err(error)) => Err(LoginError::Fatal(error)),
+            Err(_) => Err(match caller.said {
+                Said::Refused(error) => LoginError::Refused(error),
+                Said::NotYet(error) => LoginError::NotYet(error),
+                Said::Nothing if self.page.borrow().entries().is_empty() => LoginError::NoCredential,
+                Said::Nothing => LoginError::NotYet(None),
+            }),
+        }
+    }
+}
+
+/// One login to prove one credential, and never a second one beside a login that will tell. The verdict is
+/// reported before those who wait for it go on. None: somebody else's login has told, or will.
+pub async fn prove<L, E>(
+    turnstiles: &Turnstiles,
+    verdicts: &dyn Verdicts,
+    credential: &Credential,
+    endpoint: &Endpoint,
+    attempt: impl Future<Output = Result<L, AttemptError<E>>>,
+) -> Option<Result<L, AttemptError<E>>> {
+    let turnstile = turnstiles.at(endpoint);
+    let pass = match turnstile.enter(credential) {
+        Pass::Scout(pass) => pass,
+        Pass::Follow(verdict) => {
+            follow(verdict).await;
+            return None;
+        }
+    };
+    if turnstile.is_governed() {
+        return None;
+    }
+    let result = {
+        let _permit = turnstile.permit().await;
+        attempt.await
+    };
+    let told = tell(&turnstile, verdicts, credential, endpoint, &result);
+    pass.report(told);
+    Some(result)
+}
+
+impl<A, F, L, E> Caller<'_, A, E>
+where
+    A: Fn(Credential, Endpoint) -> F,
+    F: Future<Output = Result<L, AttemptError<E>>>,
+{
+    async fn login(&mut self, endpoints: &[Endpoint]) -> Result<LoggedIn<L>, E> {
+        let mut pause = Backoff::starting_at(NOT_YET_RETRY_FIRST);
+        loop {
+            let mut refused_at = None;
+            for endpoint in endpoints {
+                match self.log_in_at(endpoint).await {
+                    Ok(logged_in) => return Ok(logged_in),
+                    Err(Stop::Fatal(error)) => return Err(error),
+                    Err(Stop::NotYet) => {}
+                    Err(Stop::Refused) => {
+                        refused_at = Some(endpoint);
+                        break;
+                    }
+                }
+            }
+            match refused_at {
+                Some(endpoint) => self.hold(endpoint).await,
+                None => sleep(pause.next(NOT_YET_RETRY_CAP)).await,
+            }
+        }
+    }
+
+    async fn log_in_at(&mut self, endpoint: &Endpoint) -> Result<LoggedIn<L>, Stop<E>> {
+        let turnstile = self.book.turnstiles.at(endpoint);
+        let mut refused: Vec<Credential> = Vec::new();
+        loop {
+            let page = self.page.borrow_and_update().clone();
+            let is_governed = turnstile.is_governed();
+            let candidate = page.tries(endpoint, Instant::now().into_std()).find(|candidate| {
+                let was_refused = (refused.iter()).any(|login| login.is_same_login(&candidate.credential));
+                !was_refused && !(candidate.doubtful && is_governed)
+            });
+            let Some(Try { credential, doubtful }) = candidate else {
+                if !page.entries().is_empty() {
+                    self.say_refused(None);
+                }
+                return Err(Stop::Refused);
+            };
+            match self.log_in_with(&credential, endpoint, &turnstile).await {
+                Ok(logged_in) => return Ok(logged_in),
+                Err(Miss::Stop(stop)) => return Err(stop),
+                Err(Miss::LookAgain) => {}
+                Err(Miss::Refused) => {
+                    refused.push(credential);
+                    if !doubtful {
+                        self.refresh_once(&page).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn log_in_with(
+        &mut self,
+        credential: &Credential,
+        endpoint: &Endpoint,
+        turnstile: &Turnstile,
+    ) -> Result<LoggedIn<L>, Miss<E>> {
+        let pass = self.pass(turnstile, credential).await?;
+        let _permit = turnstile.permit().await;
+        // The wait may have outlived what the page said.
+        let page = self.page.borrow().clone();
+        let is_tried = (page.tries(endpoint, Instant::now().into_std()))
+            .any(|candidate| candidate.credential.is_same_login(credential));
+        if !is_tried {
+            return Err(Miss::LookAgain);
+        }
+        let result = (self.attempt)(credential.clone(), endpoint.clone()).await;
+        let told = tell(turnstile, &*self.book.verdicts, credential, endpoint, &result);
+        if let Some(pass) = pass {
+            pass.report(told);
+        }
+        match result {
+            Ok(link) => Ok(LoggedIn {
+                link,
+                credential: credential.clone(),
+                endpoint: endpoint.clone(),
+                generation: page.generation,
+            }),
+            Err(AttemptError::Refused(_, error)) => {
+                self.say_refused(Some(error));
+                Err(Miss::Refused)
+            }
+            Err(AttemptError::NotYet(error)) => {
+                self.say_not_yet(Some(error));
+                Err(Miss::Stop(Stop::NotYet))
+            }
+            Err(AttemptError::Fatal { error, .. }) => Err(Miss::Stop(Stop::Fatal(error))),
+        }
+    }
+
+    /// None: somebody has just shown that the credential is taken.
+    async fn pass<'t>(
+        &mut self,
+        turnstile: &'t Turnstile,
+        credential: &Credential,
+    ) -> Result<Option<ScoutPass<'t>>, Miss<E>> {
+        let verdict = match turnstile.enter(credential) {
+            Pass::Scout(pass) => return Ok(Some(pass)),
+            Pass::Follow(verdict) => verdict,
+        };
+        match follow(verdict).await {
+            ScoutVerdict::Taken => Ok(None),
+            ScoutVerdict::Refused => {
+                self.say_refused(None);
+                Err(Miss::Refused)
+            }
+            ScoutVerdict::NotYet => {
+                self.say_not_yet(None);
+                Err(Miss::Stop(Stop::NotYet))
+            }
+            ScoutVerdict::Unknown => Err(Miss::LookAgain),
+        }
+    }
+
+    /// The last good credential was refused: perhaps the store knows more than this page.
+    async fn refresh_once(&mut self, page: &Page) {
+        if std::mem::replace(&mut self.has_refreshed, true) {
+            return;
+        }
+        self.book.verdicts.refresh_wanted();
+        let is_newer = |now: &Arc<Page>| now.reads > page.reads || now.generation > page.generation;
+        // Late or in vain, the tries go on.
+        let _ = timeout(REFRESH_WAIT_MAX, self.page.wait_for(is_newer)).await;
+    }
+
+    /// Waits for a new page, or for a refused credential's next turn.
+    async fn hold(&mut self, endpoint: &Endpoint) {
+        self.book.verdicts.refresh_wanted();
+        let tick = Instant::now() + jittered(HOLD_TICK, HOLD_JITTER);
+        let next_try = self.page.borrow().next_try(endpoint, Instant::now().into_std());
+        let wake = next_try.map_or(tick, |next_try| tick.min(next_try.into()));
+        // A keeper that is gone publishes nothing any more; the wait is the same.
+        if let Ok(Err(_)) = timeout_at(wake, self.page.changed()).await {
+            sleep_until(wake).await;
+        }
+    }
+
+    fn say_refused(&mut self, error: Option<E>) {
+        if error.is_some() || !matches!(self.said, Said::Refused(_)) {
+            self.said = Said::Refused(error);
+        }
+    }
+
+    fn say_not_yet(&mut self, error: Option<E>) {
+        if error.is_some() || !matches!(self.said, Said::NotYet(_)) {
+            self.said = Said::NotYet(error);
+        }
+    }
+}
+
+/// Puts into the book what an attempt says of the credential.
+fn tell<L, E>(
+    turnstile: &Turnstile,
+    verdicts: &dyn Verdicts,
+    credential: &Credential,
+    endpoint: &Endpoint,
+    result: &Result<L, AttemptError<E>>,
+) -> ScoutVerdict {
+    match result {
+        Ok(_)
+        | Err(AttemptError::Fatal {
+            authenticated: true, ..
+        }) => {
+            verdicts.proven(credential, endpoint);
+            ScoutVerdict::Taken
+        }
+        Err(AttemptError::Refused(refusal, _)) => {
+            turnstile.count_refusal();
+            verdicts.refused(credential, endpoint, *refusal);
+            ScoutVerdict::Refused
+        }
+        Err(AttemptError::NotYet(_)) => ScoutVerdict::NotYet,
+        Err(AttemptError::Fatal { .. }) => ScoutVerdict::Unknown,
+    }
+}

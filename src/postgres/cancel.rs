@@ -1,0 +1,161 @@
+//! Cancel requests: keys minted here, carried to wherever the session's link is now.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::login::{Backend, LoginError, Target, encrypt};
+use super::talk::TalkError;
+use super::wire::say;
+use crate::names::Endpoint;
+use crate::net::Peer;
+use crate::net::dial::dial_again;
+
+/// How long a cancel request waits for its turn while many are under way.
+const TURN_WAIT: Duration = Duration::from_secs(5);
+
+/// Where a session's backend can be told to stop.
+#[derive(Clone)]
+pub struct Address {
+    pub target: Arc<Target>,
+    pub endpoint: Endpoint,
+    pub peer: Peer,
+    pub encrypted: bool,
+    pub backend: Backend,
+}
+
+/// Every session that can be cancelled, found by process id and key together: two upstreams may use one id.
+pub struct Cancels {
+    sessions: Mutex<HashMap<i32, Vec<Entry>>>,
+    turns: Semaphore,
+}
+
+struct Entry {
+    key: Arc<[u8]>,
+    address: Address,
+}
+
+/// A session's place among the cancellable; it is given up on drop.
+pub struct Place {
+    cancels: Arc<Cancels>,
+    process_id: i32,
+    key: Arc<[u8]>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CancelError {
+    #[error("no session has this process id and key")]
+    Unknown,
+    #[error("too many cancel requests at once (limits.cancels)")]
+    TooMany,
+    #[error("not carried out within {0:?}")]
+    TimedOut(Duration),
+    #[error("the link is encrypted, the new connection is not")]
+    Unencrypted,
+    #[error(transparent)]
+    Login(#[from] LoginError),
+}
+
+impl Cancels {
+    pub fn new(turns: u32) -> Arc<Self> {
+        Arc::new(Self {
+            sessions: Mutex::default(),
+            turns: Semaphore::new(turns as usize),
+        })
+    }
+
+    /// Mints a key of `length` bytes for a session whose client knows it by this process id.
+    pub fn enter(self: &Arc<Self>, process_id: i32, length: usize, address: Address) -> Place {
+        let mut key = vec![0; length];
+        aws_lc_rs::rand::fill(&mut key).expect("the system's random source does not fail");
+        let key: Arc<[u8]> = key.into();
+        let entry = Entry {
+            key: Arc::clone(&key),
+            address,
+        };
+        self.lock().entry(process_id).or_default().push(entry);
+        Place {
+            cancels: Arc::clone(self),
+            process_id,
+            key,
+        }
+    }
+
+    /// Carries one request to the backend that the session has at this moment. A request that names no session
+    /// does nothing, as in Postgres.
+    pub async fn carry_out(&self, process_id: i32, key: &[u8]) -> Result<(), CancelError> {
+        let turn = timeout(TURN_WAIT, self.turns.acquire()).await;
+        let Ok(Ok(_turn)) = turn else {
+            return Err(CancelError::TooMany);
+        };
+        let address = self.find(process_id, key).ok_or(CancelError::Unknown)?;
+        let limit = address.target.upstream.connect_timeout;
+        timeout(limit, send(&address))
+            .await
+            .map_err(|_| CancelError::TimedOut(limit))?
+    }
+
+    fn find(&self, process_id: i32, key: &[u8]) -> Option<Address> {
+        let sessions = self.lock();
+        let mut candidates = sessions.get(&process_id)?.iter();
+        let found = candidates.find(|entry| verify_slices_are_equal(&entry.key, key).is_ok())?;
+        Some(found.address.clone())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i32, Vec<Entry>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    pub fn process_id(&self) -> i32 {
+        self.process_id
+    }
+
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut sessions = self.cancels.lock();
+        if let Some(entries) = sessions.get_mut(&self.process_id) {
+            entries.retain(|entry| !Arc::ptr_eq(&entry.key, &self.key));
+            if entries.is_empty() {
+                sessions.remove(&self.process_id);
+            }
+        }
+    }
+}
+
+/// Over a new connection to the very address of the link, with the same TLS. The server closes when it has
+/// passed the request on, so a client that waits for our close knows as much as with Postgres.
+async fn send(address: &Address) -> Result<(), CancelError> {
+    let socket = dial_again(&address.peer, &address.target.dial)
+        .await
+        .map_err(LoginError::from)?;
+    let mut stream = encrypt(socket, &address.target, &address.endpoint).await?;
+    if address.encrypted && stream.tls().is_none() {
+        return Err(CancelError::Unencrypted);
+    }
+    let mut out = BytesMut::new();
+    say::cancel_request(&mut out, address.backend.process_id, &address.backend.key);
+    let sent = async {
+        stream.write_all(&out).await?;
+        stream.flush().await?;
+        stream.read(&mut [0; 1]).await
+    };
+    // A server that closes by reset has read the request all the same.
+    match sent.await {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(()),
+        Err(error) => Err(LoginError::from(TalkError::from(error)).into()),
+    }
+}

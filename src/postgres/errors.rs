@@ -1,0 +1,158 @@
+//! What pgswivel itself tells a client. What Postgres says is passed on as it came.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::wire::frame::BadLength;
+use super::wire::opening::BadOpening;
+use super::wire::say;
+use super::wire::scram::server::ScramServerError;
+
+/// Who has to act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Client,
+    Upstream,
+    Us,
+}
+
+/// A reason to end a client's connection. Names the local role at most, never the upstream's user.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error(transparent)]
+    Opening(#[from] BadOpening),
+    #[error("no PostgreSQL user name specified in startup packet")]
+    NoUser,
+    #[error("this listener accepts encrypted connections only")]
+    TlsRequired,
+    #[error("this listener has no TLS certificate (listen.tls)")]
+    TlsUnavailable,
+    #[error("expected a password message, got message type {0:?}")]
+    NoPassword(char),
+    #[error(transparent)]
+    Scram(#[from] ScramServerError),
+    #[error("invalid message length")]
+    BadLength(#[from] BadLength),
+    #[error("password authentication failed for user \"{role}\"")]
+    WrongPassword { role: String },
+    #[error("the login was not finished within {limit:?} (limits.startup_time)")]
+    StartupTime { limit: Duration },
+    #[error("sorry, too many clients already: {limit} (limits.clients)")]
+    TooManyClients { limit: u32 },
+    #[error("sorry, too many clients are logging in already: {limit} (limits.startups)")]
+    TooManyStartups { limit: u32 },
+    #[error("no connection to the database became free within {wait:?} (limits.queue_wait, {limit} in use)")]
+    QueueWait { wait: Duration, limit: u32 },
+    #[error(
+        "password authentication failed for user \"{role}\": the database accepts no credential it maps to"
+    )]
+    NoCredential { role: String },
+    #[error("the secret store has not given a credential for \"{role}\" yet")]
+    NoSecretYet { role: String },
+    #[error("the database can't be reached yet: {reason}")]
+    NotYet { reason: String },
+    #[error("the database can't be used: {reason}")]
+    Unusable { reason: String },
+    /// The body of the server's own ErrorResponse.
+    #[error("the database refused the connection")]
+    Server(Bytes),
+    #[error("the connection to the database was lost")]
+    LinkLost,
+    #[error("terminating connection because pgswivel is stopping")]
+    Stopping,
+}
+
+impl ClientError {
+    pub fn side(&self) -> Side {
+        match self {
+            Self::Opening(_)
+            | Self::NoUser
+            | Self::TlsRequired
+            | Self::TlsUnavailable
+            | Self::NoPassword(_)
+            | Self::Scram(_)
+            | Self::BadLength(_)
+            | Self::WrongPassword { .. }
+            | Self::StartupTime { .. } => Side::Client,
+            Self::NoCredential { .. }
+            | Self::NoSecretYet { .. }
+            | Self::NotYet { .. }
+            | Self::Unusable { .. }
+            | Self::Server(_)
+            | Self::LinkLost => Side::Upstream,
+            Self::TooManyClients { .. }
+            | Self::TooManyStartups { .. }
+            | Self::QueueWait { .. }
+            | Self::Stopping => Side::Us,
+        }
+    }
+
+    pub fn sqlstate(&self) -> &'static str {
+        match self {
+            Self::Opening(BadOpening::Version(..)) => "0A000",
+            Self::Opening(_) | Self::BadLength(_) | Self::NoPassword(_) => "08P01",
+            Self::NoUser | Self::TlsRequired | Self::TlsUnavailable => "28000",
+            Self::Scram(error) => error.sqlstate(),
+            Self::WrongPassword { .. } | Self::NoCredential { .. } => "28P01",
+            Self::TooManyClients { .. } | Self::TooManyStartups { .. } | Self::QueueWait { .. } => "53300",
+            Self::StartupTime { .. } | Self::Unusable { .. } | Self::LinkLost | Self::Server(_) => "08006",
+            Self::NotYet { .. } | Self::NoSecretYet { .. } => "57P03",
+            Self::Stopping => "57P01",
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::TlsRequired => Some("Connect with sslmode=require or stricter."),
+            Self::NoCredential { .. } => {
+                Some("Run \"pgswivel check\" beside it: it tries every credential of the secret once.")
+            }
+            _ => None,
+        }
+    }
+
+    /// The FATAL that ends the connection.
+    pub fn write(&self, out: &mut BytesMut) {
+        if let Self::Server(body) = self {
+            say::error_body(out, body);
+            return;
+        }
+        let message = self.to_string();
+        let mut fields = vec![
+            (b'S', "FATAL"),
+            (b'V', "FATAL"),
+            (b'C', self.sqlstate()),
+            (b'M', message.as_str()),
+        ];
+        fields.extend(self.hint().map(|hint| (b'H', hint)));
+        fields.push((b'R', "pgswivel"));
+        say::error(out, &fields);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::wire::read::error_field;
+
+    #[test]
+    fn a_fatal_has_severity_sqlstate_and_text() {
+        let mut out = BytesMut::new();
+        ClientError::TooManyClients { limit: 7 }.write(&mut out);
+        assert_eq!(out[0], b'E');
+        let body = &out[5..];
+        assert_eq!(error_field(body, b'V'), Some(&b"FATAL"[..]));
+        assert_eq!(error_field(body, b'C'), Some(&b"53300"[..]));
+        let text = error_field(body, b'M').unwrap();
+        assert!(String::from_utf8_lossy(text).contains("limits.clients"));
+    }
+
+    #[test]
+    fn what_the_server_said_is_passed_on_byte_for_byte() {
+        let body = b"SFATAL\0VFATAL\0C3D000\0Mno\xff\0\0";
+        let mut out = BytesMut::new();
+        ClientError::Server(Bytes::from_static(body)).write(&mut out);
+        assert_eq!(&out[5..], body);
+    }
+}

@@ -1,0 +1,66 @@
+//! Where sessions get their links from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::Mapping;
+use super::by_the_book::{AttemptError, LoginError as Denied};
+use super::errors::ClientError;
+use super::login::{Link, LoginError, login};
+use super::wire::opening::Startup;
+
+/// A link, and its share of the upstream's `connections_max`.
+#[derive(Debug)]
+pub struct Lent {
+    pub link: Link,
+    pub connection: OwnedSemaphorePermit,
+}
+
+/// A link for a session of this role that began with `startup`.
+pub async fn obtain(
+    mapping: &Mapping,
+    startup: &Startup,
+    wait: Duration,
+    session: u64,
+) -> Result<Lent, ClientError> {
+    let target = &mapping.target;
+    let limit = target.upstream.connections_max;
+    let connection = timeout(wait, Arc::clone(&target.connections).acquire_owned()).await;
+    let Ok(Ok(connection)) = connection else {
+        return Err(ClientError::QueueWait { wait, limit });
+    };
+    let attempt = |credential, endpoint| async move {
+        let result = login(target, &endpoint, &credential, startup).await;
+        result.map_err(|error| {
+            debug!(session, %endpoint, version = %credential.version, %error, "login failed");
+            AttemptError::from(error)
+        })
+    };
+    match mapping.book.login(&target.upstream.hosts, attempt).await {
+        Ok(logged_in) => Ok(Lent {
+            link: logged_in.link,
+            connection,
+        }),
+        Err(denied) => Err(explain(denied, mapping)),
+    }
+}
+
+fn explain(denied: Denied<LoginError>, mapping: &Mapping) -> ClientError {
+    let role = mapping.role.name.to_string();
+    match denied {
+        Denied::Refused(_) => ClientError::NoCredential { role },
+        Denied::NoCredential => ClientError::NoSecretYet { role },
+        Denied::NotYet(Some(LoginError::Server { body, .. }))
+        | Denied::Fatal(LoginError::Server { body, .. }) => ClientError::Server(body),
+        Denied::NotYet(error) => ClientError::NotYet {
+            reason: error.map_or_else(|| "no endpoint answered".to_owned(), |error| error.to_string()),
+        },
+        Denied::Fatal(error) => ClientError::Unusable {
+            reason: error.to_string(),
+        },
+    }
+}

@@ -1,0 +1,390 @@
+//! One login: one endpoint, one credential, one answer.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::auth::fresh_nonce;
+use super::by_the_book::AttemptError;
+use super::talk::{Talk, TalkError};
+use super::wire::opening::Startup;
+use super::wire::read::{self, Authentication, Malformed};
+use super::wire::say;
+use super::wire::scram::client::{
+    Binding, ExpectServerFinal, ITERATIONS_MAX, ScramClientError, client_first,
+};
+use super::wire::scram::{SCRAM_SHA_256, SCRAM_SHA_256_PLUS, SaltedPassword};
+use crate::config::{ChannelBinding, Md5, TlsMode, TlsNegotiation, Upstream};
+use crate::credentials::{Credential, Refusal};
+use crate::names::Endpoint;
+use crate::net::dial::{DialError, DialOptions, dial};
+use crate::net::tls::{ClientTls, TlsError, TlsFilesError};
+use crate::net::{Socket, Stream};
+
+/// As libpq bounds an authentication request or an error before the login is through.
+const MESSAGE_MAX: usize = 30_000;
+/// The server starts, stops, or recovers.
+const CANNOT_CONNECT_NOW: &str = "57P03";
+/// Every cluster has it, and a credential is proven before it matters.
+const DATABASE_FOR_PROOFS: &str = "postgres";
+/// All messages between AuthenticationOk and ReadyForQuery.
+const GREETING_MAX: usize = 1 << 20;
+
+/// An upstream, with what was read from its files.
+pub struct Target {
+    pub upstream: Arc<Upstream>,
+    pub tls: ClientTls,
+    pub dial: DialOptions,
+    /// `connections_max`.
+    pub connections: Arc<Semaphore>,
+}
+
+impl Target {
+    /// Reads the TLS files, so it blocks.
+    pub fn load(upstream: Arc<Upstream>) -> Result<Self, TlsFilesError> {
+        Ok(Self {
+            tls: ClientTls::load(&upstream.tls)?,
+            dial: DialOptions::from(&*upstream),
+            connections: Arc::new(Semaphore::new(upstream.connections_max as usize)),
+            upstream,
+        })
+    }
+}
+
+/// A logged-in connection, right after its first ReadyForQuery.
+#[derive(Debug)]
+pub struct Link {
+    pub stream: Stream,
+    /// Bytes behind that ReadyForQuery.
+    pub unread: BytesMut,
+    /// Every message from AuthenticationOk (not included) to ReadyForQuery, without BackendKeyData.
+    pub greeting: BytesMut,
+    /// Where in the greeting BackendKeyData stood.
+    pub key_at: usize,
+    /// Process id and cancel key, if the server gave any.
+    pub backend: Option<Backend>,
+    pub endpoint: Endpoint,
+}
+
+#[derive(Clone, Debug)]
+pub struct Backend {
+    pub process_id: i32,
+    pub key: Box<[u8]>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    #[error("{0}")]
+    Dial(#[from] DialError),
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    #[error("the server does not offer TLS, and tls.mode demands it")]
+    TlsNotOffered,
+    #[error("the server answered SSLRequest with byte {0:#04x}; only S and N are answers")]
+    BadTlsAnswer(u8),
+    #[error("the server did not finish the login within connect_timeout")]
+    TimedOut,
+    #[error("the connection failed during login: {0}")]
+    Talk(#[from] TalkError),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("the server sent message {0:?} during login")]
+    Unexpected(char),
+    #[error(
+        "the server asks for the password in clear text, which is sent over verified TLS only (tls.mode verify-ca or verify-full)"
+    )]
+    CleartextRefused,
+    #[error("the server asks for an md5 answer, which is given over TLS or with md5 = \"allow\" only")]
+    Md5Refused,
+    #[error("the server asks for authentication method {0}, which is not supported")]
+    Method(u32),
+    #[error("the server offers no SASL mechanism that is spoken here")]
+    Mechanism,
+    #[error("the server does not bind the login to its TLS certificate, and channel binding is required")]
+    Unbound,
+    #[error("{0}")]
+    Scram(#[from] ScramClientError),
+    #[error("the server ended SCRAM without proving that it knows the password")]
+    Unproven,
+    #[error("the server sent more than {GREETING_MAX} bytes before it was ready")]
+    Greeting,
+    #[error("the server refused the login with {}", sqlstate(.body))]
+    Server {
+        /// Of the server's ErrorResponse.
+        body: Bytes,
+        /// The credential was accepted; something else was not: the database, the role, a limit.
+        authenticated: bool,
+    },
+}
+
+/// What a failed login means for the next one.
+impl From<LoginError> for AttemptError<LoginError> {
+    fn from(error: LoginError) -> Self {
+        let (sqlstate, authenticated) = match &error {
+            LoginError::Server { body, authenticated } => (sqlstate(body), *authenticated),
+            LoginError::Dial(_)
+            | LoginError::TimedOut
+            | LoginError::Talk(TalkError::Closed | TalkError::Io(_)) => {
+                return Self::NotYet(error);
+            }
+            _ => ("", false),
+        };
+        if sqlstate == CANNOT_CONNECT_NOW {
+            return Self::NotYet(error);
+        }
+        match Refusal::from_sqlstate(sqlstate) {
+            Some(refusal) if !authenticated => Self::Refused(refusal, error),
+            _ => Self::Fatal { error, authenticated },
+        }
+    }
+}
+
+fn sqlstate(body: &[u8]) -> &str {
+    let state = read::error_field(body, b'C').unwrap_or_default();
+    str::from_utf8(state).unwrap_or_default()
+}
+
+/// Whether the endpoint accepts the credential: a login, and out again.
+pub async fn prove(target: &Target, endpoint: &Endpoint, credential: &Credential) -> Result<(), LoginError> {
+    let mut startup = Startup::default();
+    let database = target.upstream.database.as_deref().unwrap_or(DATABASE_FOR_PROOFS);
+    startup.set(b"database", database.as_bytes());
+    startup.set(b"application_name", b"pgswivel");
+    match login(target, endpoint, credential, &startup).await {
+        Ok(link) => {
+            link.leave().await;
+            Ok(())
+        }
+        Err(LoginError::Server {
+            authenticated: true, ..
+        }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+impl Link {
+    /// Ends it politely.
+    pub async fn leave(mut self) {
+        let mut out = BytesMut::new();
+        say::terminate(&mut out);
+        // The server ends the backend either way.
+        let _ = self.stream.write_all_buf(&mut out).await;
+        let _ = self.stream.shutdown().await;
+    }
+}
+
+fn refused(body: &[u8], authenticated: bool) -> LoginError {
+    LoginError::Server {
+        body: Bytes::copy_from_slice(body),
+        authenticated,
+    }
+}
+
+/// Dials, encrypts, and logs in with `startup` as the credential's user.
+pub async fn login(
+    target: &Target,
+    endpoint: &Endpoint,
+    credential: &Credential,
+    startup: &Startup,
+) -> Result<Link, LoginError> {
+    let limit = target.upstream.connect_timeout;
+    timeout(limit, async {
+        let socket = dial(endpoint, &target.dial).await?;
+        let mut talk = Talk::new(encrypt(socket, target, endpoint).await?);
+        let mut startup = startup.clone();
+        startup.set(b"user", credential.user.as_bytes());
+        talk.stream
+            .write_all(&startup.write())
+            .await
+            .map_err(TalkError::from)?;
+        talk.stream.flush().await.map_err(TalkError::from)?;
+        authenticate(&mut talk, target, credential).await?;
+        greeted(talk, endpoint).await
+    })
+    .await
+    .unwrap_or(Err(LoginError::TimedOut))
+}
+
+/// Settles encryption on a fresh connection, as the upstream demands it.
+pub async fn encrypt(mut socket: Socket, target: &Target, endpoint: &Endpoint) -> Result<Stream, LoginError> {
+    let tls = &target.upstream.tls;
+    let Endpoint::Tcp { host, .. } = endpoint else {
+        return Ok(socket.into());
+    };
+    if tls.mode == TlsMode::Disable {
+        return Ok(socket.into());
+    }
+    if tls.negotiation == TlsNegotiation::Postgres {
+        let mut out = BytesMut::new();
+        say::ssl_request(&mut out);
+        socket.write_all(&out).await.map_err(TalkError::from)?;
+        // Exactly one byte is the answer; whatever follows it belongs to the handshake.
+        match socket.read_u8().await.map_err(TalkError::from)? {
+            b'S' => {}
+            b'N' if tls.mode == TlsMode::Prefer => return Ok(socket.into()),
+            b'N' => return Err(LoginError::TlsNotOffered),
+            other => return Err(LoginError::BadTlsAnswer(other)),
+        }
+    }
+    Ok(target.tls.connect(socket, host).await?)
+}
+
+/// Answers the server's authentication requests until AuthenticationOk.
+async fn authenticate(
+    talk: &mut Talk<Stream>,
+    target: &Target,
+    credential: &Credential,
+) -> Result<(), LoginError> {
+    let mut scram = Scram::NotUsed;
+    let mut out = BytesMut::new();
+    loop {
+        let message = talk.hear(MESSAGE_MAX).await?;
+        match message.tag {
+            b'R' => {}
+            b'E' => return Err(refused(message.body(), false)),
+            // The version and the extensions are settled with the client; a notice at this point is for nobody.
+            b'v' | b'N' => continue,
+            other => return Err(LoginError::Unexpected(char::from(other))),
+        }
+        match read::authentication(message.body())? {
+            Authentication::Ok => {
+                return match scram {
+                    Scram::NotUsed if target.upstream.tls.channel_binding == ChannelBinding::Require => {
+                        Err(LoginError::Unbound)
+                    }
+                    Scram::NotUsed | Scram::Verified => Ok(()),
+                    Scram::Expects(_) => Err(LoginError::Unproven),
+                };
+            }
+            Authentication::Cleartext if talk.stream.tls().is_some_and(|tls| tls.verified) => {
+                say::password(&mut out, credential.password.expose());
+            }
+            Authentication::Cleartext => return Err(LoginError::CleartextRefused),
+            Authentication::Md5 { salt } if md5_allowed(target, &talk.stream) => {
+                let (user, password) = (credential.user.as_bytes(), credential.password.expose());
+                let answer = postgres_protocol::authentication::md5_hash(user, password, salt);
+                say::password(&mut out, answer.as_bytes());
+            }
+            Authentication::Md5 { .. } => return Err(LoginError::Md5Refused),
+            Authentication::Sasl { mechanisms } => {
+                let binding = choose_binding(&mechanisms, target, &talk.stream)?;
+                scram = Scram::Expects(answer_scram(talk, binding, credential).await?);
+            }
+            Authentication::SaslFinal(data) => match std::mem::replace(&mut scram, Scram::Verified) {
+                Scram::Expects(phase) => phase.verify(data)?,
+                _ => return Err(LoginError::Unexpected('R')),
+            },
+            Authentication::SaslContinue(_) => return Err(LoginError::Unexpected('R')),
+            Authentication::Other(method) => return Err(LoginError::Method(method)),
+        }
+        talk.say(&mut out).await.map_err(TalkError::from)?;
+    }
+}
+
+enum Scram {
+    NotUsed,
+    Expects(ExpectServerFinal),
+    Verified,
+}
+
+/// From the mechanism to the proof; the server's signature comes next.
+async fn answer_scram(
+    talk: &mut Talk<Stream>,
+    binding: Binding,
+    credential: &Credential,
+) -> Result<ExpectServerFinal, LoginError> {
+    let mut out = BytesMut::new();
+    let mechanism = binding.mechanism();
+    let (first, phase) = client_first(binding, fresh_nonce());
+    say::sasl_initial(&mut out, mechanism, &first);
+    talk.say(&mut out).await.map_err(TalkError::from)?;
+
+    let message = talk.hear(MESSAGE_MAX).await?;
+    let challenge = match (message.tag, message.body()) {
+        (b'R', body) => match read::authentication(body)? {
+            Authentication::SaslContinue(data) => phase.read(data, ITERATIONS_MAX)?,
+            _ => return Err(LoginError::Unexpected('R')),
+        },
+        (b'E', body) => return Err(refused(body, false)),
+        (other, _) => return Err(LoginError::Unexpected(char::from(other))),
+    };
+    let (password, salt) = (credential.password.clone(), challenge.salt().to_vec());
+    let iterations = challenge.iterations();
+    let derive = move || SaltedPassword::derive(password.expose(), &salt, iterations);
+    let salted = tokio::task::spawn_blocking(derive)
+        .await
+        .map_err(|_| TalkError::Io(io::ErrorKind::Interrupted.into()))?;
+    let (proof, phase) = challenge.answer(&salted);
+    say::sasl_response(&mut out, &proof);
+    talk.say(&mut out).await.map_err(TalkError::from)?;
+    Ok(phase)
+}
+
+fn choose_binding(offered: &[&[u8]], target: &Target, stream: &Stream) -> Result<Binding, LoginError> {
+    let plus = offered.contains(&SCRAM_SHA_256_PLUS.as_bytes());
+    let plain = offered.contains(&SCRAM_SHA_256.as_bytes());
+    let policy = target.upstream.tls.channel_binding;
+    let hash = stream.tls().and_then(|tls| tls.end_point.clone());
+    let hash = hash.filter(|_| policy != ChannelBinding::Disable);
+    match hash {
+        Some(hash) if plus => Ok(Binding::EndPoint(hash)),
+        _ if policy == ChannelBinding::Require => Err(LoginError::Unbound),
+        // Nobody else vouches for this server, and it could have.
+        None if plus && target.upstream.tls.mode == TlsMode::Require && policy == ChannelBinding::Prefer => {
+            Err(LoginError::Unbound)
+        }
+        Some(_) if plain => Ok(Binding::SupportedButNotOffered),
+        None if plain => Ok(Binding::None),
+        _ => Err(LoginError::Mechanism),
+    }
+}
+
+fn md5_allowed(target: &Target, stream: &Stream) -> bool {
+    match target.upstream.md5 {
+        Md5::Allow => true,
+        Md5::Deny => false,
+        Md5::Guarded => stream.tls().is_some() || stream.peer().is_local(),
+    }
+}
+
+/// Collects what the server says between AuthenticationOk and ReadyForQuery.
+async fn greeted(mut talk: Talk<Stream>, endpoint: &Endpoint) -> Result<Link, LoginError> {
+    let mut greeting = BytesMut::new();
+    let mut key_at = 0;
+    let mut backend = None;
+    loop {
+        let message = talk.hear(GREETING_MAX - greeting.len().min(GREETING_MAX)).await?;
+        match message.tag {
+            b'K' => {
+                let (process_id, key) = read::backend_key(message.body())?;
+                key_at = greeting.len();
+                backend = Some(Backend {
+                    process_id,
+                    key: key.into(),
+                });
+            }
+            b'E' => return Err(refused(message.body(), true)),
+            b'S' | b'N' | b'A' | b'Z' => greeting.extend_from_slice(message.raw()),
+            other => return Err(LoginError::Unexpected(char::from(other))),
+        }
+        if greeting.len() > GREETING_MAX {
+            return Err(LoginError::Greeting);
+        }
+        if message.tag == b'Z' {
+            break;
+        }
+    }
+    let (stream, unread) = talk.into_parts();
+    Ok(Link {
+        stream,
+        unread,
+        greeting,
+        key_at,
+        backend,
+        endpoint: endpoint.clone(),
+    })
+}

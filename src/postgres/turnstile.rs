@@ -1,0 +1,159 @@
+//! What stands between many logins and one endpoint, so that nobody is locked out or overrun.
+//!
+//! * One scout per credential: whoever arrives while a login with it is under way waits for its verdict, and
+//!   follows only if it was taken. So a stale password costs one refused login, however many arrive.
+//! * Refused logins are counted, and doubtful credentials are not tried once a minute has had its share.
+//! * Logins at once are limited.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::time::Instant;
+
+use crate::config::Limits;
+use crate::credentials::Credential;
+use crate::names::Endpoint;
+
+const GOVERNOR_WINDOW: Duration = Duration::from_secs(60);
+
+/// One turnstile per endpoint, for the whole process: endpoints do not care which secret or role logs in.
+#[derive(Debug)]
+pub struct Turnstiles {
+    logins_at_once: usize,
+    refused_per_minute: usize,
+    each: Mutex<HashMap<Endpoint, Arc<Turnstile>>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Turnstile {
+    permits: Semaphore,
+    refused_per_minute: usize,
+    refused: Mutex<VecDeque<Instant>>,
+    scouts: Mutex<Vec<Scout>>,
+}
+
+#[derive(Debug)]
+struct Scout {
+    credential: Credential,
+    verdict: watch::Receiver<Option<ScoutVerdict>>,
+}
+
+/// What a scout has to say to those who wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ScoutVerdict {
+    Taken,
+    Refused,
+    /// The endpoint can't be asked now.
+    NotYet,
+    /// Nothing about the credential or the endpoint; the next one has to find out.
+    Unknown,
+}
+
+/// How to go on with one credential.
+pub(super) enum Pass<'a> {
+    Scout(ScoutPass<'a>),
+    Follow(watch::Receiver<Option<ScoutVerdict>>),
+}
+
+/// Held by the scout. Dropped without a word, it says that nothing is known.
+pub(super) struct ScoutPass<'a> {
+    turnstile: &'a Turnstile,
+    credential: Credential,
+    verdict: watch::Sender<Option<ScoutVerdict>>,
+}
+
+impl Turnstiles {
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            logins_at_once: limits.logins_per_endpoint.max(1) as usize,
+            refused_per_minute: limits.refused_logins_per_minute as usize,
+            each: Mutex::default(),
+        }
+    }
+
+    pub(super) fn at(&self, endpoint: &Endpoint) -> Arc<Turnstile> {
+        let mut each = lock(&self.each);
+        if let Some(turnstile) = each.get(endpoint) {
+            return turnstile.clone();
+        }
+        let turnstile = Arc::new(Turnstile {
+            permits: Semaphore::new(self.logins_at_once),
+            refused_per_minute: self.refused_per_minute,
+            refused: Mutex::default(),
+            scouts: Mutex::default(),
+        });
+        each.insert(endpoint.clone(), turnstile.clone());
+        turnstile
+    }
+}
+
+impl Turnstile {
+    pub(super) fn enter(&self, credential: &Credential) -> Pass<'_> {
+        let mut scouts = lock(&self.scouts);
+        let scout = scouts
+            .iter()
+            .find(|scout| scout.credential.is_same_login(credential));
+        if let Some(scout) = scout {
+            return Pass::Follow(scout.verdict.clone());
+        }
+        let (sender, verdict) = watch::channel(None);
+        scouts.push(Scout {
+            credential: credential.clone(),
+            verdict,
+        });
+        Pass::Scout(ScoutPass {
+            turnstile: self,
+            credential: credential.clone(),
+            verdict: sender,
+        })
+    }
+
+    pub(super) async fn permit(&self) -> SemaphorePermit<'_> {
+        let permit = self.permits.acquire().await;
+        permit.expect("a turnstile's semaphore is never closed")
+    }
+
+    pub(super) fn count_refusal(&self) {
+        let mut refused = lock(&self.refused);
+        // More would not change the answer.
+        if refused.len() >= self.refused_per_minute {
+            refused.pop_front();
+        }
+        refused.push_back(Instant::now());
+    }
+
+    /// Whether the endpoint has refused its share of the last minute.
+    pub(super) fn is_governed(&self) -> bool {
+        let mut refused = lock(&self.refused);
+        let now = Instant::now();
+        while (refused.front()).is_some_and(|at| now.duration_since(*at) >= GOVERNOR_WINDOW) {
+            refused.pop_front();
+        }
+        refused.len() >= self.refused_per_minute
+    }
+}
+
+impl ScoutPass<'_> {
+    pub(super) fn report(self, verdict: ScoutVerdict) {
+        self.verdict.send_replace(Some(verdict));
+    }
+}
+
+impl Drop for ScoutPass<'_> {
+    fn drop(&mut self) {
+        lock(&self.turnstile.scouts).retain(|scout| !scout.credential.is_same_login(&self.credential));
+    }
+}
+
+pub(super) async fn follow(mut verdict: watch::Receiver<Option<ScoutVerdict>>) -> ScoutVerdict {
+    match verdict.wait_for(Option::is_some).await {
+        Ok(said) => said.unwrap_or(ScoutVerdict::Unknown),
+        Err(_) => ScoutVerdict::Unknown,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

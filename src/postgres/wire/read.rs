@@ -1,0 +1,140 @@
+//! Bodies of the few server messages that are read rather than passed on. Every field is bounds-checked: the
+//! server is not trusted to keep to the protocol.
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server sent a malformed {0} message")]
+pub struct Malformed(pub &'static str);
+
+/// What an `R` message asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Authentication<'a> {
+    Ok,
+    Cleartext,
+    Md5 {
+        salt: [u8; 4],
+    },
+    Sasl {
+        mechanisms: Vec<&'a [u8]>,
+    },
+    SaslContinue(&'a [u8]),
+    SaslFinal(&'a [u8]),
+    /// Kerberos, GSSAPI, SSPI and whatever comes: the code.
+    Other(u32),
+}
+
+pub fn authentication(body: &[u8]) -> Result<Authentication<'_>, Malformed> {
+    const BAD: Malformed = Malformed("Authentication");
+    let (code, rest) = body.split_first_chunk().ok_or(BAD)?;
+    Ok(match u32::from_be_bytes(*code) {
+        0 if rest.is_empty() => Authentication::Ok,
+        3 if rest.is_empty() => Authentication::Cleartext,
+        5 => Authentication::Md5 {
+            salt: rest.try_into().map_err(|_| BAD)?,
+        },
+        10 => Authentication::Sasl {
+            mechanisms: mechanisms(rest).ok_or(BAD)?,
+        },
+        11 => Authentication::SaslContinue(rest),
+        12 => Authentication::SaslFinal(rest),
+        0 | 3 => return Err(BAD),
+        other => Authentication::Other(other),
+    })
+}
+
+fn mechanisms(mut rest: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut names = Vec::new();
+    loop {
+        let end = rest.iter().position(|byte| *byte == 0)?;
+        if end == 0 {
+            return (rest.len() == 1).then_some(names);
+        }
+        names.push(&rest[..end]);
+        rest = &rest[end + 1..];
+    }
+}
+
+/// The process id and the key of a `K` message.
+pub fn backend_key(body: &[u8]) -> Result<(i32, &[u8]), Malformed> {
+    match body.split_first_chunk() {
+        Some((process_id, key @ [_, _, _, _, ..])) if key.len() <= 256 => {
+            Ok((i32::from_be_bytes(*process_id), key))
+        }
+        _ => Err(Malformed("BackendKeyData")),
+    }
+}
+
+/// One field of an ErrorResponse or NoticeResponse: `b'C'` is the SQLSTATE, `b'V'` the severity, untranslated.
+pub fn error_field(body: &[u8], wanted: u8) -> Option<&[u8]> {
+    error_fields(body)
+        .find(|(code, _)| *code == wanted)
+        .map(|(_, value)| value)
+}
+
+/// All fields, as far as the body is well formed.
+pub fn error_fields(mut rest: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        let (code, after) = rest.split_first()?;
+        if *code == 0 {
+            return None;
+        }
+        let end = after.iter().position(|byte| *byte == 0)?;
+        let value = &after[..end];
+        rest = &after[end + 1..];
+        Some((*code, value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn truncated_authentication_is_malformed_not_a_panic() {
+        for body in [
+            &b""[..],
+            b"\0",
+            b"\0\0\0",
+            b"\0\0\0\x05ab",
+            b"\0\0\0\x0aSCRAM",
+            b"\0\0\0\x0a",
+        ] {
+            assert!(authentication(body).is_err(), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn mechanisms_are_listed() {
+        let body = b"\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0";
+        let mechanisms = vec![&b"SCRAM-SHA-256-PLUS"[..], b"SCRAM-SHA-256"];
+        assert_eq!(authentication(body), Ok(Authentication::Sasl { mechanisms }));
+    }
+
+    #[test]
+    fn backend_keys_have_4_to_256_bytes() {
+        assert!(backend_key(b"\0\0\0").is_err());
+        assert!(backend_key(b"\0\0\0\x07abc").is_err());
+        assert_eq!(backend_key(b"\0\0\0\x07abcd"), Ok((7, &b"abcd"[..])));
+        assert!(backend_key(&[0; 4 + 256]).is_ok());
+        assert!(backend_key(&[0; 4 + 257]).is_err());
+    }
+
+    #[test]
+    fn error_fields_are_found_as_far_as_they_are_whole() {
+        let body = b"SFATAL\0VFATAL\0C57P01\0Mgone\0\0";
+        assert_eq!(error_field(body, b'C'), Some(&b"57P01"[..]));
+        assert_eq!(error_field(body, b'H'), None);
+        assert_eq!(error_field(b"SFATAL\0C57P", b'C'), None);
+        assert_eq!(error_field(b"", b'C'), None);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bodies_never_panic(body in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = authentication(&body);
+            let _ = backend_key(&body);
+            let _ = error_fields(&body).count();
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Messages that pgswivel itself sends, to either side.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use pgwire::messages::Message;
+use pgwire::messages::cancel::CancelRequest;
+use pgwire::messages::response::ErrorResponse;
+use pgwire::messages::startup::{
+    Authentication, BackendKeyData, NegotiateProtocolVersion, SASLInitialResponse, SASLResponse, SecretKey,
+    SslRequest,
+};
+use pgwire::messages::terminate::Terminate;
+
+use super::opening::{MAJOR, MINOR_MAX};
+
+/// Appends one message. Encoding into memory only fails for keys of a forbidden length, which `opening` and
+/// `read` do not let in.
+fn put(out: &mut BytesMut, message: &impl Message) {
+    message
+        .encode(out)
+        .expect("lengths were checked where they came in");
+}
+
+pub fn authentication_ok(out: &mut BytesMut) {
+    put(out, &Authentication::Ok);
+}
+
+pub fn sasl(out: &mut BytesMut, mechanisms: &[&str]) {
+    let names = mechanisms.iter().map(ToString::to_string).collect();
+    put(out, &Authentication::SASL(names));
+}
+
+pub fn sasl_continue(out: &mut BytesMut, data: &[u8]) {
+    put(out, &Authentication::SASLContinue(Bytes::copy_from_slice(data)));
+}
+
+pub fn sasl_final(out: &mut BytesMut, data: &[u8]) {
+    put(out, &Authentication::SASLFinal(Bytes::copy_from_slice(data)));
+}
+
+pub fn sasl_initial(out: &mut BytesMut, mechanism: &str, data: &[u8]) {
+    let data = Some(Bytes::copy_from_slice(data));
+    put(out, &SASLInitialResponse::new(mechanism.to_owned(), data));
+}
+
+pub fn sasl_response(out: &mut BytesMut, data: &[u8]) {
+    put(out, &SASLResponse::new(Bytes::copy_from_slice(data)));
+}
+
+/// A password or an md5 answer: any bytes but NUL.
+pub fn password(out: &mut BytesMut, password: &[u8]) {
+    out.put_u8(b'p');
+    out.put_u32(password.len() as u32 + 5);
+    out.put_slice(password);
+    out.put_u8(0);
+}
+
+pub fn backend_key(out: &mut BytesMut, process_id: i32, key: &[u8]) {
+    let key = SecretKey::Bytes(Bytes::copy_from_slice(key));
+    put(out, &BackendKeyData::new(process_id, key));
+}
+
+/// Says which version is spoken, with its full number, and which extensions are not.
+pub fn negotiate(out: &mut BytesMut, minor: u16, extensions: &[Vec<u8>]) {
+    let version = (i32::from(MAJOR) << 16) | i32::from(minor.min(MINOR_MAX));
+    let names = extensions
+        .iter()
+        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .collect();
+    put(out, &NegotiateProtocolVersion::new(version, names));
+}
+
+pub fn terminate(out: &mut BytesMut) {
+    put(out, &Terminate::new());
+}
+
+pub fn ssl_request(out: &mut BytesMut) {
+    put(out, &SslRequest::new());
+}
+
+pub fn cancel_request(out: &mut BytesMut, process_id: i32, key: &[u8]) {
+    let key = SecretKey::Bytes(Bytes::copy_from_slice(key));
+    put(out, &CancelRequest::new(process_id, key));
+}
+
+/// An ErrorResponse of these fields, in this order.
+pub fn error(out: &mut BytesMut, fields: &[(u8, &str)]) {
+    let fields = fields.iter().map(|(code, value)| (*code, (*value).to_owned()));
+    put(out, &ErrorResponse::new(fields.collect()));
+}
+
+/// An ErrorResponse whose body somebody else wrote.
+pub fn error_body(out: &mut BytesMut, body: &[u8]) {
+    out.put_u8(b'E');
+    out.put_u32(body.len() as u32 + 4);
+    out.put_slice(body);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::wire::opening::Opening;
+
+    #[test]
+    fn a_version_is_negotiated_with_its_full_number() {
+        let mut out = BytesMut::new();
+        negotiate(&mut out, 9, &[b"_pq_.x".to_vec()]);
+        assert_eq!(&out[..], b"v\0\0\0\x13\0\x03\0\x02\0\0\0\x01_pq_.x\0");
+    }
+
+    #[test]
+    fn cancel_requests_carry_keys_of_any_allowed_length() {
+        for length in [4, 32, 256] {
+            let mut out = BytesMut::new();
+            let key = vec![7; length];
+            cancel_request(&mut out, 42, &key);
+            assert_eq!(out.len(), 12 + length);
+            let process_id = 42;
+            assert_eq!(Opening::read(&out[4..]), Ok(Opening::Cancel { process_id, key }));
+        }
+    }
+
+    #[test]
+    fn a_password_of_any_bytes_is_framed() {
+        let mut out = BytesMut::new();
+        password(&mut out, b"\xff\xfe");
+        assert_eq!(&out[..], b"p\0\0\0\x07\xff\xfe\0");
+    }
+}

@@ -1,0 +1,80 @@
+//! What the AWS stores share: the SDK's own chain of settings and credentials, and one reading of its
+//! errors.
+//!
+//! Retries are switched off: the caller of a store knows better how long to wait, and every call is counted.
+
+mod errors;
+mod rds_iam;
+mod secrets_manager;
+mod sign;
+mod ssm;
+mod stages;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_secretsmanager::config::StalledStreamProtectionConfig;
+use aws_sdk_secretsmanager::config::retry::RetryConfig;
+
+pub use self::rds_iam::RdsIamStore;
+pub use self::secrets_manager::SecretsManagerStore;
+pub use self::ssm::SsmStore;
+use super::{Said, StoreError, Unsuitable};
+use crate::config::Aws;
+
+/// Asks the environment, the profile and the machine, as every AWS SDK does. An ARN knows its own region.
+async fn load(aws: &Aws, id: &str) -> Result<SdkConfig, StoreError> {
+    let region = region_of_arn(id).or(aws.region.as_deref());
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .retry_config(RetryConfig::disabled())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    if let Some(region) = region {
+        loader = loader.region(Region::new(region.to_owned()));
+    }
+    let config = loader.load().await;
+    match config.region() {
+        Some(_) => Ok(config),
+        None => Err(StoreError::Unsuitable(Unsuitable::NoRegion)),
+    }
+}
+
+/// `arn:partition:service:region:account:resource`
+fn region_of_arn(id: &str) -> Option<&str> {
+    let mut parts = id.strip_prefix("arn:")?.split(':').skip(2);
+    parts.next().filter(|region| !region.is_empty())
+}
+
+/// Credentials for a signature of our own.
+async fn credentials(config: &SdkConfig) -> Result<Credentials, StoreError> {
+    let provider = config
+        .credentials_provider()
+        .ok_or_else(|| StoreError::Denied(Said::new("no AWS credentials are configured")))?;
+    provider
+        .provide_credentials()
+        .await
+        .map_err(|error| credentials_failure(&error))
+}
+
+fn credentials_failure(error: &CredentialsError) -> StoreError {
+    let said = Said::chain(error);
+    match error {
+        CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
+            StoreError::Denied(said)
+        }
+        _ => StoreError::Unreachable(said),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arn_knows_its_region() {
+        let arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/orders-AbCdEf";
+        assert_eq!(region_of_arn(arn), Some("eu-west-1"));
+        assert_eq!(region_of_arn("arn:aws:ssm::123456789012:parameter/x"), None);
+        assert_eq!(region_of_arn("prod/orders"), None);
+    }
+}

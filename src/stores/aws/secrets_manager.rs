@@ -1,0 +1,385 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_secretsmanager::Client;
+use tokio::time::Instant;
+
+use super::errors::from_sdk;
+use super::stages::{Stage, Stages, look_again_in};
+use crate::config::{Aws, Fields};
+use crate::credentials::Credential;
+use crate::stores::payload::{self, Payload};
+use crate::stores::{
+    Calls, Operation, Reading, Said, Skipped, Store, StoreError, StoreFuture, Warning, check_size,
+};
+
+/// One secret with its stages AWSCURRENT, AWSPENDING and AWSPREVIOUS.
+///
+/// `DescribeSecret` is cheap and says which version holds which stage; the value of a version never changes,
+/// so it is fetched once, whatever stages it goes through.
+pub struct SecretsManagerStore {
+    id: String,
+    aws: Aws,
+    fields: Option<Fields>,
+    client: Option<Client>,
+    memory: Memory,
+    calls: Arc<Calls>,
+}
+
+/// What the last complete read left behind.
+#[derive(Clone, Default)]
+struct Memory {
+    /// None when `DescribeSecret` is denied.
+    stages: Option<Stages>,
+    cannot_describe: bool,
+    values: Vec<Arc<Value>>,
+    /// The versions of stages that stand on several, as the store itself resolved them.
+    resolved: Vec<(Stage, Arc<str>)>,
+    pending: Option<Pending>,
+}
+
+/// The value of one version.
+struct Value {
+    version: Arc<str>,
+    payload: Result<Payload, StoreError>,
+}
+
+/// What is known of a pending version.
+#[derive(Clone)]
+struct Pending {
+    version: Arc<str>,
+    since: Instant,
+    valueless: Option<Valueless>,
+}
+
+/// A rotation labels a version before it has a value.
+#[derive(Clone)]
+struct Valueless {
+    tried_at: Instant,
+    changed_at: Option<i64>,
+}
+
+/// The first wait before a version without a value is asked for again, if nothing says that it changed.
+const VALUELESS_RETRY_MIN: Duration = Duration::from_secs(4);
+
+impl SecretsManagerStore {
+    pub fn new(id: String, aws: Aws, fields: Option<Fields>) -> Self {
+        Self {
+            id,
+            aws,
+            fields,
+            client: None,
+            memory: Memory::default(),
+            calls: Arc::default(),
+        }
+    }
+
+    async fn take(&mut self) -> Result<Reading, StoreError> {
+        let client = self.client().await?;
+        let described = match self.describe(&client).await {
+            Ok(stages) if stages.is_deleted => {
+                return Err(StoreError::Missing(Said::new("it is scheduled for deletion")));
+            }
+            Ok(stages) => Some(stages),
+            Err(StoreError::Denied(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let mut round = Round {
+            store: self,
+            client: &client,
+            next: self.memory.after(described),
+        };
+        let current = round.current().await?;
+        let (pending, pending_skipped) = round.beside(Stage::Pending, &current).await;
+        let (previous, previous_skipped) = round.beside(Stage::Previous, &current).await;
+        let mut next = round.next;
+        let values = [Some(&current), pending.as_ref(), previous.as_ref()];
+        next.values = values.into_iter().flatten().cloned().collect();
+        let next_read = next
+            .pending
+            .as_ref()
+            .map(|pending| look_again_in(pending.since.elapsed()));
+        self.memory = next;
+
+        let payload = current.payload.clone()?;
+        let mut credentials: Vec<Credential> = payload
+            .pairs
+            .into_iter()
+            .map(|pair| pair.versioned(&current.version))
+            .collect();
+        for (value, stage) in [(pending, Stage::Pending), (previous, Stage::Previous)] {
+            credentials.extend(value.and_then(|value| value.leading(stage)));
+        }
+        Ok(Reading {
+            next_read,
+            host: payload.host,
+            skipped: [pending_skipped, previous_skipped]
+                .into_iter()
+                .flatten()
+                .collect(),
+            ..Reading::of(credentials)
+        })
+    }
+
+    async fn client(&mut self) -> Result<Client, StoreError> {
+        if let Some(client) = &self.client {
+            return Ok(client.clone());
+        }
+        let config = super::load(&self.aws, &self.id).await?;
+        let mut settings = aws_sdk_secretsmanager::config::Builder::from(&config);
+        if let Some(endpoint) = &self.aws.endpoint {
+            settings = settings.endpoint_url(endpoint);
+        }
+        let client = Client::from_conf(settings.build());
+        self.client = Some(client.clone());
+        Ok(client)
+    }
+
+    async fn describe(&self, client: &Client) -> Result<Stages, StoreError> {
+        self.calls.count(Operation::DescribeSecret);
+        let description = client.describe_secret().secret_id(&self.id).send().await;
+        let description = description.map_err(|error| from_sdk(&error))?;
+        Ok(Stages::from_description(&description))
+    }
+
+    /// A stage is always named: without it some answers are of another version than the one just promoted.
+    async fn fetch(
+        &self,
+        client: &Client,
+        stage: Stage,
+        version: Option<&str>,
+    ) -> Result<Arc<Value>, StoreError> {
+        self.calls.count(Operation::GetSecretValue);
+        let answer = client
+            .get_secret_value()
+            .secret_id(&self.id)
+            .version_stage(stage.name())
+            .set_version_id(version.map(str::to_owned))
+            .send()
+            .await
+            .map_err(|error| from_sdk(&error))?;
+        let bytes = match (answer.secret_string(), answer.secret_binary()) {
+            (Some(text), _) => text.as_bytes(),
+            (None, Some(bytes)) => bytes.as_ref(),
+            (None, None) => &[],
+        };
+        let parse = || {
+            check_size(bytes)?;
+            Ok(payload::parse(bytes, self.fields.as_ref())?)
+        };
+        Ok(Arc::new(Value {
+            version: answer.version_id().or(version).unwrap_or_default().into(),
+            payload: parse(),
+        }))
+    }
+}
+
+impl Store for SecretsManagerStore {
+    fn read(&mut self) -> StoreFuture<'_, Result<Reading, StoreError>> {
+        Box::pin(self.take())
+    }
+
+    /// Somebody's password changed: a pending version may have its value by now.
+    fn refused(&mut self, _version: &str) {
+        if let Some(pending) = &mut self.memory.pending {
+            pending.valueless = None;
+        }
+    }
+
+    fn warning(&self) -> Option<Warning> {
+        self.memory.cannot_describe.then_some(Warning::CannotDescribe)
+    }
+
+    fn calls(&self) -> Arc<Calls> {
+        Arc::clone(&self.calls)
+    }
+}
+
+impl Memory {
+    /// What stays true under a new description.
+    fn after(&self, described: Option<Stages>) -> Self {
+        let same_places = match (&self.stages, &described) {
+            (Some(before), Some(now)) => now.are_placed_like(before),
+            _ => false,
+        };
+        Self {
+            cannot_describe: described.is_none(),
+            // Without a description nothing says that a value is still at its stage.
+            values: if described.is_some() {
+                self.values.clone()
+            } else {
+                Vec::new()
+            },
+            resolved: if same_places {
+                self.resolved.clone()
+            } else {
+                Vec::new()
+            },
+            pending: self.pending.clone(),
+            stages: described,
+        }
+    }
+
+    fn resolved(&self, stage: Stage) -> Option<&Arc<str>> {
+        let found = self.resolved.iter().find(|(resolved, _)| *resolved == stage);
+        found.map(|(_, version)| version)
+    }
+
+    fn value(&self, version: &str) -> Option<Arc<Value>> {
+        self.values
+            .iter()
+            .find(|value| *value.version == *version)
+            .cloned()
+    }
+
+    fn notice_pending(&mut self, version: &Arc<str>) -> &mut Pending {
+        if self
+            .pending
+            .as_ref()
+            .is_none_or(|pending| pending.version != *version)
+        {
+            self.pending = None;
+        }
+        self.pending.get_or_insert_with(|| Pending {
+            version: Arc::clone(version),
+            since: Instant::now(),
+            valueless: None,
+        })
+    }
+}
+
+impl Pending {
+    /// Whether asking for the value of a version that had none may be worth a call.
+    fn may_have_a_value(&self, changed_at: Option<i64>) -> bool {
+        let Some(valueless) = &self.valueless else {
+            return true;
+        };
+        let wait = valueless
+            .tried_at
+            .duration_since(self.since)
+            .max(VALUELESS_RETRY_MIN);
+        valueless.changed_at != changed_at || valueless.tried_at.elapsed() >= wait
+    }
+}
+
+impl Value {
+    /// The one credential that a version beside the current one stands for.
+    fn leading(&self, stage: Stage) -> Option<Credential> {
+        let mut pair = self.payload.as_ref().ok()?.pairs.first()?.clone();
+        pair.position = stage.position();
+        Some(pair.versioned(&self.version))
+    }
+}
+
+/// One read under way. `next` becomes the memory when it is complete.
+struct Round<'a> {
+    store: &'a SecretsManagerStore,
+    client: &'a Client,
+    next: Memory,
+}
+
+/// Where to find the value of a stage.
+enum Place {
+    Nowhere,
+    Version(Arc<str>),
+    /// The store has to say which version it is.
+    Stage,
+}
+
+impl Round<'_> {
+    fn place(&self, stage: Stage) -> Place {
+        let Some(stages) = &self.next.stages else {
+            return Place::Stage;
+        };
+        match (stages.versions(stage), self.next.resolved(stage)) {
+            ([], _) => Place::Nowhere,
+            ([version], _) | (_, Some(version)) => Place::Version(Arc::clone(version)),
+            (_, None) => Place::Stage,
+        }
+    }
+
+    async fn fetch(&mut self, stage: Stage, place: Place) -> Result<Option<Arc<Value>>, StoreError> {
+        let version = match place {
+            Place::Nowhere => return Ok(None),
+            Place::Version(version) => Some(version),
+            Place::Stage => None,
+        };
+        if let Some(known) = version.as_deref().and_then(|version| self.next.value(version)) {
+            return Ok(Some(known));
+        }
+        let value = self.store.fetch(self.client, stage, version.as_deref()).await?;
+        if version.is_none() {
+            self.next.resolved.push((stage, Arc::clone(&value.version)));
+        }
+        Ok(Some(value))
+    }
+
+    async fn current(&mut self) -> Result<Arc<Value>, StoreError> {
+        let place = self.place(Stage::Current);
+        let was_described = matches!(place, Place::Version(_));
+        match self.fetch(Stage::Current, place).await {
+            Ok(Some(value)) => Ok(value),
+            Ok(None) => Err(StoreError::Empty),
+            // Described a moment ago: the label has moved on, or is not everywhere yet.
+            Err(StoreError::Missing(_)) if was_described => Err(StoreError::Unsettled),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A stage beside the current one. Whatever is wrong with it is no error of the read.
+    async fn beside(&mut self, stage: Stage, current: &Value) -> (Option<Arc<Value>>, Option<Skipped>) {
+        let place = self.place(stage);
+        let changed_at = self.next.stages.as_ref().and_then(|stages| stages.changed_at);
+        if let (Stage::Pending, Place::Version(version)) = (stage, &place) {
+            if *version == current.version {
+                self.next.pending = None;
+                return (None, None);
+            }
+            if !self.next.notice_pending(version).may_have_a_value(changed_at) {
+                return (None, None);
+            }
+        }
+        let fetched = self.fetch(stage, place).await;
+        if stage == Stage::Pending {
+            self.remember_pending(&fetched, current, changed_at);
+        }
+        let why = match fetched {
+            Ok(None) | Err(StoreError::Missing(_)) => return (None, None),
+            Ok(Some(value)) if value.version == current.version => return (None, None),
+            Ok(Some(value)) => match &value.payload {
+                Ok(_) => return (Some(value), None),
+                Err(error) => {
+                    let why = error.clone();
+                    let position = stage.position();
+                    return (Some(value), Some(Skipped { position, why }));
+                }
+            },
+            Err(error) => error,
+        };
+        let position = stage.position();
+        (None, Some(Skipped { position, why }))
+    }
+
+    fn remember_pending(
+        &mut self,
+        fetched: &Result<Option<Arc<Value>>, StoreError>,
+        current: &Value,
+        changed_at: Option<i64>,
+    ) {
+        match fetched {
+            Ok(Some(value)) if value.version != current.version => {
+                self.next.notice_pending(&value.version).valueless = None;
+            }
+            Err(StoreError::Missing(_)) if self.next.stages.is_some() => {
+                if let Some(pending) = &mut self.next.pending {
+                    pending.valueless = Some(Valueless {
+                        tried_at: Instant::now(),
+                        changed_at,
+                    });
+                }
+            }
+            Err(error) if !matches!(error, StoreError::Missing(_)) => {}
+            _ => self.next.pending = None,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+mod redact;
+
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+use zeroize::Zeroizing;
+
+use super::{
+    Calls, DigestKey, Operation, PAYLOAD_BYTES_MAX, Reading, Said, Store, StoreError, StoreFuture, Unsuitable,
+};
+use crate::config::Fields;
+
+/// A program that prints a payload and exits with 0. No shell is involved.
+pub struct CommandStore {
+    program: String,
+    arguments: Vec<String>,
+    timeout: Duration,
+    fields: Option<Fields>,
+    digests: DigestKey,
+    calls: Arc<Calls>,
+}
+
+/// What a program may complain in one run; the rest is read and dropped.
+const STDERR_BYTES_MAX: u64 = 4096;
+
+impl CommandStore {
+    pub fn new(
+        argv: Vec<String>,
+        timeout: Duration,
+        fields: Option<Fields>,
+        digests: DigestKey,
+    ) -> Result<Self, StoreError> {
+        let mut argv = argv.into_iter();
+        Ok(Self {
+            program: argv.next().ok_or(StoreError::Unsuitable(Unsuitable::NoProgram))?,
+            arguments: argv.collect(),
+            timeout,
+            fields,
+            digests,
+            calls: Arc::default(),
+        })
+    }
+
+    async fn take(&self) -> Result<Reading, StoreError> {
+        self.calls.count(Operation::RunCommand);
+        let (status, stdout) = self.run().await?;
+        if !status.success() {
+            return Err(StoreError::Failed(Said::new(format_args!(
+                "{}: {status}",
+                self.program
+            ))));
+        }
+        super::digested(&stdout, self.fields.as_ref(), &self.digests)
+    }
+
+    async fn run(&self) -> Result<(ExitStatus, Zeroizing<Vec<u8>>), StoreError> {
+        let mut running = self.spawn().map_err(|error| self.failure(&error))?;
+        let stdout = running.child.stdout.take();
+        let stderr = running.child.stderr.take();
+        let (stdout, stderr) = tokio::join!(
+            read_up_to(stdout, PAYLOAD_BYTES_MAX as u64 + 1),
+            read_and_drop_rest(stderr),
+        );
+        let stdout = stdout.map_err(|error| self.failure(&error))?;
+        if stdout.len() > PAYLOAD_BYTES_MAX {
+            return Err(StoreError::TooLarge {
+                limit: PAYLOAD_BYTES_MAX,
+            });
+        }
+        let status = running.child.wait().await.map_err(|error| self.failure(&error))?;
+        running.ended = true;
+        if !stderr.is_empty() {
+            let said = Said::new(redact::redact(&String::from_utf8_lossy(&stderr), &stdout));
+            tracing::warn!(program = self.program, %status, stderr = %said, "the secret command complained");
+        }
+        Ok((status, stdout))
+    }
+
+    fn spawn(&self) -> io::Result<Running> {
+        let child = Command::new(&self.program)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok(Running { child, ended: false })
+    }
+
+    fn failure(&self, error: &io::Error) -> StoreError {
+        let said = Said::new(format_args!("{}: {error}", self.program));
+        match error.kind() {
+            io::ErrorKind::NotFound => StoreError::Missing(said),
+            io::ErrorKind::PermissionDenied => StoreError::Denied(said),
+            _ => StoreError::Failed(said),
+        }
+    }
+}
+
+impl Store for CommandStore {
+    fn read(&mut self) -> StoreFuture<'_, Result<Reading, StoreError>> {
+        Box::pin(self.take())
+    }
+
+    fn calls(&self) -> Arc<Calls> {
+        Arc::clone(&self.calls)
+    }
+
+    fn read_time_max(&self) -> Duration {
+        self.timeout
+    }
+}
+
+/// A program with whatever it started: all of it goes when nobody waits for it any more.
+struct Running {
+    child: Child,
+    ended: bool,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let leader = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        if let (false, Some(leader)) = (self.ended, leader) {
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+}
+
+async fn read_up_to(from: Option<impl AsyncRead + Unpin>, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
+    if let Some(from) = from {
+        from.take(limit).read_to_end(&mut bytes).await?;
+    }
+    Ok(bytes)
+}
+
+/// A program that complains without end is heard to its end, so that it never blocks on a full pipe.
+async fn read_and_drop_rest(from: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(mut from) = from {
+        let heard = (&mut from).take(STDERR_BYTES_MAX).read_to_end(&mut bytes).await;
+        if heard.is_ok() {
+            let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+        }
+    }
+    bytes
+}

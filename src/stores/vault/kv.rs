@@ -1,0 +1,134 @@
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::wire::Request;
+use super::{Answer, VaultClient};
+use crate::config::{Fields, Vault};
+use crate::credentials::{Credential, Position};
+use crate::stores::payload::{self, Json, Payload};
+use crate::stores::{Calls, Operation, Reading, Said, Store, StoreError, StoreFuture};
+
+/// A secret of a KV engine, version 2. Versions are kept, so the one before the current is an alternate for
+/// free.
+pub struct VaultKvStore {
+    client: VaultClient,
+    mount: String,
+    path: String,
+    fields: Option<Fields>,
+    previous: Option<Previous>,
+}
+
+/// The version before the current one, as it was found when the current one appeared.
+struct Previous {
+    beside: u64,
+    credential: Option<Credential>,
+}
+
+/// `GET /v1/<mount>/data/<path>`
+#[derive(Deserialize)]
+struct KvAnswer {
+    data: KvVersion,
+}
+
+#[derive(Deserialize)]
+struct KvVersion {
+    data: Json,
+    metadata: KvMetadata,
+}
+
+#[derive(Deserialize)]
+struct KvMetadata {
+    version: u64,
+}
+
+impl VaultKvStore {
+    pub fn new(
+        vault: Vault,
+        mount: String,
+        path: String,
+        fields: Option<Fields>,
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
+            client: VaultClient::new(vault)?,
+            mount,
+            path,
+            fields,
+            previous: None,
+        })
+    }
+
+    async fn take(&mut self) -> Result<Reading, StoreError> {
+        let current = self.fetch(None).await?.given()?.data;
+        let number = current.metadata.version;
+        let payload = self.parse(&current)?;
+        let version = Arc::from(number.to_string());
+        let pairs = payload.pairs.into_iter();
+        let mut credentials: Vec<Credential> = pairs.map(|pair| pair.versioned(&version)).collect();
+        credentials.extend(self.before(number).await?);
+        Ok(Reading {
+            host: payload.host,
+            next_read: self.client.upkeep_in(),
+            ..Reading::of(credentials)
+        })
+    }
+
+    /// A version never changes its value, so the one before is asked for once.
+    async fn before(&mut self, number: u64) -> Result<Option<Credential>, StoreError> {
+        if let Some(previous) = &self.previous
+            && previous.beside == number
+        {
+            return Ok(previous.credential.clone());
+        }
+        let credential = match number {
+            0 | 1 => None,
+            _ => match self.fetch(Some(number - 1)).await? {
+                Answer::Given(KvAnswer { data }) => self.leading(&data),
+                // Deleted, destroyed, trimmed, or not for us to see.
+                Answer::Refused(refusal) if (400..429).contains(&refusal.status) => None,
+                Answer::Refused(refusal) => return Err(refusal.into_error()),
+            },
+        };
+        self.previous = Some(Previous {
+            beside: number,
+            credential: credential.clone(),
+        });
+        Ok(credential)
+    }
+
+    fn leading(&self, version: &KvVersion) -> Option<Credential> {
+        let mut pair = self.parse(version).ok()?.pairs.into_iter().next()?;
+        pair.position = Position::Previous;
+        Some(pair.versioned(&version.metadata.version.to_string().into()))
+    }
+
+    fn parse(&self, version: &KvVersion) -> Result<Payload, StoreError> {
+        match &version.data {
+            Json::Null => Err(StoreError::Missing(Said::new(format_args!(
+                "version {} is deleted",
+                version.metadata.version
+            )))),
+            json if json.is_empty() => Err(StoreError::Empty),
+            json => Ok(payload::parse_json(json, self.fields.as_ref())?),
+        }
+    }
+
+    async fn fetch(&mut self, version: Option<u64>) -> Result<Answer<KvAnswer>, StoreError> {
+        let path = [self.mount.as_str(), "data", self.path.as_str()];
+        let mut request = Request::get(&path);
+        if let Some(version) = version {
+            request = request.with_query("version", version);
+        }
+        self.client.call(Operation::VaultRead, &request).await
+    }
+}
+
+impl Store for VaultKvStore {
+    fn read(&mut self) -> StoreFuture<'_, Result<Reading, StoreError>> {
+        Box::pin(self.take())
+    }
+
+    fn calls(&self) -> Arc<Calls> {
+        Arc::clone(&self.client.calls)
+    }
+}
