@@ -226,3 +226,24 @@ async fn on_a_blocking_thread<T: Send + 'static>(
         .await
         .unwrap_or_else(|gone| Err(StoreError::Failed(Said::new(gone))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_says_has_its_kind() {
+        let store = FileStore::new("/nowhere".into(), None, DigestKey::random());
+        let label = |kind: io::ErrorKind| store.place.failure(&kind.into()).label();
+        assert_eq!(label(io::ErrorKind::PermissionDenied), "denied");
+        assert_eq!(label(io::ErrorKind::NotFound), "missing");
+        assert_eq!(label(io::ErrorKind::StaleNetworkFileHandle), "failed");
+    }
+
+    #[test]
+    fn one_line_end_is_not_part_of_a_value() {
+        assert_eq!(without_line_end(b"secret\r\n"), b"secret");
+        assert_eq!(without_line_end(b"secret\n\n"), b"secret\n");
+        assert_eq!(without_line_end(b"secret "), b"secret ");
+    }
+}

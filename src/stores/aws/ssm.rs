@@ -43,6 +43,14 @@ impl SsmStore {
         }
     }
 
+    /// Takes settings and credentials that are known already, instead of asking the machine for them.
+    pub fn with_settings(self, settings: SdkConfig) -> Self {
+        Self {
+            connection: Some(Connection::new(settings, self.aws.endpoint.as_deref())),
+            ..self
+        }
+    }
+
     async fn take(&mut self) -> Result<Reading, StoreError> {
         if self.connection.is_none() {
             let config = super::load(&self.aws, &self.id).await?;

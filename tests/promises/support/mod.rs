@@ -14,6 +14,7 @@
 
 mod authority;
 mod forged;
+pub mod http;
 mod place;
 mod postgres;
 mod process;
