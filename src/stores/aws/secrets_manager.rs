@@ -362,7 +362,7 @@ impl Round<'_> {
             self.remember_pending(&fetched, current, changed_at);
         }
         let why = match fetched {
-            Ok(None) | Err(StoreError::Missing(_)) => return (None, None),
+            Ok(None) | Err(StoreError::Missing(_) | StoreError::Unsettled) => return (None, None),
             Ok(Some(value)) if value.version == current.version => return (None, None),
             Ok(Some(value)) => match &value.payload {
                 Ok(_) => return (Some(value), None),

@@ -195,8 +195,10 @@ struct Parameter {
 struct ErrorAnswer {
     #[serde(rename = "__type")]
     kind: Option<String>,
-    #[serde(alias = "Message")]
     message: Option<String>,
+    /// Some answers have it in this spelling, some in both.
+    #[serde(rename = "Message")]
+    capital_message: Option<String>,
 }
 
 impl Answer {
@@ -223,7 +225,7 @@ impl Answer {
         Err(Refusal {
             status: self.status,
             code: kind,
-            message: error.message.as_deref(),
+            message: error.message.as_deref().or(error.capital_message.as_deref()),
             retry_after: self.retry_after.as_deref(),
         }
         .into_error())

@@ -13,6 +13,8 @@
 )]
 
 mod authority;
+#[macro_use]
+pub mod aws;
 mod forged;
 pub mod http;
 mod place;
