@@ -1,8 +1,6 @@
 use std::cell::Cell;
-use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pgswivel::config::Source;
@@ -123,30 +121,9 @@ async fn a_slow_program_goes_with_everything_it_started() {
     .await;
 }
 
-/// Everything that was logged, as text.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_failing_program_is_named_with_its_exit_and_its_secrets_stay_its_own() {
-    let log = Log::default();
-    let sink = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || sink.clone())
-        .finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
-
+    let (log, _logging) = contract::listen();
     let world = Program::new();
     world.put(Login(1)).await;
     world.does(&format!(
@@ -156,7 +133,7 @@ async fn a_failing_program_is_named_with_its_exit_and_its_secrets_stay_its_own()
     let error = stores::read(&mut *store).await.unwrap_err();
     assert_eq!(error.label(), "failed");
     assert!(error.to_string().contains("exit status: 3"), "{error}");
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     assert!(text.contains("no route"), "{text}");
     assert!(
         !text.contains(CANARY) && !error.to_string().contains(CANARY),

@@ -1,5 +1,8 @@
 //! What every store promises, told once. A [`World`] is one store with what a test may do to it.
 
+use std::io;
+use std::sync::{Arc, Mutex};
+
 use pgswivel::credentials::Position;
 use pgswivel::stores::{self, Reading, Retry, Store, StoreError};
 
@@ -175,5 +178,52 @@ pub async fn says_what_is_wrong_and_recovers(world: &impl World, faults: &[Fault
         assert!(!printed.contains(CANARY), "{printed}");
         world.heal().await;
         assert_eq!(leading(&read(&mut *store).await), 7, "after {fault:?}");
+    }
+}
+
+/// Everything that this thread logs, as text.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Listens to every log line of this thread, whoever says it, for as long as the guard is held.
+pub fn listen() -> (Log, tracing::subscriber::DefaultGuard) {
+    let log = Log::default();
+    let sink = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || sink.clone())
+        .finish();
+    (log, tracing::subscriber::set_default(subscriber))
+}
+
+/// Not at `trace`, and not in the words of a library.
+pub async fn logs_no_secret(world: &impl World) {
+    world.put(Login(1)).await;
+    let (log, _logging) = listen();
+    let mut store = world.open();
+    read(&mut *store).await;
+    world.put(Login(2)).await;
+    read(&mut *store).await;
+    let text = log.text();
+    assert!(!text.is_empty(), "nothing was heard");
+    for line in text.lines() {
+        assert!(!line.contains(CANARY), "{line}");
     }
 }

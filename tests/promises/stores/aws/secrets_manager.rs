@@ -157,6 +157,12 @@ aws_promise! {
 }
 
 aws_promise! {
+    async fn a_secret_is_in_no_log_line(aws) {
+        contract::logs_no_secret(&Secret::new(aws).await).await;
+    }
+}
+
+aws_promise! {
     /// createSecret, then finishSecret: the value was seen while it was pending, so its promotion costs
     /// nothing but the description that tells of it.
     async fn a_rotation_is_followed_from_pending_to_current_to_previous(aws) {

@@ -80,6 +80,7 @@ aws_promise! {
         ];
         contract::says_what_is_wrong_and_recovers(&parameter, &faults).await;
         contract::never_mixes_two_values(&parameter, 20).await;
+        contract::logs_no_secret(&parameter).await;
     }
 }
 
