@@ -109,7 +109,10 @@ impl Place {
             Ok(real) => real,
             Err(error) => {
                 let link = std::fs::read_link(self.path.join(KUBELET_LINK));
-                return (link.unwrap_or_else(|_| self.path.clone()), Err(self.failure(&error)));
+                return (
+                    link.unwrap_or_else(|_| self.path.clone()),
+                    Err(self.failure(&error)),
+                );
             }
         };
         let contents = match real.is_dir() {
