@@ -202,7 +202,7 @@ where
             let is_governed = turnstile.is_governed();
             let candidate = page.tries(endpoint, Instant::now().into_std()).find(|candidate| {
                 let was_refused = (refused.iter()).any(|login| login.is_same_login(&candidate.credential));
-                !was_refused && !(candidate.doubtful && is_governed)
+                !(was_refused || (candidate.doubtful && is_governed))
             });
             let Some(Try { credential, doubtful }) = candidate else {
                 if !page.entries().is_empty() {
