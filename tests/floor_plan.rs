@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room, from the roof down. A room may import what is below it in this list and nothing else.
-const ROOMS: [&str; 13] = [
+const ROOMS: [&str; 14] = [
     "main",
     "cli",
     "server",
@@ -16,6 +16,7 @@ const ROOMS: [&str; 13] = [
     "stores",
     "net",
     "metrics",
+    "backoff",
     "config",
     "credentials",
     "names",
