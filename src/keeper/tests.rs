@@ -402,8 +402,26 @@ async fn a_dead_pending_credential_is_never_tried_and_a_dead_current_one_rarely(
     world.store_has(&[current("dead"), credential("one", Position::Previous)]);
     sleep(SECOND * 3600).await;
     let proofs = world.proofs_of("dead");
-    assert!((3..=9).contains(&proofs), "{proofs} logins refused in an hour");
+    assert!((3..=12).contains(&proofs), "{proofs} logins refused in an hour");
     assert_eq!(leader(&keeper).as_deref(), Some("one"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_credential_does_not_wait_for_the_patience_lost_on_a_dead_one() {
+    let (world, mut keeper) = World::running_on("one").await;
+    world.store_has(&[current("dead")]);
+    sleep(SECOND * 7200).await;
+    world.store_has(&[current("two")]);
+    keeper.refresh();
+    sleep(SECOND * 5).await;
+    assert_eq!(
+        (leader(&keeper).as_deref(), world.proofs_of("two")),
+        (Some("one"), 1)
+    );
+    world.database_takes(&["two"]);
+    let caught_up = Instant::now();
+    leads(&mut keeper, "two").await;
+    assert!(caught_up.elapsed() < SECOND * 120, "{:?}", caught_up.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -452,6 +452,22 @@ async fn logins_at_once_are_limited_and_all_are_served() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_queue_behind_the_limit_does_not_repeat_a_refusal_that_came_meanwhile() {
+    let limits = Limits {
+        logins_per_endpoint: 1,
+        ..limits()
+    };
+    let world = World::running_on("one");
+    let book = world.by_the_book(&limits);
+    let clients = arrive(20, &world, &book);
+    sleep(LOGIN_TAKES * 7 / 2).await;
+    world.database_takes(&["two"]);
+    world.store_has(&[current("two")]);
+    assert_eq!(all_served(clients).await.len(), 20);
+    assert_eq!(world.refused(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_scout_that_goes_away_is_replaced_by_the_next_in_line() {
     let world = World::running_on("one");
     let book = world.by_the_book(&limits());
