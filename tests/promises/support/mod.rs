@@ -13,6 +13,7 @@
 )]
 
 mod authority;
+#[cfg(feature = "aws")]
 #[macro_use]
 pub mod aws;
 mod forged;
