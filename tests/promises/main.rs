@@ -17,6 +17,7 @@ mod bench;
 mod cancel;
 mod configuration;
 mod hostile;
+mod many;
 mod relay;
 mod replication;
 mod startup;
