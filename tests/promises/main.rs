@@ -18,6 +18,7 @@ mod cancel;
 mod configuration;
 mod drivers;
 mod hostile;
+mod many;
 mod relay;
 mod replication;
 mod startup;
