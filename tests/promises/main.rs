@@ -21,5 +21,6 @@ mod hostile;
 mod relay;
 mod replication;
 mod startup;
+mod stores;
 mod upstream_auth;
 mod upstream_tls;
