@@ -4,6 +4,7 @@ mod auth;
 mod by_the_book;
 mod cancel;
 mod errors;
+mod lane;
 mod links;
 mod login;
 mod relay;
