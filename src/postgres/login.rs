@@ -29,8 +29,6 @@ use crate::net::{Socket, Stream};
 const MESSAGE_MAX: usize = 30_000;
 /// The server starts, stops, or recovers.
 const CANNOT_CONNECT_NOW: &str = "57P03";
-/// Every cluster has it, and a credential is proven before it matters.
-const DATABASE_FOR_PROOFS: &str = "postgres";
 /// All messages between AuthenticationOk and ReadyForQuery.
 const GREETING_MAX: usize = 1 << 20;
 
@@ -143,27 +141,28 @@ impl From<LoginError> for AttemptError<LoginError> {
     }
 }
 
+impl LoginError {
+    /// None: the server did not answer with an error of its own.
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Server { body, .. } => Some(sqlstate(body)),
+            _ => None,
+        }
+    }
+
+    /// What the server says about its error, in its own words: they may hold anything.
+    pub fn server_message(&self) -> Option<String> {
+        let Self::Server { body, .. } = self else {
+            return None;
+        };
+        let message = read::error_field(body, b'M')?;
+        Some(String::from_utf8_lossy(message).into_owned())
+    }
+}
+
 fn sqlstate(body: &[u8]) -> &str {
     let state = read::error_field(body, b'C').unwrap_or_default();
     str::from_utf8(state).unwrap_or_default()
-}
-
-/// Whether the endpoint accepts the credential: a login, and out again.
-pub async fn prove(target: &Target, endpoint: &Endpoint, credential: &Credential) -> Result<(), LoginError> {
-    let mut startup = Startup::default();
-    let database = target.upstream.database.as_deref().unwrap_or(DATABASE_FOR_PROOFS);
-    startup.set(b"database", database.as_bytes());
-    startup.set(b"application_name", b"pgswivel");
-    match login(target, endpoint, credential, &startup).await {
-        Ok(link) => {
-            link.leave().await;
-            Ok(())
-        }
-        Err(LoginError::Server {
-            authenticated: true, ..
-        }) => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 impl Link {
@@ -193,20 +192,37 @@ pub async fn login(
 ) -> Result<Link, LoginError> {
     let limit = target.upstream.connect_timeout;
     timeout(limit, async {
-        let socket = dial(endpoint, &target.dial).await?;
-        let mut talk = Talk::new(encrypt(socket, target, endpoint).await?);
-        let mut startup = startup.clone();
-        startup.set(b"user", credential.user.as_bytes());
-        talk.stream
-            .write_all(&startup.write())
-            .await
-            .map_err(TalkError::from)?;
-        talk.stream.flush().await.map_err(TalkError::from)?;
-        authenticate(&mut talk, target, credential).await?;
-        greeted(talk, endpoint).await
+        let stream = reach(target, endpoint).await?;
+        log_in(stream, target, endpoint, credential, startup).await
     })
     .await
     .unwrap_or(Err(LoginError::TimedOut))
+}
+
+/// A connection as the upstream demands it, with nothing said on it yet.
+pub async fn reach(target: &Target, endpoint: &Endpoint) -> Result<Stream, LoginError> {
+    let socket = dial(endpoint, &target.dial).await?;
+    encrypt(socket, target, endpoint).await
+}
+
+/// The login alone. Without a limit of time.
+pub async fn log_in(
+    stream: Stream,
+    target: &Target,
+    endpoint: &Endpoint,
+    credential: &Credential,
+    startup: &Startup,
+) -> Result<Link, LoginError> {
+    let mut talk = Talk::new(stream);
+    let mut startup = startup.clone();
+    startup.set(b"user", credential.user.as_bytes());
+    talk.stream
+        .write_all(&startup.write())
+        .await
+        .map_err(TalkError::from)?;
+    talk.stream.flush().await.map_err(TalkError::from)?;
+    authenticate(&mut talk, target, credential).await?;
+    greeted(talk, endpoint).await
 }
 
 /// Settles encryption on a fresh connection, as the upstream demands it.
