@@ -102,13 +102,17 @@ async fn packet(
     stream: &mut (impl AsyncRead + Unpin),
     prefix: [u8; 4],
 ) -> Result<Result<Opening, BadOpening>, Failed> {
-    let length = match opening::length(prefix) {
+    let length = match opening::body_length(prefix) {
         Ok(length) => length,
         Err(bad) => return Ok(Err(bad)),
     };
-    let mut body = vec![0; length - prefix.len()];
+    let mut body = vec![0; length];
     stream.read_exact(&mut body).await.map_err(|_| Failed::Left)?;
-    Ok(Opening::read(&body))
+    match Opening::read(&body) {
+        // A cancel request is never answered, well-formed or not.
+        Err(BadOpening::Cancel) => Err(Failed::Left),
+        read => Ok(read),
+    }
 }
 
 async fn answer(socket: &mut Socket, answer: &[u8]) -> Result<(), Failed> {

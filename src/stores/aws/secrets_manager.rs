@@ -1,7 +1,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::config::StalledStreamProtectionConfig;
+use aws_sdk_secretsmanager::config::retry::RetryConfig;
 use tokio::time::Instant;
 
 use super::errors::from_sdk;
@@ -21,6 +24,7 @@ pub struct SecretsManagerStore {
     id: String,
     aws: Aws,
     fields: Option<Fields>,
+    settings: Option<SdkConfig>,
     client: Option<Client>,
     memory: Memory,
     calls: Arc<Calls>,
@@ -68,9 +72,18 @@ impl SecretsManagerStore {
             id,
             aws,
             fields,
+            settings: None,
             client: None,
             memory: Memory::default(),
             calls: Arc::default(),
+        }
+    }
+
+    /// Takes settings and credentials that are known already, instead of asking the machine for them.
+    pub fn with_settings(self, settings: SdkConfig) -> Self {
+        Self {
+            settings: Some(settings),
+            ..self
         }
     }
 
@@ -125,8 +138,13 @@ impl SecretsManagerStore {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let config = super::load(&self.aws, &self.id).await?;
-        let mut settings = aws_sdk_secretsmanager::config::Builder::from(&config);
+        let config = match &self.settings {
+            Some(config) => config.clone(),
+            None => super::load(&self.aws, &self.id).await?,
+        };
+        let mut settings = aws_sdk_secretsmanager::config::Builder::from(&config)
+            .retry_config(RetryConfig::disabled())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         if let Some(endpoint) = &self.aws.endpoint {
             settings = settings.endpoint_url(endpoint);
         }
@@ -344,7 +362,7 @@ impl Round<'_> {
             self.remember_pending(&fetched, current, changed_at);
         }
         let why = match fetched {
-            Ok(None) | Err(StoreError::Missing(_)) => return (None, None),
+            Ok(None) | Err(StoreError::Missing(_) | StoreError::Unsettled) => return (None, None),
             Ok(Some(value)) if value.version == current.version => return (None, None),
             Ok(Some(value)) => match &value.payload {
                 Ok(_) => return (Some(value), None),

@@ -13,7 +13,10 @@
 )]
 
 mod authority;
+#[macro_use]
+pub mod aws;
 mod forged;
+pub mod http;
 mod place;
 mod postgres;
 mod process;
