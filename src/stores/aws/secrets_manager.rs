@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
@@ -13,7 +13,7 @@ use crate::config::{Aws, Fields};
 use crate::credentials::Credential;
 use crate::stores::payload::{self, Payload};
 use crate::stores::{
-    Calls, Operation, Reading, Said, Skipped, Store, StoreError, StoreFuture, Warning, check_size,
+    Calls, Made, Operation, Reading, Said, Skipped, Store, StoreError, StoreFuture, Warning, check_size,
 };
 
 /// One secret with its stages AWSCURRENT, AWSPENDING and AWSPREVIOUS.
@@ -46,6 +46,7 @@ struct Memory {
 struct Value {
     version: Arc<str>,
     payload: Result<Payload, StoreError>,
+    made: Option<SystemTime>,
 }
 
 /// What is known of a pending version.
@@ -108,6 +109,7 @@ impl SecretsManagerStore {
         let mut next = round.next;
         let values = [Some(&current), pending.as_ref(), previous.as_ref()];
         next.values = values.into_iter().flatten().cloned().collect();
+        let made = next.values.iter().filter_map(|value| value.made()).collect();
         let next_read = next
             .pending
             .as_ref()
@@ -130,6 +132,7 @@ impl SecretsManagerStore {
                 .into_iter()
                 .flatten()
                 .collect(),
+            made,
             ..Reading::of(credentials)
         })
     }
@@ -188,6 +191,9 @@ impl SecretsManagerStore {
         Ok(Arc::new(Value {
             version: answer.version_id().or(version).unwrap_or_default().into(),
             payload: parse(),
+            made: answer
+                .created_date()
+                .and_then(|at| SystemTime::try_from(*at).ok()),
         }))
     }
 }
@@ -281,6 +287,11 @@ impl Pending {
 }
 
 impl Value {
+    fn made(&self) -> Option<Made> {
+        let version = Arc::clone(&self.version);
+        self.made.map(|at| Made { version, at })
+    }
+
     /// The one credential that a version beside the current one stands for.
     fn leading(&self, stage: Stage) -> Option<Credential> {
         let mut pair = self.payload.as_ref().ok()?.pairs.first()?.clone();
