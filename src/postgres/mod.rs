@@ -4,6 +4,7 @@ mod auth;
 mod by_the_book;
 mod cancel;
 mod errors;
+mod examine;
 mod lane;
 mod links;
 mod login;
@@ -29,6 +30,7 @@ use crate::net::tls::ServerTls;
 pub use by_the_book::AttemptError;
 use by_the_book::ByTheBook;
 use cancel::Cancels;
+pub use examine::{Admission, Examination, Reached, database, examine};
 pub use login::{LoginError, Target};
 use turnstile::Turnstiles;
 use wire::opening::Startup;
@@ -172,7 +174,7 @@ pub async fn prove(
     endpoint: &Endpoint,
 ) -> Option<Result<(), AttemptError<LoginError>>> {
     let attempt = async {
-        let proof = login::prove(target, endpoint, credential).await;
+        let proof = examine::prove(target, endpoint, credential).await;
         proof.map_err(AttemptError::from)
     };
     by_the_book::prove(&lobby.turnstiles, verdicts, credential, endpoint, attempt).await

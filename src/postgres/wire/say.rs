@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use pgwire::messages::Message;
 use pgwire::messages::cancel::CancelRequest;
 use pgwire::messages::response::ErrorResponse;
+use pgwire::messages::simplequery::Query;
 use pgwire::messages::startup::{
     Authentication, BackendKeyData, NegotiateProtocolVersion, SASLInitialResponse, SASLResponse, SecretKey,
     SslRequest,
@@ -71,6 +72,10 @@ pub fn negotiate(out: &mut BytesMut, minor: u16, extensions: &[Vec<u8>]) {
 
 pub fn terminate(out: &mut BytesMut) {
     put(out, &Terminate::new());
+}
+
+pub fn query(out: &mut BytesMut, statement: &str) {
+    put(out, &Query::new(statement.to_owned()));
 }
 
 pub fn ssl_request(out: &mut BytesMut) {
