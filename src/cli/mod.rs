@@ -1,5 +1,6 @@
 //! The command line: one file a command, and what they share.
 
+mod demo;
 mod exit;
 mod flags;
 mod logging;
@@ -24,6 +25,7 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Demo(demo::Arguments),
 }
 
 const EXIT_CODES: &str = "\
@@ -32,9 +34,10 @@ Exit codes: 0 fine, 1 failed, 64 bad configuration or usage, 69 the upstream or 
 /// Runs one command to its end.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     match CommandLine::try_parse_from(arguments) {
-        Ok(CommandLine {
-            command: Command::Run(arguments),
-        }) => run::run(arguments),
+        Ok(CommandLine { command }) => match command {
+            Command::Run(arguments) => run::run(arguments),
+            Command::Demo(arguments) => demo::run(&arguments),
+        },
         Err(answer) => {
             // Nobody is left to tell when even this can't be written.
             let _ = answer.print();
