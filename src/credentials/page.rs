@@ -140,6 +140,14 @@ impl Page {
         self.leader.as_ref().map(|leader| &leader.credential)
     }
 
+    /// What the store puts first, whether it works or not.
+    pub fn first_choice(&self) -> Option<&Credential> {
+        (self.entries.iter())
+            .filter(|entry| entry.listed)
+            .map(|entry| &entry.credential)
+            .min_by_key(|credential| credential.position)
+    }
+
     /// The credentials that may be tried, in order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries

@@ -19,7 +19,7 @@ pub(super) struct Desk {
     pub(super) wanted: Notify,
     /// Somebody asked for a read.
     pub(super) asked: Notify,
-    /// A reading changed the order of tries.
+    /// A reading changed what is to be tried or proven.
     pub(super) offered: Notify,
     /// A login had a verdict that the prover may have to follow up.
     pub(super) judged: Notify,
@@ -51,11 +51,16 @@ impl Desk {
         self.pages.borrow().clone()
     }
 
-    /// Takes in a good reading; true if it changed the order of tries.
+    /// Takes in a good reading; true if it changed the order of tries or what the store puts first.
     pub(super) fn offer(&self, offer: Offer) -> bool {
         self.reads().succeeded(now());
-        let before = self.page().generation;
-        let is_change = self.write(|book, now| book.offer(offer, now)).generation != before;
+        let before = self.page();
+        let after = self.write(|book, now| book.offer(offer, now));
+        let is_same_first = match (before.first_choice(), after.first_choice()) {
+            (Some(before), Some(after)) => before.is_same_login(after),
+            (before, after) => before.is_none() && after.is_none(),
+        };
+        let is_change = before.generation != after.generation || !is_same_first;
         if is_change {
             self.offered.notify_one();
         }

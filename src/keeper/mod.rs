@@ -109,3 +109,6 @@ impl fmt::Debug for Handle {
 fn now() -> std::time::Instant {
     tokio::time::Instant::now().into_std()
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,8 +83,8 @@ enum Said<E> {
 
 /// Why one endpoint was left without a link.
 enum Stop<E> {
-    /// It refused whatever there is to try.
-    Refused,
+    /// It refused whatever there is to try by this page.
+    Refused(Arc<Page>),
     NotYet,
     Fatal(E),
 }
@@ -181,14 +181,14 @@ where
                     Ok(logged_in) => return Ok(logged_in),
                     Err(Stop::Fatal(error)) => return Err(error),
                     Err(Stop::NotYet) => {}
-                    Err(Stop::Refused) => {
-                        refused_at = Some(endpoint);
+                    Err(Stop::Refused(page)) => {
+                        refused_at = Some((endpoint, page));
                         break;
                     }
                 }
             }
             match refused_at {
-                Some(endpoint) => self.hold(endpoint).await,
+                Some((endpoint, page)) => self.hold(endpoint, &page).await,
                 None => sleep(pause.next(NOT_YET_RETRY_CAP)).await,
             }
         }
@@ -202,13 +202,13 @@ where
             let is_governed = turnstile.is_governed();
             let candidate = page.tries(endpoint, Instant::now().into_std()).find(|candidate| {
                 let was_refused = (refused.iter()).any(|login| login.is_same_login(&candidate.credential));
-                !was_refused && !(candidate.doubtful && is_governed)
+                !(was_refused || (candidate.doubtful && is_governed))
             });
             let Some(Try { credential, doubtful }) = candidate else {
                 if !page.entries().is_empty() {
                     self.say_refused(None);
                 }
-                return Err(Stop::Refused);
+                return Err(Stop::Refused(page));
             };
             match self.log_in_with(&credential, endpoint, &turnstile).await {
                 Ok(logged_in) => return Ok(logged_in),
@@ -298,14 +298,20 @@ where
         let _ = timeout(REFRESH_WAIT_MAX, self.page.wait_for(is_newer)).await;
     }
 
-    /// Waits for a new page, or for a refused credential's next turn.
-    async fn hold(&mut self, endpoint: &Endpoint) {
+    /// Waits for a page with more to try than the one that was tried through, or for a refused
+    /// credential's next turn.
+    async fn hold(&mut self, endpoint: &Endpoint, tried: &Page) {
+        let openings = |page: &Page| page.tries(endpoint, Instant::now().into_std()).count();
+        let openings_before = openings(tried);
         self.book.verdicts.refresh_wanted();
         let tick = Instant::now() + jittered(HOLD_TICK, HOLD_JITTER);
-        let next_try = self.page.borrow().next_try(endpoint, Instant::now().into_std());
+        let next_try = tried.next_try(endpoint, Instant::now().into_std());
         let wake = next_try.map_or(tick, |next_try| tick.min(next_try.into()));
+        let is_worth_a_look =
+            |page: &Arc<Page>| page.generation != tried.generation || openings(page) > openings_before;
         // A keeper that is gone publishes nothing any more; the wait is the same.
-        if let Ok(Err(_)) = timeout_at(wake, self.page.changed()).await {
+        let published = async { self.page.wait_for(is_worth_a_look).await.is_ok() };
+        if timeout_at(wake, published).await == Ok(false) {
             sleep_until(wake).await;
         }
     }
@@ -348,3 +354,6 @@ fn tell<L, E>(
         Err(AttemptError::Fatal { .. }) => ScoutVerdict::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,8 @@ pub enum Side {
 pub enum ClientError {
     #[error(transparent)]
     Opening(#[from] BadOpening),
+    #[error("received unencrypted data after a request for encryption")]
+    EarlyData,
     #[error("no PostgreSQL user name specified in startup packet")]
     NoUser,
     #[error("this listener accepts encrypted connections only")]
@@ -67,6 +69,7 @@ impl ClientError {
     pub fn side(&self) -> Side {
         match self {
             Self::Opening(_)
+            | Self::EarlyData
             | Self::NoUser
             | Self::TlsRequired
             | Self::TlsUnavailable
@@ -91,7 +94,7 @@ impl ClientError {
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Self::Opening(BadOpening::Version(..)) => "0A000",
-            Self::Opening(_) | Self::BadLength(_) | Self::NoPassword(_) => "08P01",
+            Self::Opening(_) | Self::EarlyData | Self::BadLength(_) | Self::NoPassword(_) => "08P01",
             Self::NoUser | Self::TlsRequired | Self::TlsUnavailable => "28000",
             Self::Scram(error) => error.sqlstate(),
             Self::WrongPassword { .. } | Self::NoCredential { .. } => "28P01",

@@ -31,7 +31,7 @@ pub enum Failed {
 }
 
 /// Reads exactly the packets it answers, never a byte more: what an attacker sends ahead of a TLS handshake
-/// ends in that handshake and not in the session.
+/// ends in that handshake, if it is not seen before, and never in the session.
 pub async fn open(mut socket: Socket, tls: Option<&ServerTls>) -> Result<(Stream, Purpose), Failed> {
     let (mut ssl_asked, mut gss_asked) = (false, false);
     loop {
@@ -46,6 +46,10 @@ pub async fn open(mut socket: Socket, tls: Option<&ServerTls>) -> Result<(Stream
             Ok(opening) => opening,
             Err(error) => return refuse(socket, error),
         };
+        let asks = matches!(opening, Opening::SslRequest | Opening::GssEncRequest);
+        if asks && !socket.is_quiet() {
+            return refuse(socket, ClientError::EarlyData);
+        }
         match (opening, tls) {
             (Opening::SslRequest, Some(tls)) if !ssl_asked && matches!(socket.peer(), Peer::Tcp(_)) => {
                 answer(&mut socket, b"S").await?;
@@ -102,13 +106,17 @@ async fn packet(
     stream: &mut (impl AsyncRead + Unpin),
     prefix: [u8; 4],
 ) -> Result<Result<Opening, BadOpening>, Failed> {
-    let length = match opening::length(prefix) {
+    let length = match opening::body_length(prefix) {
         Ok(length) => length,
         Err(bad) => return Ok(Err(bad)),
     };
-    let mut body = vec![0; length - prefix.len()];
+    let mut body = vec![0; length];
     stream.read_exact(&mut body).await.map_err(|_| Failed::Left)?;
-    Ok(Opening::read(&body))
+    match Opening::read(&body) {
+        // A cancel request is never answered, well-formed or not.
+        Err(BadOpening::Cancel) => Err(Failed::Left),
+        read => Ok(read),
+    }
 }
 
 async fn answer(socket: &mut Socket, answer: &[u8]) -> Result<(), Failed> {

@@ -1,9 +1,11 @@
 //! What the AWS stores share: the SDK's own chain of settings and credentials, and one reading of its
 //! errors.
 //!
-//! Retries are switched off: the caller of a store knows better how long to wait, and every call is counted.
+//! Retries are switched off everywhere: the caller of a store knows better how long to wait, and every call
+//! is counted.
 
 mod errors;
+mod memory;
 mod rds_iam;
 mod secrets_manager;
 mod sign;
@@ -14,8 +16,6 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_sdk_secretsmanager::config::StalledStreamProtectionConfig;
-use aws_sdk_secretsmanager::config::retry::RetryConfig;
 
 pub use self::rds_iam::RdsIamStore;
 pub use self::secrets_manager::SecretsManagerStore;
@@ -26,9 +26,7 @@ use crate::config::Aws;
 /// Asks the environment, the profile and the machine, as every AWS SDK does. An ARN knows its own region.
 async fn load(aws: &Aws, id: &str) -> Result<SdkConfig, StoreError> {
     let region = region_of_arn(id).or(aws.region.as_deref());
-    let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .retry_config(RetryConfig::disabled())
-        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    let mut loader = aws_config::defaults(BehaviorVersion::latest());
     if let Some(region) = region {
         loader = loader.region(Region::new(region.to_owned()));
     }

@@ -6,12 +6,14 @@ use super::payload::Pair;
 use super::{Calls, DigestKey, Reading, Said, Store, StoreError, StoreFuture, Warning};
 use crate::credentials::Position;
 
+type Variables = Box<dyn Fn(&str) -> Option<OsString> + Send + Sync>;
+
 /// Two environment variables of this process.
 pub struct EnvStore {
     user: String,
     password: String,
     digests: DigestKey,
-    variables: Box<dyn Fn(&str) -> Option<OsString> + Send + Sync>,
+    variables: Variables,
     calls: Arc<Calls>,
 }
 

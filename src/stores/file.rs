@@ -89,13 +89,14 @@ impl Store for FileStore {
 }
 
 impl Place {
-    /// Looks until two looks in a row saw the same, so that no value is half old and half new.
+    /// Looks until two looks in a row saw the same, so that no value is half old and half new, and nothing
+    /// counts as missing because its directory was swapped in between.
     fn look(&self) -> Result<Contents, StoreError> {
-        let mut before = self.glance()?;
+        let mut before = self.glance();
         for _ in 1..LOOKS_MAX {
-            let now = self.glance()?;
+            let now = self.glance();
             if now == before {
-                return Ok(now.1);
+                return now.1;
             }
             before = now;
         }
@@ -103,15 +104,34 @@ impl Place {
     }
 
     /// One look, with the real path that was looked at.
-    fn glance(&self) -> Result<(PathBuf, Contents), StoreError> {
-        let real = std::fs::canonicalize(&self.path).map_err(|error| self.failure(&error))?;
-        if !real.is_dir() {
-            let bytes = read_bounded(&real).map_err(|error| self.read_failure(error))?;
-            return Ok((real, Contents::One(bytes)));
+    fn glance(&self) -> (PathBuf, Result<Contents, StoreError>) {
+        let real = match self.real_path() {
+            Ok(real) => real,
+            Err(error) => {
+                let link = std::fs::read_link(self.path.join(KUBELET_LINK));
+                return (
+                    link.unwrap_or_else(|_| self.path.clone()),
+                    Err(self.failure(&error)),
+                );
+            }
+        };
+        let contents = match real.is_dir() {
+            true => self.read_pairs(&real).map(Contents::Pairs),
+            false => read_bounded(&real)
+                .map(Contents::One)
+                .map_err(|error| self.read_failure(error)),
+        };
+        (real, contents)
+    }
+
+    /// The file, or the directory that holds the values of one moment.
+    fn real_path(&self) -> io::Result<PathBuf> {
+        let real = std::fs::canonicalize(&self.path)?;
+        let link = real.join(KUBELET_LINK);
+        match link.symlink_metadata() {
+            Ok(_) => std::fs::canonicalize(link),
+            Err(_) => Ok(real),
         }
-        let moment = std::fs::canonicalize(real.join(KUBELET_LINK)).unwrap_or(real);
-        let pairs = self.read_pairs(&moment)?;
-        Ok((moment, Contents::Pairs(pairs)))
     }
 
     /// All files from one resolved directory: a swap of the link can't mix them.
@@ -225,4 +245,25 @@ async fn on_a_blocking_thread<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|gone| Err(StoreError::Failed(Said::new(gone))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_says_has_its_kind() {
+        let store = FileStore::new("/nowhere".into(), None, DigestKey::random());
+        let label = |kind: io::ErrorKind| store.place.failure(&kind.into()).label();
+        assert_eq!(label(io::ErrorKind::PermissionDenied), "denied");
+        assert_eq!(label(io::ErrorKind::NotFound), "missing");
+        assert_eq!(label(io::ErrorKind::StaleNetworkFileHandle), "failed");
+    }
+
+    #[test]
+    fn one_line_end_is_not_part_of_a_value() {
+        assert_eq!(without_line_end(b"secret\r\n"), b"secret");
+        assert_eq!(without_line_end(b"secret\n\n"), b"secret\n");
+        assert_eq!(without_line_end(b"secret "), b"secret ");
+    }
 }

@@ -47,7 +47,7 @@ promise! {
         for (protocol, length) in [(PROTOCOL_3_0, 4), (PROTOCOL_3_2, 32)] {
             let (mut wire, pid, key) = session(&swivel, protocol).await;
             assert_eq!(key.len(), length);
-            wire.query("SELECT pg_sleep(60)").await;
+            wire.query("SELECT pg_sleep(600)").await;
             sleeps(&postgres, pid).await;
             cancel(&swivel, pid, &key).await;
             let answer = wire.until(b'Z').await;
@@ -92,7 +92,7 @@ promise! {
         for client in [plain, secured] {
             let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
             let token = client.cancel_token();
-            let query = tokio::spawn(async move { client.simple_query("SELECT pg_sleep(60)").await });
+            let query = tokio::spawn(async move { client.simple_query("SELECT pg_sleep(600)").await });
             sleeps(&postgres, pid).await;
             token.cancel_query(swivel.tls()).await.unwrap();
             let error = query.await.unwrap().err().unwrap();
@@ -106,7 +106,7 @@ async fn whoever_asks_first_for_encryption_may_cancel_without_it() {
     let postgres = Postgres::start(18);
     let swivel = Swivel::in_front_of(&postgres).start().await;
     let (mut wire, pid, key) = session(&swivel, PROTOCOL_3_0).await;
-    wire.query("SELECT pg_sleep(60)").await;
+    wire.query("SELECT pg_sleep(600)").await;
     sleeps(&postgres, pid).await;
     let mut request = Wire::connect(&swivel.address()).await;
     assert_eq!(request.ask(&SSL_REQUEST).await, b'N');
@@ -173,7 +173,7 @@ async fn no_two_sessions_are_given_the_same_key() {
 async fn come_and_go(address: String, stop: Arc<AtomicBool>, served: Arc<AtomicUsize>) {
     while !stop.load(Ordering::Relaxed) {
         let mut wire = Wire::login(&address, Swivel::USER, Swivel::PASSWORD, Postgres::DATABASE).await;
-        wire.query("SELECT pg_sleep(0.01)").await;
+        wire.query("SELECT pg_sleep(0.1)").await;
         let answer = wire.until(b'Z').await;
         assert!(answer.iter().all(|message| message.tag != b'E'), "{answer:?}");
         served.fetch_add(1, Ordering::Relaxed);
@@ -202,7 +202,7 @@ async fn cancels_hit_the_right_query_while_fifty_sessions_come_and_go() {
     let mut sleepers = Vec::new();
     for _ in 0..10 {
         let (mut wire, pid, key) = session(&swivel, PROTOCOL_3_2).await;
-        wire.query("SELECT pg_sleep(60)").await;
+        wire.query("SELECT pg_sleep(600)").await;
         sleeps(&postgres, pid).await;
         sleepers.push((wire, pid, key));
     }

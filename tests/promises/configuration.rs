@@ -2,19 +2,13 @@
 
 use crate::support::{Postgres, Swivel};
 
-fn said(output: &std::process::Output) -> String {
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
-}
-
-fn run(toml: &str, environment: &[(&str, &str)]) -> std::process::Output {
+/// How `pgswivel run` ends on this file, and what it says.
+fn run(toml: &str, environment: &[(&str, &str)]) -> (Option<i32>, String) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pgswivel.toml");
     std::fs::write(&path, toml).unwrap();
-    Swivel::command(&["run", "--config", path.to_str().unwrap()], environment)
+    let (status, said) = Swivel::command(&["run", "--config", path.to_str().unwrap()], environment);
+    (status.code(), said)
 }
 
 const SOUND: &str = r#"
@@ -36,9 +30,8 @@ fn three_mistakes_are_three_messages_with_their_paths() {
         .replace("secret = \"orders\"", "secret = \"ordes\"")
         .replace("hosts =", "host =")
         .replace("store = \"env\"", "store = \"env\"\npoll = \"often\"");
-    let output = run(&broken, &[("APP", "local")]);
-    let said = said(&output);
-    assert_eq!(output.status.code(), Some(64), "{said}");
+    let (code, said) = run(&broken, &[("APP", "local")]);
+    assert_eq!(code, Some(64), "{said}");
     let told = |path: &str| said.lines().filter(|line| line.contains(path)).count();
     assert_eq!(told("role.app.secret"), 1, "{said}");
     assert!(said.contains("did you mean \"orders\""), "{said}");
@@ -49,18 +42,17 @@ fn three_mistakes_are_three_messages_with_their_paths() {
 #[test]
 fn without_a_password_it_does_not_start() {
     let bare = SOUND.replace("password = { env = \"APP\" }\n", "");
-    let output = run(&bare, &[]);
-    let said = said(&output);
-    assert_eq!(output.status.code(), Some(64), "{said}");
+    let (code, said) = run(&bare, &[]);
+    assert_eq!(code, Some(64), "{said}");
     assert!(said.contains("PGSWIVEL_PASSWORD"), "{said}");
 }
 
 #[test]
 fn a_password_that_names_an_absent_variable_or_an_empty_one_does_not_start_either() {
     for environment in [&[][..], &[("APP", "")]] {
-        let output = run(SOUND, environment);
-        assert_eq!(output.status.code(), Some(64), "{}", said(&output));
-        assert!(said(&output).contains("role.app.password"), "{}", said(&output));
+        let (code, said) = run(SOUND, environment);
+        assert_eq!(code, Some(64), "{said}");
+        assert!(said.contains("role.app.password"), "{said}");
     }
 }
 
@@ -69,24 +61,23 @@ fn trust_is_for_loopback_alone() {
     let trusting = SOUND
         .replace("password = { env = \"APP\" }", "auth = \"trust\"")
         .replace("127.0.0.1:1", "0.0.0.0:1");
-    let output = run(&trusting, &[]);
-    assert_eq!(output.status.code(), Some(64), "{}", said(&output));
-    assert!(said(&output).contains("trust"), "{}", said(&output));
+    let (code, said) = run(&trusting, &[]);
+    assert_eq!(code, Some(64), "{said}");
+    assert!(said.contains("trust"), "{said}");
 }
 
 #[test]
 fn a_listener_that_others_can_reach_needs_tls() {
     let open = SOUND.replace("127.0.0.1:1", "0.0.0.0:1");
-    let output = run(&open, &[("APP", "local")]);
-    assert_eq!(output.status.code(), Some(64), "{}", said(&output));
-    assert!(said(&output).contains("insecure"), "{}", said(&output));
+    let (code, said) = run(&open, &[("APP", "local")]);
+    assert_eq!(code, Some(64), "{said}");
+    assert!(said.contains("insecure"), "{said}");
 }
 
 #[test]
 fn a_file_that_is_no_toml_is_pointed_at() {
-    let output = run("[listen\naddress = 1", &[]);
-    let said = said(&output);
-    assert_eq!(output.status.code(), Some(64), "{said}");
+    let (code, said) = run("[listen\naddress = 1", &[]);
+    assert_eq!(code, Some(64), "{said}");
     assert!(said.contains("pgswivel.toml") && said.contains('1'), "{said}");
 }
 

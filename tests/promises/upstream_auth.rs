@@ -68,7 +68,8 @@ promise! {
             if tls {
                 swivel = swivel.verifying(postgres.authority());
             }
-            let client = swivel.start().await.connect().await;
+            let swivel = swivel.start().await;
+            let client = swivel.connect().await;
             let row = client.query_one("SELECT current_user::text", &[]).await;
             assert_eq!(row.unwrap().get::<_, &str>(0), "orders_v2", "{hba}");
         }

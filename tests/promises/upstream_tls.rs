@@ -166,7 +166,10 @@ async fn channel_binding_is_used_whenever_the_server_offers_it() {
             .section(QUICK);
         let swivel = swivel.start().await;
         assert!(swivel.try_connect().await.is_err());
-        eventually("the mechanism is taken", async || forged.was_told(told)).await;
+        eventually(&format!("{binding} takes {told:?}"), async || {
+            forged.was_told(told)
+        })
+        .await;
     }
 }
 

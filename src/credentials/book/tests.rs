@@ -605,7 +605,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn nth(login: u8, position: Position) -> Credential {
     credential(
-        if login % 2 == 0 { "app" } else { "clone" },
+        if login.is_multiple_of(2) { "app" } else { "clone" },
         &login.to_string(),
         position,
     )

@@ -1,6 +1,8 @@
 //! The untagged packets that open a connection, as they arrive and as they are sent.
 
-pub const LENGTH_MAX: usize = 10_000;
+/// As in Postgres, the length field itself not counted.
+const BODY_MAX: usize = 10_000;
+const BODY_MIN: usize = 4;
 pub const MAJOR: u16 = 3;
 /// The newest minor version spoken here. 3.2 differs from 3.0 in the length of cancel keys alone.
 pub const MINOR_MAX: u16 = 2;
@@ -40,10 +42,10 @@ pub enum BadOpening {
     Version(u16, u16),
 }
 
-/// The length of a packet, itself included, from its first four bytes.
-pub fn length(prefix: [u8; 4]) -> Result<usize, BadOpening> {
-    match u32::from_be_bytes(prefix) as usize {
-        length @ 8..=LENGTH_MAX => Ok(length),
+/// How much follows the four bytes of a packet's length, which counts itself.
+pub fn body_length(prefix: [u8; 4]) -> Result<usize, BadOpening> {
+    match (u32::from_be_bytes(prefix) as usize).checked_sub(prefix.len()) {
+        Some(length @ BODY_MIN..=BODY_MAX) => Ok(length),
         _ => Err(BadOpening::Length),
     }
 }
@@ -156,7 +158,7 @@ mod tests {
             ],
         };
         let packet = startup.write();
-        assert_eq!(length(*packet.first_chunk().unwrap()), Ok(packet.len()));
+        assert_eq!(body_length(*packet.first_chunk().unwrap()), Ok(packet.len() - 4));
         assert_eq!(Opening::read(&packet[4..]), Ok(Opening::Startup(startup)));
     }
 
@@ -182,11 +184,11 @@ mod tests {
 
     #[test]
     fn lengths_out_of_bounds_are_refused() {
-        for bad in [0, 1, 7, 10_001, 0x7fff_ffff, u32::MAX] {
-            assert_eq!(length(bad.to_be_bytes()), Err(BadOpening::Length));
+        for bad in [0, 1, 3, 7, 10_005, 0x7fff_ffff, u32::MAX] {
+            assert_eq!(body_length(bad.to_be_bytes()), Err(BadOpening::Length));
         }
-        assert_eq!(length(8_u32.to_be_bytes()), Ok(8));
-        assert_eq!(length(10_000_u32.to_be_bytes()), Ok(10_000));
+        assert_eq!(body_length(8_u32.to_be_bytes()), Ok(4));
+        assert_eq!(body_length(10_004_u32.to_be_bytes()), Ok(10_000));
     }
 
     #[test]

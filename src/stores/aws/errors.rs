@@ -46,6 +46,8 @@ impl Refusal<'_> {
             ("ResourceNotFoundException" | "ParameterNotFound" | "ParameterVersionNotFound", _) => {
                 StoreError::Missing(said)
             }
+            // The stage moved on between the description and this.
+            ("InvalidRequestException", _) if message.contains("not associated") => StoreError::Unsettled,
             // A secret that waits for its deletion is there, and gives nothing.
             ("InvalidRequestException", _) if message.contains("delet") => StoreError::Missing(said),
             ("DecryptionFailure" | "InvalidKeyId" | "KMSAccessDeniedException", _) => {

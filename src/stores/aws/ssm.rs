@@ -43,6 +43,14 @@ impl SsmStore {
         }
     }
 
+    /// Takes settings and credentials that are known already, instead of asking the machine for them.
+    pub fn with_settings(self, settings: SdkConfig) -> Self {
+        Self {
+            connection: Some(Connection::new(settings, self.aws.endpoint.as_deref())),
+            ..self
+        }
+    }
+
     async fn take(&mut self) -> Result<Reading, StoreError> {
         if self.connection.is_none() {
             let config = super::load(&self.aws, &self.id).await?;
@@ -187,8 +195,10 @@ struct Parameter {
 struct ErrorAnswer {
     #[serde(rename = "__type")]
     kind: Option<String>,
-    #[serde(alias = "Message")]
     message: Option<String>,
+    /// Some answers have it in this spelling, some in both.
+    #[serde(rename = "Message")]
+    capital_message: Option<String>,
 }
 
 impl Answer {
@@ -215,7 +225,7 @@ impl Answer {
         Err(Refusal {
             status: self.status,
             code: kind,
-            message: error.message.as_deref(),
+            message: error.message.as_deref().or(error.capital_message.as_deref()),
             retry_after: self.retry_after.as_deref(),
         }
         .into_error())

@@ -21,7 +21,7 @@ pub struct VaultKvStore {
 
 /// The version before the current one, as it was found when the current one appeared.
 struct Previous {
-    beside: u64,
+    beside: KvMetadata,
     credential: Option<Credential>,
 }
 
@@ -37,9 +37,12 @@ struct KvVersion {
     metadata: KvMetadata,
 }
 
-#[derive(Deserialize)]
+/// Numbers start again when a secret is made anew: only with its time does a version have an identity.
+#[derive(Clone, PartialEq, Deserialize)]
 struct KvMetadata {
     version: u64,
+    #[serde(default)]
+    created_time: String,
 }
 
 impl VaultKvStore {
@@ -60,12 +63,11 @@ impl VaultKvStore {
 
     async fn take(&mut self) -> Result<Reading, StoreError> {
         let current = self.fetch(None).await?.given()?.data;
-        let number = current.metadata.version;
         let payload = self.parse(&current)?;
-        let version = Arc::from(number.to_string());
+        let version = Arc::from(current.metadata.version.to_string());
         let pairs = payload.pairs.into_iter();
         let mut credentials: Vec<Credential> = pairs.map(|pair| pair.versioned(&version)).collect();
-        credentials.extend(self.before(number).await?);
+        credentials.extend(self.before(&current.metadata).await?);
         Ok(Reading {
             host: payload.host,
             next_read: self.client.upkeep_in(),
@@ -74,15 +76,15 @@ impl VaultKvStore {
     }
 
     /// A version never changes its value, so the one before is asked for once.
-    async fn before(&mut self, number: u64) -> Result<Option<Credential>, StoreError> {
+    async fn before(&mut self, current: &KvMetadata) -> Result<Option<Credential>, StoreError> {
         if let Some(previous) = &self.previous
-            && previous.beside == number
+            && previous.beside == *current
         {
             return Ok(previous.credential.clone());
         }
-        let credential = match number {
+        let credential = match current.version {
             0 | 1 => None,
-            _ => match self.fetch(Some(number - 1)).await? {
+            number => match self.fetch(Some(number - 1)).await? {
                 Answer::Given(KvAnswer { data }) => self.leading(&data),
                 // Deleted, destroyed, trimmed, or not for us to see.
                 Answer::Refused(refusal) if (400..429).contains(&refusal.status) => None,
@@ -90,7 +92,7 @@ impl VaultKvStore {
             },
         };
         self.previous = Some(Previous {
-            beside: number,
+            beside: current.clone(),
             credential: credential.clone(),
         });
         Ok(credential)

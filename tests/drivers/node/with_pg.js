@@ -214,6 +214,10 @@ async function tls() {
 }
 
 const client = await connect();
+if (process.argv[2] === "login") {
+  await client.query("select 1");
+  process.exit(0);
+}
 for (const check of [types, parameters, prepared, cursors, copies, notifications, largeObjects, cancel, transactions,
   errors, notices, bigValues, queued, settings]) await check(client);
 await client.end();

@@ -186,6 +186,10 @@ async function tls() {
 }
 
 const sql = connect();
+if (process.argv[2] === "login") {
+  await sql`select 1`;
+  process.exit(0);
+}
 await types(sql);
 await parameters(sql);
 await prepared(sql);

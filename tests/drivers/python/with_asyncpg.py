@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import ssl
+import sys
 
 import asyncpg
 
@@ -265,4 +266,10 @@ async def main():
     await tls()
 
 
-asyncio.run(main())
+async def login():
+    only = await asyncpg.connect(DSN, ssl=False)
+    await only.execute("select 1")
+    await only.close()
+
+
+asyncio.run(login() if sys.argv[1:] == ["login"] else main())

@@ -376,4 +376,8 @@ def main():
     tls()
 
 
-sys.exit(main())
+if sys.argv[1:] == ["login"]:
+    with psycopg.connect(DSN, sslmode="disable") as only:
+        only.execute("select 1")
+else:
+    main()

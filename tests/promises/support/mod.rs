@@ -13,7 +13,11 @@
 )]
 
 mod authority;
+#[cfg(feature = "aws")]
+#[macro_use]
+pub mod aws;
 mod forged;
+pub mod http;
 mod place;
 mod postgres;
 mod process;

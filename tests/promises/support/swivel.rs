@@ -213,11 +213,15 @@ impl Swivel {
         }
     }
 
-    /// Runs the binary with these arguments to its end, with nothing of ours in its environment.
-    pub fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    /// Runs the binary with these arguments to its end, with nothing of ours in its environment, and
+    /// returns how it ended and all that it said.
+    pub fn command(arguments: &[&str], environment: &[(&str, &str)]) -> (ExitStatus, String) {
         let mut command = binary();
         command.args(arguments).envs(environment.iter().copied());
-        command.output().unwrap()
+        let directory = temporary_directory();
+        let mut process = Process::start(command, &directory.path().join("log"));
+        let status = process.wait();
+        (status, process.log())
     }
 
     pub fn port(&self) -> u16 {

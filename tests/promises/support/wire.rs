@@ -235,10 +235,13 @@ impl Wire {
     /// Starts TLS as a server.
     pub async fn accept_tls(self, config: Arc<ServerConfig>) -> std::io::Result<Self> {
         assert!(self.pending.is_empty(), "bytes before TLS: {:?}", self.pending);
+        let remembers = self.heard.is_some();
         let acceptor = tokio_rustls::TlsAcceptor::from(config);
-        Ok(Self::over(
-            within(PATIENCE, "TLS", acceptor.accept(self.stream)).await?,
-        ))
+        let stream = within(PATIENCE, "TLS", acceptor.accept(self.stream)).await?;
+        Ok(Self {
+            heard: remembers.then(Vec::new),
+            ..Self::over(stream)
+        })
     }
 
     /// Reads a packet without a tag: what a client starts with.

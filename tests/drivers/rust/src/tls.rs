@@ -24,7 +24,9 @@ impl Tls {
     pub fn trusting(file: &str) -> Self {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_file_iter(file).expect("CA_FILE can be read") {
-            roots.add(certificate.expect("CA_FILE is PEM")).expect("CA_FILE has roots");
+            roots
+                .add(certificate.expect("CA_FILE is PEM"))
+                .expect("CA_FILE has roots");
         }
         Self(Arc::new(
             ClientConfig::builder()
@@ -72,7 +74,11 @@ impl TlsStream for Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }

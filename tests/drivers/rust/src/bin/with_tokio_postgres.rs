@@ -61,15 +61,24 @@ async fn connect(config: &Config) -> Result<Session, Error> {
 fn told<T>(result: Result<T, Error>) -> DbError {
     match result {
         Ok(_) => panic!("an error was expected"),
-        Err(error) => error.as_db_error().cloned().unwrap_or_else(|| panic!("{error:?}")),
+        Err(error) => error
+            .as_db_error()
+            .cloned()
+            .unwrap_or_else(|| panic!("{error:?}")),
     }
 }
 
 fn values(messages: &[SimpleQueryMessage]) -> Vec<String> {
     let said = messages.iter().map(|message| match message {
-        SimpleQueryMessage::Row(row) => format!("{:?}", (0..row.len()).map(|n| row.get(n)).collect::<Vec<_>>()),
+        SimpleQueryMessage::Row(row) => {
+            format!("{:?}", (0..row.len()).map(|n| row.get(n)).collect::<Vec<_>>())
+        }
         SimpleQueryMessage::CommandComplete(count) => format!("complete {count}"),
-        other => format!("{other:?}").split(['(', ' ']).next().unwrap_or_default().to_owned(),
+        other => format!("{other:?}")
+            .split(['(', ' '])
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
     });
     said.collect()
 }
@@ -80,7 +89,10 @@ async fn types(client: &Client) -> Outcome {
         let kind = statement.columns()[0].type_().to_string();
         let row = client.query_one(&statement, &[]).await?;
         show(format!("binary {expression}"), (kind, row.get::<_, Raw>(0)));
-        show(format!("text {expression}"), values(&client.simple_query(&format!("select {expression}")).await?));
+        show(
+            format!("text {expression}"),
+            values(&client.simple_query(&format!("select {expression}")).await?),
+        );
     }
     let parameters: [(&str, &(dyn ToSql + Sync)); 6] = [
         ("int8", &(1_i64 << 40)),
@@ -103,7 +115,10 @@ async fn many_parameters(client: &Client) -> Outcome {
         let parameters: Vec<&(dyn ToSql + Sync)> = numbers.iter().map(|n| n as _).collect();
         let places: Vec<String> = (1..=count).map(|n| format!("${n}::int4")).collect();
         let sql = format!("select sum(n) from unnest(array[{}]) n", places.join(","));
-        show(format!("{count} parameters"), client.query_one(&sql, &parameters).await?.get::<_, i64>(0));
+        show(
+            format!("{count} parameters"),
+            client.query_one(&sql, &parameters).await?.get::<_, i64>(0),
+        );
     }
     Ok(())
 }
@@ -112,40 +127,70 @@ async fn statements(client: &Client) -> Outcome {
     let count = "select count(*) from pg_prepared_statements where not from_sql and statement like '%+ 1'";
     let statement = client.prepare_typed("select $1 + 1", &[Type::INT4]).await?;
     for n in 0..8 {
-        show("prepared", client.query_one(&statement, &[&n]).await?.get::<_, i32>(0));
+        show(
+            "prepared",
+            client.query_one(&statement, &[&n]).await?.get::<_, i32>(0),
+        );
     }
-    show("prepared statements", client.query_one(count, &[]).await?.get::<_, i64>(0));
+    show(
+        "prepared statements",
+        client.query_one(count, &[]).await?.get::<_, i64>(0),
+    );
     drop(statement);
     show("closed", client.query_one(count, &[]).await?.get::<_, i64>(0));
-    let typed = client.query_typed("select $1 || $2", &[(&"a", Type::TEXT), (&"b", Type::TEXT)]).await?;
+    let typed = client
+        .query_typed("select $1 || $2", &[(&"a", Type::TEXT), (&"b", Type::TEXT)])
+        .await?;
     show("unnamed statement", typed[0].get::<_, String>(0));
     let kept = client.prepare("select 1").await?;
     client.batch_execute("deallocate all").await?;
-    show("deallocated behind the driver", told(client.query(&kept, &[]).await));
+    show(
+        "deallocated behind the driver",
+        told(client.query(&kept, &[]).await),
+    );
     client.clear_type_cache();
     Ok(())
 }
 
 async fn portals(client: &mut Client) -> Outcome {
     let transaction = client.transaction().await?;
-    let portal = transaction.bind("select generate_series(1, $1::int)", &[&10_000]).await?;
-    let other = transaction.bind("select generate_series(1, $1::int)", &[&5]).await?;
+    let portal = transaction
+        .bind("select generate_series(1, $1::int)", &[&10_000])
+        .await?;
+    let other = transaction
+        .bind("select generate_series(1, $1::int)", &[&5])
+        .await?;
     for limit in [3, 4000, 0] {
         let rows = transaction.query_portal(&portal, limit).await?;
-        show("portal", (rows.len(), rows.last().map(|row| row.get::<_, i32>(0))));
+        show(
+            "portal",
+            (rows.len(), rows.last().map(|row| row.get::<_, i32>(0))),
+        );
         show("other portal", transaction.query_portal(&other, 2).await?.len());
     }
     transaction.commit().await?;
     let none: [&(dyn ToSql + Sync); 0] = [];
-    let rows = client.query_raw("select generate_series(1, 100000)", none).await?;
-    let sum = rows.try_fold(0_i64, |sum, row| async move { Ok(sum + i64::from(row.get::<_, i32>(0))) });
+    let rows = client
+        .query_raw("select generate_series(1, 100000)", none)
+        .await?;
+    let sum = rows.try_fold(0_i64, |sum, row| async move {
+        Ok(sum + i64::from(row.get::<_, i32>(0)))
+    });
     show("row by row", sum.await?);
     {
-        let abandoned = client.query_raw("select generate_series(1, 100000)", none).await?;
+        let abandoned = client
+            .query_raw("select generate_series(1, 100000)", none)
+            .await?;
         pin_mut!(abandoned);
         abandoned.next().await;
     }
-    show("after rows left unread", client.query_one("select 'usable'", &[]).await?.get::<_, String>(0));
+    show(
+        "after rows left unread",
+        client
+            .query_one("select 'usable'", &[])
+            .await?
+            .get::<_, String>(0),
+    );
     Ok(())
 }
 
@@ -172,7 +217,9 @@ async fn copies(client: &Client) -> Outcome {
     broken.send(Bytes::from_static(b"not a number\n")).await?;
     show("copy broken", told(broken.finish().await));
     {
-        let left = client.copy_out("copy (select generate_series(1, 100000)) to stdout").await?;
+        let left = client
+            .copy_out("copy (select generate_series(1, 100000)) to stdout")
+            .await?;
         pin_mut!(left);
         show("copy left early", left.next().await.transpose()?);
     }
@@ -183,15 +230,32 @@ async fn copies(client: &Client) -> Outcome {
 
 async fn notifications(session: &mut Session) -> Outcome {
     let channel = format!("{}_channel", from_runner("SCHEMA"));
-    let pid: i32 = session.client.query_one("select pg_backend_pid()", &[]).await?.get(0);
+    let pid: i32 = session
+        .client
+        .query_one("select pg_backend_pid()", &[])
+        .await?
+        .get(0);
     session.client.batch_execute(&format!("listen {channel}")).await?;
     let other = connect(&config()).await?;
-    other.client.execute("select pg_notify($1, 'from another')", &[&channel]).await?;
-    session.client.execute("select pg_notify($1, 'to myself')", &[&channel]).await?;
+    other
+        .client
+        .execute("select pg_notify($1, 'from another')", &[&channel])
+        .await?;
+    session
+        .client
+        .execute("select pg_notify($1, 'to myself')", &[&channel])
+        .await?;
     for _ in 0..2 {
         while let Some(message) = session.messages.recv().await {
             if let AsyncMessage::Notification(heard) = message {
-                show("notification", (heard.channel() == channel, heard.payload(), heard.process_id() == pid));
+                show(
+                    "notification",
+                    (
+                        heard.channel() == channel,
+                        heard.payload(),
+                        heard.process_id() == pid,
+                    ),
+                );
                 break;
             }
         }
@@ -212,10 +276,19 @@ async fn notices(session: &mut Session) -> Outcome {
 
 async fn large_objects(client: &Client) -> Outcome {
     let data: Vec<u8> = (0..MEGABYTE).map(|n| (n % 256) as u8).collect();
-    let oid: u32 = client.query_one("select lo_from_bytea(0, $1)", &[&data]).await?.get(0);
+    let oid: u32 = client
+        .query_one("select lo_from_bytea(0, $1)", &[&data])
+        .await?
+        .get(0);
     let back: Vec<u8> = client.query_one("select lo_get($1)", &[&oid]).await?.get(0);
     show("large object", md5(back));
-    show("large object unlink", client.query_one("select lo_unlink($1)", &[&oid]).await?.get::<_, i32>(0));
+    show(
+        "large object unlink",
+        client
+            .query_one("select lo_unlink($1)", &[&oid])
+            .await?
+            .get::<_, i32>(0),
+    );
     Ok(())
 }
 
@@ -234,75 +307,140 @@ async fn cancelling(client: &Client, tls: Option<Tls>) -> Outcome {
         let (slept, cancelled) = tokio::join!(client.query("select pg_sleep(300)", &[]), cancel);
         cancelled?;
         show("cancel", told(slept));
-        show("after cancel", client.query_one("select 'usable'", &[]).await?.get::<_, String>(0));
+        show(
+            "after cancel",
+            client
+                .query_one("select 'usable'", &[])
+                .await?
+                .get::<_, String>(0),
+        );
     }
     Ok(())
 }
 
 async fn transactions(client: &mut Client) -> Outcome {
-    let mut transaction = client.build_transaction().isolation_level(IsolationLevel::Serializable).start().await?;
-    transaction.execute("insert into parent values (100)", &[]).await?;
+    let mut transaction = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::Serializable)
+        .start()
+        .await?;
+    transaction
+        .execute("insert into parent values (100)", &[])
+        .await?;
     let savepoint = transaction.savepoint("mine").await?;
-    show("unique violation", told(savepoint.execute("insert into parent values (100)", &[]).await));
-    show("in a failed transaction", told(savepoint.query("select 1", &[]).await).code() == &SqlState::IN_FAILED_SQL_TRANSACTION);
+    show(
+        "unique violation",
+        told(savepoint.execute("insert into parent values (100)", &[]).await),
+    );
+    show(
+        "in a failed transaction",
+        told(savepoint.query("select 1", &[]).await).code() == &SqlState::IN_FAILED_SQL_TRANSACTION,
+    );
     savepoint.rollback().await?;
-    let kept = transaction.query("select id from parent where id > 3", &[]).await?;
-    show("after the savepoint", kept.iter().map(|row| row.get::<_, i32>(0)).collect::<Vec<_>>());
+    let kept = transaction
+        .query("select id from parent where id > 3", &[])
+        .await?;
+    show(
+        "after the savepoint",
+        kept.iter().map(|row| row.get::<_, i32>(0)).collect::<Vec<_>>(),
+    );
     transaction.commit().await?;
     drop(client.transaction().await?);
     let reading = client.build_transaction().read_only(true).start().await?;
-    show("read only", told(reading.execute("delete from parent", &[]).await));
+    show(
+        "read only",
+        told(reading.execute("delete from parent", &[]).await),
+    );
     reading.rollback().await?;
-    show("removed", client.execute("delete from parent where id > 3", &[]).await?);
+    show(
+        "removed",
+        client.execute("delete from parent where id > 3", &[]).await?,
+    );
     Ok(())
 }
 
 async fn errors(client: &Client) -> Outcome {
     for statement in lines_of("errors.txt") {
-        show(format!("simple error {statement}"), told(client.simple_query(&statement).await));
-        show(format!("extended error {statement}"), told(client.query(&statement, &[]).await));
+        show(
+            format!("simple error {statement}"),
+            told(client.simple_query(&statement).await),
+        );
+        show(
+            format!("extended error {statement}"),
+            told(client.query(&statement, &[]).await),
+        );
     }
-    let several = client.simple_query("select 1; create temp table t (); select 2 as a, null as b; ;").await?;
+    let several = client
+        .simple_query("select 1; create temp table t (); select 2 as a, null as b; ;")
+        .await?;
     show("several results", values(&several));
-    show("several until an error", told(client.batch_execute("select 1; select 1/0; select 3").await));
+    show(
+        "several until an error",
+        told(client.batch_execute("select 1; select 1/0; select 3").await),
+    );
     Ok(())
 }
 
 async fn big_values(client: &Client) -> Outcome {
     let size = 50 * MEGABYTE;
     let times = i32::try_from(size / 16)?;
-    let out: String = client.query_one("select repeat('0123456789abcdef', $1)", &[&times]).await?.get(0);
+    let out: String = client
+        .query_one("select repeat('0123456789abcdef', $1)", &[&times])
+        .await?
+        .get(0);
     show("50 MB out", (out.len(), md5(out)));
     let data: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
-    let row = client.query_one("select $1::bytea, md5($1::bytea)", &[&data]).await?;
+    let row = client
+        .query_one("select $1::bytea, md5($1::bytea)", &[&data])
+        .await?;
     let back: Vec<u8> = row.get(0);
-    show("50 MB there and back", (back.len(), md5(back), row.get::<_, String>(1)));
+    show(
+        "50 MB there and back",
+        (back.len(), md5(back), row.get::<_, String>(1)),
+    );
     Ok(())
 }
 
 async fn pipelines(client: &Client) -> Outcome {
     let statement = client.prepare("select 10 / ($1::int % 50)").await?;
     let numbers: Vec<i32> = (0..500).collect();
-    let asked = numbers.iter().map(async |n| match client.query_one(&statement, &[n]).await {
-        Ok(row) => row.get::<_, i32>(0).to_string(),
-        Err(error) => error.code().map(|code| code.code().to_owned()).unwrap_or_default(),
-    });
+    let asked = numbers
+        .iter()
+        .map(async |n| match client.query_one(&statement, &[n]).await {
+            Ok(row) => row.get::<_, i32>(0).to_string(),
+            Err(error) => error
+                .code()
+                .map(|code| code.code().to_owned())
+                .unwrap_or_default(),
+        });
     show("pipelined", join_all(asked).await);
-    let prepared = try_join_all((0..50).map(|n| async move { client.prepare(&format!("select {n}")).await })).await?;
+    let prepared =
+        try_join_all((0..50).map(|n| async move { client.prepare(&format!("select {n}")).await })).await?;
     show("prepared together", prepared.len());
     Ok(())
 }
 
 async fn settings() -> Outcome {
     let mut own = config();
-    own.application_name("at startup").options("-c geqo=off -c my.own=a\\ b");
+    own.application_name("at startup")
+        .options("-c geqo=off -c my.own=a\\ b");
     let session = connect(&own).await?;
-    let sql = "select current_setting('application_name'), current_setting('geqo'), current_setting('my.own')";
+    let sql =
+        "select current_setting('application_name'), current_setting('geqo'), current_setting('my.own')";
     show("startup", values(&session.client.simple_query(sql).await?));
-    show("startup refused", told(connect(config().options("-c no_such_setting=1")).await));
-    show("no such database", told(connect(config().dbname("no_such_database")).await));
+    show(
+        "startup refused",
+        told(connect(config().options("-c no_such_setting=1")).await),
+    );
+    show(
+        "no such database",
+        told(connect(config().dbname("no_such_database")).await),
+    );
     let wrong = told(connect(config().password("wrong")).await);
-    show("wrong password", (wrong.code(), wrong.severity(), wrong.message().split('"').next()));
+    show(
+        "wrong password",
+        (wrong.code(), wrong.severity(), wrong.message().split('"').next()),
+    );
     Ok(())
 }
 
@@ -317,7 +455,11 @@ async fn encrypted() -> Outcome {
         (SslMode::Require, ChannelBinding::Disable),
         (SslMode::Require, ChannelBinding::Require),
     ] {
-        let (client, connection) = config().ssl_mode(mode).channel_binding(binding).connect(tls.clone()).await?;
+        let (client, connection) = config()
+            .ssl_mode(mode)
+            .channel_binding(binding)
+            .connect(tls.clone())
+            .await?;
         tokio::spawn(connection);
         let text: String = client.query_one("select repeat('x', 5000000)", &[]).await?.get(0);
         show(format!("tls {mode:?} binding {binding:?}"), text.len());
@@ -329,6 +471,10 @@ async fn encrypted() -> Outcome {
 #[tokio::main]
 async fn main() -> Outcome {
     let mut session = connect(&config()).await?;
+    if std::env::args().nth(1).as_deref() == Some("login") {
+        session.client.simple_query("select 1").await?;
+        return Ok(());
+    }
     types(&session.client).await?;
     many_parameters(&session.client).await?;
     statements(&session.client).await?;

@@ -1,0 +1,353 @@
+use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use pgswivel::config;
+use pgswivel::credentials::Position;
+use pgswivel::stores::{self, Operation, Reading, SecretsManagerStore, Store, Warning};
+use serde_json::{Value, json};
+
+use super::{harm, is_for, keys, refusal, settings, trouble};
+use crate::stores::contract::{self, CANARY, Fault, Login, World, leading, read};
+use crate::support::aws::Aws;
+use crate::support::http::{FaultProxy, Reply};
+
+/// One secret behind a proxy.
+struct Secret<'a> {
+    aws: &'a Aws,
+    proxy: FaultProxy,
+    name: RefCell<String>,
+    exists: Cell<bool>,
+    login: Cell<Login>,
+}
+
+fn unique(kind: &str) -> String {
+    format!("{kind}-{:016x}", RandomState::new().hash_one(kind))
+}
+
+impl<'a> Secret<'a> {
+    async fn new(aws: &'a Aws) -> Self {
+        Self {
+            aws,
+            proxy: FaultProxy::before(aws.address.clone()).await,
+            name: RefCell::new(unique("prod/orders")),
+            exists: Cell::new(false),
+            login: Cell::new(Login(0)),
+        }
+    }
+
+    fn name(&self) -> String {
+        self.name.borrow().clone()
+    }
+
+    fn store(&self) -> SecretsManagerStore {
+        let aws = config::Aws {
+            region: None,
+            endpoint: Some(self.proxy.url()),
+        };
+        SecretsManagerStore::new(self.name(), aws, None).with_settings(settings(keys()))
+    }
+
+    async fn call(&self, operation: &str, mut body: Value) -> Value {
+        body["SecretId"] = self.name().into();
+        self.aws.call(&format!("secretsmanager.{operation}"), body).await
+    }
+
+    async fn put_text(&self, text: &str) {
+        if self.exists.replace(true) {
+            self.call("PutSecretValue", json!({ "SecretString": text })).await;
+            return;
+        }
+        let body = json!({ "Name": self.name(), "SecretString": text });
+        self.aws.call("secretsmanager.CreateSecret", body).await;
+    }
+
+    /// createSecret of a rotation: a value that waits at AWSPENDING.
+    async fn put_pending(&self, text: &str) -> String {
+        let token = format!(
+            "11111111-1111-4111-8111-{:012x}",
+            RandomState::new().hash_one(text) >> 16
+        );
+        let body = json!({
+            "SecretString": text,
+            "VersionStages": ["AWSPENDING"],
+            "ClientRequestToken": token,
+        });
+        self.call("PutSecretValue", body).await;
+        token
+    }
+
+    async fn current_version(&self) -> String {
+        let value = self
+            .call("GetSecretValue", json!({ "VersionStage": "AWSCURRENT" }))
+            .await;
+        value["VersionId"].as_str().unwrap().to_owned()
+    }
+
+    async fn move_stage(&self, stage: &str, from: Option<&str>, to: Option<&str>) {
+        let body = json!({ "VersionStage": stage, "RemoveFromVersionId": from, "MoveToVersionId": to });
+        let Value::Object(mut body) = body else {
+            unreachable!()
+        };
+        body.retain(|_, value| !value.is_null());
+        self.call("UpdateSecretVersionStage", body.into()).await;
+    }
+}
+
+impl World for Secret<'_> {
+    fn open(&self) -> Box<dyn Store> {
+        Box::new(self.store())
+    }
+
+    async fn put(&self, login: Login) {
+        self.login.set(login);
+        self.put_text(&login.json()).await;
+    }
+
+    async fn harm(&self, fault: Fault) {
+        match (fault, fault.payload()) {
+            (Fault::Missing, _) => {
+                self.call("DeleteSecret", json!({ "ForceDeleteWithoutRecovery": true }))
+                    .await;
+                self.exists.set(false);
+            }
+            // More than the service would take, but not more than somebody in between could say.
+            (Fault::Large, Some(payload)) => {
+                self.put_text("a new version").await;
+                let text = String::from_utf8(payload).unwrap();
+                self.proxy.answer(move |asked| {
+                    let value = json!({ "Name": "x", "VersionId": "large", "SecretString": text });
+                    is_for(asked, "GetSecretValue").then(|| Reply::json(200, &value))
+                });
+            }
+            (_, Some(payload)) => self.put_text(std::str::from_utf8(&payload).unwrap()).await,
+            (fault, None) => harm(&self.proxy, fault),
+        }
+    }
+
+    async fn heal(&self) {
+        self.proxy.carry_all();
+        self.put(self.login.get()).await;
+    }
+}
+
+fn found(reading: &Reading) -> Vec<(Position, &str)> {
+    let found = reading.credentials.iter();
+    found
+        .map(|credential| (credential.position, &*credential.user))
+        .collect()
+}
+
+aws_promise! {
+    async fn a_secret_keeps_the_contract(aws) {
+        let secret = Secret::new(aws).await;
+        contract::gives_what_is_there_and_names_it_stably(&secret).await;
+        let faults = [
+            Fault::Missing, Fault::Denied, Fault::Empty, Fault::Garbage, Fault::Partial, Fault::Large,
+            Fault::Slow, Fault::Unreachable, Fault::Throttled,
+        ];
+        contract::says_what_is_wrong_and_recovers(&secret, &faults).await;
+    }
+}
+
+aws_promise! {
+    async fn a_secret_is_never_mixed_from_two_values(aws) {
+        contract::never_mixes_two_values(&Secret::new(aws).await, 40).await;
+    }
+}
+
+aws_promise! {
+    async fn a_secret_is_in_no_log_line(aws) {
+        contract::logs_no_secret(&Secret::new(aws).await).await;
+    }
+}
+
+aws_promise! {
+    /// createSecret, then finishSecret: the value was seen while it was pending, so its promotion costs
+    /// nothing but the description that tells of it.
+    async fn a_rotation_is_followed_from_pending_to_current_to_previous(aws) {
+        let secret = Secret::new(aws).await;
+        secret.put(Login(1)).await;
+        let mut store = secret.open();
+        assert_eq!(found(&read(&mut *store).await), [(Position::Current, "app_1")]);
+        let old = secret.current_version().await;
+
+        let new = secret.put_pending(&Login(2).json()).await;
+        let during = read(&mut *store).await;
+        assert_eq!(found(&during), [(Position::Current, "app_1"), (Position::Next, "app_2")]);
+        assert_eq!(during.next_read, Some(Duration::from_secs(2)));
+        assert_eq!(&*during.credentials[1].version, new);
+
+        secret.move_stage("AWSCURRENT", Some(&old), Some(&new)).await;
+        let after = read(&mut *store).await;
+        assert_eq!(found(&after), [(Position::Current, "app_2"), (Position::Previous, "app_1")]);
+        assert_eq!(&*after.credentials[0].version, new);
+        assert_eq!(&*after.credentials[1].version, old);
+        assert_eq!(store.calls().of(Operation::DescribeSecret), 3);
+        assert_eq!(store.calls().of(Operation::GetSecretValue), 2);
+    }
+}
+
+aws_promise! {
+    async fn a_poll_costs_one_description_and_a_change_one_value_a_stage(aws) {
+        let secret = Secret::new(aws).await;
+        secret.put(Login(1)).await;
+        let mut store = secret.open();
+        let polls_an_hour = 12;
+        for _ in 0..polls_an_hour {
+            assert_eq!(leading(&read(&mut *store).await), 1);
+        }
+        let calls = store.calls();
+        let hour: Vec<_> = calls.made().map(|(operation, count)| (operation.label(), count)).collect();
+        println!("{:?}: calls in an hour of polls every 5 minutes: {hour:?}", aws.stand_in);
+        assert_eq!(hour, [("describe_secret", polls_an_hour), ("get_secret_value", 1)]);
+
+        secret.put_pending(&Login(2).json()).await;
+        for _ in 0..10 {
+            assert_eq!(read(&mut *store).await.credentials.len(), 2);
+        }
+        assert_eq!(calls.of(Operation::DescribeSecret), polls_an_hour + 10);
+        assert_eq!(calls.of(Operation::GetSecretValue), 2);
+    }
+}
+
+aws_promise! {
+    /// A rotation labels the version first and fills it later; a failed one may never do so.
+    async fn a_pending_version_without_a_value_is_no_error(aws) {
+        let secret = Secret::new(aws).await;
+        secret.put(Login(1)).await;
+        secret.put_pending(&Login(2).json()).await;
+        secret.proxy.answer(|asked| {
+            let is_pending = is_for(asked, "GetSecretValue")
+                && String::from_utf8_lossy(&asked.body).contains("AWSPENDING");
+            let words = "Secrets Manager can't find the specified secret value for staging label: AWSPENDING";
+            is_pending.then(|| refusal(400, "ResourceNotFoundException", words))
+        });
+        let mut store = secret.open();
+        for _ in 0..5 {
+            let reading = read(&mut *store).await;
+            assert_eq!(found(&reading), [(Position::Current, "app_1")]);
+            assert_eq!(reading.skipped, []);
+            assert_eq!(reading.next_read, Some(Duration::from_secs(2)));
+        }
+        assert_eq!(store.calls().of(Operation::GetSecretValue), 2);
+
+        // Somebody's login was refused: the value may be there by now.
+        secret.proxy.carry_all();
+        store.refused("any");
+        let reading = read(&mut *store).await;
+        assert_eq!(found(&reading), [(Position::Current, "app_1"), (Position::Next, "app_2")]);
+    }
+}
+
+aws_promise! {
+    async fn a_pending_version_that_is_current_is_the_current_one(aws) {
+        let secret = Secret::new(aws).await;
+        secret.put(Login(1)).await;
+        let current = secret.current_version().await;
+        secret.move_stage("AWSPENDING", None, Some(&current)).await;
+        let mut store = secret.open();
+        let reading = read(&mut *store).await;
+        assert_eq!(found(&reading), [(Position::Current, "app_1")]);
+        assert_eq!(reading.next_read, None);
+        assert_eq!(store.calls().of(Operation::GetSecretValue), 1);
+    }
+}
+
+aws_promise! {
+    async fn a_pending_version_that_is_garbage_is_reported_and_skipped(aws) {
+        let secret = Secret::new(aws).await;
+        secret.put(Login(1)).await;
+        secret.put_pending(&format!("{CANARY} is not JSON")).await;
+        let mut store = secret.open();
+        for _ in 0..3 {
+            let reading = read(&mut *store).await;
+            assert_eq!(found(&reading), [(Position::Current, "app_1")]);
+            assert_eq!(reading.skipped.len(), 1);
+            assert_eq!(reading.skipped[0].position, Position::Next);
+            assert_eq!(reading.skipped[0].why.label(), "unparsable");
+        }
+        assert_eq!(store.calls().of(Operation::GetSecretValue), 2);
+    }
+}
+
+aws_promise! {
+    async fn trouble_with_the_pending_version_leaves_the_current_one(aws) {
+        let secret = Secret::new(aws).await;
+        secret.put(Login(1)).await;
+        secret.put_pending(&Login(2).json()).await;
+        secret.proxy.answer(|asked| {
+            let is_pending = is_for(asked, "GetSecretValue")
+                && String::from_utf8_lossy(&asked.body).contains("AWSPENDING");
+            is_pending.then(|| trouble(Fault::Throttled))
+        });
+        let mut store = secret.open();
+        let reading = read(&mut *store).await;
+        assert_eq!(found(&reading), [(Position::Current, "app_1")]);
+        assert_eq!(reading.skipped[0].why.label(), "throttled");
+        secret.proxy.carry_all();
+        let reading = read(&mut *store).await;
+        assert_eq!(found(&reading), [(Position::Current, "app_1"), (Position::Next, "app_2")]);
+    }
+}
+
+aws_promise! {
+    async fn who_may_only_get_values_still_gets_them(aws) {
+        let secret = Secret::new(aws).await;
+        secret.put(Login(1)).await;
+        secret.put_pending(&Login(2).json()).await;
+        secret.proxy.answer(|asked| {
+            is_for(asked, "DescribeSecret").then(|| trouble(Fault::Denied))
+        });
+        let mut store = secret.open();
+        let reading = read(&mut *store).await;
+        assert_eq!(found(&reading), [(Position::Current, "app_1"), (Position::Next, "app_2")]);
+        assert_eq!(store.warning(), Some(Warning::CannotDescribe));
+        secret.put(Login(3)).await;
+        assert_eq!(leading(&read(&mut *store).await), 3);
+
+        secret.proxy.carry_all();
+        assert_eq!(leading(&read(&mut *store).await), 3);
+        assert_eq!(store.warning(), None);
+    }
+}
+
+aws_promise! {
+    async fn a_secret_that_waits_for_its_deletion_is_missing_until_it_is_restored(aws) {
+        let secret = Secret::new(aws).await;
+        secret.put(Login(1)).await;
+        let mut store = secret.open();
+        assert_eq!(leading(&read(&mut *store).await), 1);
+        secret.call("DeleteSecret", json!({ "RecoveryWindowInDays": 7 })).await;
+        assert_eq!(stores::read(&mut *store).await.unwrap_err().label(), "missing");
+        secret.call("RestoreSecret", json!({})).await;
+        assert_eq!(leading(&read(&mut *store).await), 1);
+    }
+}
+
+aws_promise! {
+    /// The description is ahead of the value: the label has just moved, or not arrived everywhere.
+    async fn a_version_that_is_described_and_not_there_yet_is_unsettled(aws) {
+        let secret = Secret::new(aws).await;
+        secret.put(Login(1)).await;
+        secret.proxy.answer(|asked| {
+            let words = "Secrets Manager can't find the specified secret value";
+            is_for(asked, "GetSecretValue").then(|| refusal(400, "ResourceNotFoundException", words))
+        });
+        let mut store = secret.open();
+        assert_eq!(stores::read(&mut *store).await.unwrap_err().label(), "unsettled");
+    }
+}
+
+aws_promise! {
+    async fn a_host_in_the_secret_is_told_and_nothing_more(aws) {
+        let secret = Secret::new(aws).await;
+        let text = json!({
+            "engine": "postgres", "host": "db.internal", "port": "5433", "dbname": "orders",
+            "username": "app_1", "password": Login(1).password(),
+        });
+        secret.put_text(&text.to_string()).await;
+        let host = read(&mut secret.store()).await.host.unwrap();
+        assert_eq!((host.host.as_str(), host.port), ("db.internal", Some(5433)));
+    }
+}

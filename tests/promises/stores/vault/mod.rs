@@ -1,0 +1,54 @@
+mod auth;
+mod db;
+mod double;
+mod kv;
+
+use std::time::Duration;
+
+use pgswivel::config::{Vault, VaultAuth};
+use pgswivel::credentials::Password;
+
+use self::double::ROOT;
+use super::contract::Fault;
+use crate::support::http::{FaultProxy, Reply};
+
+fn vault(address: &str, auth: VaultAuth) -> Vault {
+    Vault {
+        address: address.to_owned(),
+        namespace: None,
+        ca: None,
+        auth,
+    }
+}
+
+fn root() -> VaultAuth {
+    VaultAuth::Token(Password::new(ROOT))
+}
+
+fn host(url: &str) -> String {
+    url.strip_prefix("http://")
+        .unwrap()
+        .trim_end_matches('/')
+        .to_owned()
+}
+
+/// What Vault says, or does not say, when it is troubled.
+fn harm(proxy: &FaultProxy, fault: Fault) {
+    proxy.answer(move |_| {
+        let errors = |status, words: &str| Reply::json(status, &serde_json::json!({ "errors": [words] }));
+        Some(match fault {
+            Fault::Denied => errors(403, "permission denied"),
+            Fault::Throttled => errors(429, "rate limit quota exceeded").with_header("retry-after", "7"),
+            Fault::Slow => Reply::Silence,
+            Fault::Unreachable => Reply::HangUp,
+            fault => panic!("Vault has no answer that means {fault:?}"),
+        })
+    });
+}
+
+/// Time passes at once; what is under way on sockets does not notice.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
