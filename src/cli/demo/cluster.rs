@@ -46,7 +46,7 @@ pub(super) struct Cluster {
     port: u16,
     admin_password: String,
     version: String,
-    _program: Program,
+    program: Program,
 }
 
 impl Cluster {
@@ -79,7 +79,7 @@ impl Cluster {
             port,
             admin_password: admin_password.to_owned(),
             version: String::new(),
-            _program: Program::start(&mut command, Signal::QUIT)?,
+            program: Program::start(&mut command, Signal::QUIT)?,
         };
         let admin = cluster.wait(&log).await?;
         cluster.version = admin.query_one("SHOW server_version", &[]).await?.get(0);
@@ -93,14 +93,14 @@ impl Cluster {
                 Ok(admin) => return Ok(admin),
                 Err(error) => error,
             };
-            let program = "postgres";
-            if self._program.has_ended() {
+            let name = "postgres";
+            if self.program.has_ended() {
                 let said = last_lines(log);
-                return Err(Failure::Ended { program, said });
+                return Err(Failure::Ended { program: name, said });
             }
             if start.elapsed() > START_PATIENCE {
                 let said = format!("{}\n{error}", last_lines(log));
-                return Err(Failure::NotReady { program, said });
+                return Err(Failure::NotReady { program: name, said });
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }

@@ -22,9 +22,10 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_postgres::Client;
 
 use self::failure::Failure;
-use self::load::{Load, Written};
+use self::load::{Load, Ready, Written};
 use self::rotation::Rotator;
 use self::screen::{Screen, where_it_is};
 use self::stage::Stage;
@@ -86,8 +87,8 @@ pub(super) fn run(arguments: &Arguments) -> Exit {
 async fn show(arguments: &Arguments) -> Result<Summary, Failure> {
     let mut interrupts = Interrupts::new().map_err(failure::io("listen for signals"))?;
     put("Starting PostgreSQL and pgswivel …\n").map_err(failure::io("write"))?;
-    let (stage, rotator) = tokio::select! {
-        stage = Stage::set() => stage?,
+    let (stage, rotator, loads) = tokio::select! {
+        prepared = prepare() => prepared?,
         () = interrupts.next() => return Err(Failure::Interrupted),
     };
     let screen = Screen::new(arguments.plain);
@@ -98,7 +99,16 @@ async fn show(arguments: &Arguments) -> Result<Summary, Failure> {
         interrupts,
         screen,
     };
-    show.run(&stage, rotator).await
+    show.run(&stage, rotator, loads).await
+}
+
+async fn prepare() -> Result<(Stage, Rotator, [Ready; 2]), Failure> {
+    let (stage, rotator) = Stage::set().await?;
+    let loads = [
+        Ready::new(SIDES[0], stage.with_pgswivel()).await?,
+        Ready::new(SIDES[1], stage.without_pgswivel()).await?,
+    ];
+    Ok((stage, rotator, loads))
 }
 
 struct Show {
@@ -109,16 +119,14 @@ struct Show {
 }
 
 impl Show {
-    async fn run(mut self, stage: &Stage, rotator: Rotator) -> Result<Summary, Failure> {
+    async fn run(mut self, stage: &Stage, rotator: Rotator, loads: [Ready; 2]) -> Result<Summary, Failure> {
+        let admin = stage.cluster.connect().await?;
         let (end, ending) = watch::channel(false);
         let (stop, stopping) = watch::channel(false);
-        let loads = [
-            Load::start(SIDES[0], stage.with_pgswivel(), &stopping),
-            Load::start(SIDES[1], stage.without_pgswivel(), &stopping),
-        ];
+        let loads = loads.map(|load| load.start(&stopping));
         let mut view = View::new(loads.each_ref().map(Load::tally), rotator.progress());
-        let play = play(stage, rotator.run(self.every, ending), loads, stop);
-        let written = self.watch(stage, &mut view, end, play).await?;
+        let play = play(&admin, rotator.run(self.every, ending), loads, stop);
+        let written = self.watch(stage, &admin, &mut view, end, play).await?;
         view.look(&stage.sidecar);
         Ok(Summary::new(view, written, where_it_is(stage)))
     }
@@ -127,11 +135,11 @@ impl Show {
     async fn watch(
         &mut self,
         stage: &Stage,
+        admin: &Client,
         view: &mut View,
         end: watch::Sender<bool>,
         play: impl Future<Output = Result<[Written; 2], Failure>>,
     ) -> Result<[Written; 2], Failure> {
-        let admin = stage.cluster.connect().await?;
         let mut play = std::pin::pin!(play);
         let mut progress = view.progress();
         let mut ticks = interval(TICK);
@@ -160,7 +168,7 @@ impl Show {
                     if tick % TICKS_PER_SECOND == 0 {
                         view.turn_second(&before);
                         if !is_ending {
-                            view.ask(&admin).await?;
+                            view.ask(admin).await?;
                         }
                         before = view.now.clone();
                         self.screen.second(&view.now).map_err(failure::io("write"))?;
@@ -176,16 +184,15 @@ impl Show {
 
 /// Rotations until they are to end, then the end of the load, which therefore sees whole rotations.
 async fn play(
-    stage: &Stage,
+    admin: &Client,
     rotations: impl Future<Output = Result<(), Failure>>,
     loads: [Load; 2],
     stop: watch::Sender<bool>,
 ) -> Result<[Written; 2], Failure> {
     rotations.await?;
     stop.send_replace(true);
-    let admin = stage.cluster.connect().await?;
     let [with, without] = loads;
-    Ok([with.finish(&admin).await?, without.finish(&admin).await?])
+    Ok([with.finish(admin).await?, without.finish(admin).await?])
 }
 
 /// What a terminal or a supervisor sends to end it.

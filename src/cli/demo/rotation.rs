@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use tokio_postgres::Client;
 
 use super::cluster::{USERS, set_password};
@@ -126,9 +126,11 @@ impl Rotator {
         every: Duration,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Failure> {
+        let mut ticks = interval_at(Instant::now() + every, every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for turn in (0..ROTATIONS.len()).cycle() {
             tokio::select! {
-                () = sleep(every) => self.rotate(turn).await?,
+                _ = ticks.tick() => self.rotate(turn).await?,
                 _ = stop.wait_for(|stop| *stop) => break,
             }
         }

@@ -138,7 +138,7 @@ fn credential(moment: &Moment) -> String {
     match &moment.leading {
         Some(leading) => {
             let version: String = leading.version.chars().take(8).collect();
-            format!("{user}, version {version}, {}", leading.position)
+            format!("{user}, version {version}, taken as {}", leading.position)
         }
         None => user.to_owned(),
     }

@@ -1,17 +1,18 @@
 //! What the demo says at its end. Every number is counted.
 
-use super::load::{Counts, KINDS, Written};
+use std::time::Duration;
+
+use super::load::{Counts, FirstError, KINDS, Written};
 use super::rotation::{Progress, ROTATIONS};
 use super::view::{Moment, View};
 use super::words::{Paint, bad_row, counted, grouped, row, short, timeline};
 
 /// How to go on from here.
-const NEXT: &str = "\
-Your own database: write its user and password to a file, and point DATABASE_URL at pgswivel.
-  echo '{\"username\": \"…\", \"password\": \"…\"}' > /run/secrets/orders.json
-  PGSWIVEL_PASSWORD=local pgswivel run --upstream postgres://HOST:5432/DB --secret file:/run/secrets/orders.json
-  DATABASE_URL=postgres://app:local@127.0.0.1:6432/DB
-";
+const NEXT: &str = r#"Your own database: put its user and password into a file, start pgswivel, and point DATABASE_URL at it.
+  echo '{"username": "…", "password": "…"}' > secret.json
+  PGSWIVEL_PASSWORD=local pgswivel run --upstream postgres://HOST:5432/DATABASE --secret file:secret.json
+  DATABASE_URL=postgres://app:local@127.0.0.1:6432/DATABASE
+"#;
 
 pub(super) struct Summary {
     view: View,
@@ -52,14 +53,15 @@ impl Summary {
         lines.push(String::new());
         lines.extend(self.table(paint));
         lines.push(String::new());
-        for (side, name) in ["With pgswivel", "Without"].iter().enumerate() {
-            lines.push(verdict(name, &counts[side]));
+        for (side, name) in ["With pgswivel", "Without pgswivel"].iter().enumerate() {
+            lines.push(self.verdict(name, &counts[side]));
         }
         format!("{}\n\n{NEXT}", lines.join("\n"))
     }
 
     fn table(&self, paint: Paint) -> Vec<String> {
         let Moment { counts, users, .. } = &self.view.now;
+        let stalls = |stall: fn(&Counts) -> Duration| counts.each_ref().map(|side| short(stall(side)));
         let mut lines = vec![
             paint.bold(&row("", &["with pgswivel", "without"])),
             row(
@@ -82,10 +84,12 @@ impl Summary {
                 counts.each_ref().map(|side| side.sessions_lost),
             ),
             row("sessions at the end", users),
+            row("longest stall", &stalls(Counts::stall)),
             row(
-                "longest stall",
-                &counts.each_ref().map(|side| short(side.stall())),
+                "  of a session's request",
+                &stalls(Counts::stall_of_open_sessions),
             ),
+            row("  of a new session", &stalls(Counts::stall_of_new_sessions)),
             row(
                 "writes acknowledged",
                 &counts.each_ref().map(|side| grouped(side.acknowledged)),
@@ -103,6 +107,17 @@ impl Summary {
         ]);
         lines
     }
+
+    fn verdict(&self, name: &str, counts: &Counts) -> String {
+        let errors = counted(counts.failed(), "error");
+        match &counts.first_error {
+            Some(FirstError { at, said }) => {
+                let after = short(at.saturating_duration_since(self.view.began));
+                format!("{name}: {errors}, the first after {after}: {said}")
+            }
+            None => format!("{name}: {errors}."),
+        }
+    }
 }
 
 /// ` (alternating user 2, …)`
@@ -117,17 +132,5 @@ fn kinds_of(progress: &Progress) -> String {
         String::new()
     } else {
         format!(":{}", kinds.concat())
-    }
-}
-
-fn verdict(name: &str, counts: &Counts) -> String {
-    let errors = counted(counts.failed(), "error");
-    match &counts.first_error {
-        Some(error) => format!(
-            "{name}: {errors}, the first after {}: {}",
-            short(error.after),
-            error.said
-        ),
-        None => format!("{name}: {errors}."),
     }
 }

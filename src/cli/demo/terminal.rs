@@ -100,7 +100,11 @@ impl Keys {
         // A thread of its own, which nobody waits for: a read of a terminal can't be called off.
         thread::spawn(move || {
             let is_key = |key: &io::Result<u8>| key.as_ref().is_ok_and(|key| b"qQ\r\n".contains(key));
-            let pressed = input.lock().bytes().take_while(Result::is_ok).any(|key| is_key(&key));
+            let pressed = input
+                .lock()
+                .bytes()
+                .take_while(Result::is_ok)
+                .any(|key| is_key(&key));
             quit.send_replace(pressed);
         });
         Ok(Some(Self { before, is_quit }))
@@ -110,7 +114,7 @@ impl Keys {
         let mut is_quit = self.is_quit.clone();
         if is_quit.wait_for(|quit| *quit).await.is_err() {
             // The end of input is no key.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -15,7 +15,7 @@ use super::sidecar::{Leading, Sidecar};
 pub(super) struct View {
     tallies: [Arc<Tally>; 2],
     progress: watch::Receiver<Progress>,
-    began: Instant,
+    pub(super) began: Instant,
     sampled: Instant,
     pub(super) now: Moment,
     /// One a second.
@@ -98,12 +98,6 @@ impl View {
     }
 }
 
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "a rate is shown without its fraction"
-)]
 fn per_second(count: u64, seconds: f64) -> u64 {
     (count as f64 / seconds).round() as u64
 }

@@ -8,7 +8,7 @@ use super::view::Second;
 const TIMELINE_COLUMNS: usize = 60;
 
 const LABEL: usize = 26;
-const COLUMN: usize = 26;
+const COLUMN: usize = 25;
 
 /// Colours, or none.
 #[derive(Clone, Copy)]

@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, Config};
 
-pub(super) use self::tally::{Counts, Tally};
-use self::worker::Worker;
+pub(super) use self::tally::{Counts, FirstError, Tally};
+use self::worker::{Kept, Worker};
 use super::failure::Failure;
 
 /// One kind of work that applications do.
@@ -54,6 +54,13 @@ const fn kind(name: &'static str, work: Work, workers: usize, pause_ms: u64) -> 
     }
 }
 
+/// The load of one side, its sessions open and nothing counted yet.
+pub(super) struct Ready {
+    side: &'static str,
+    tally: Arc<Tally>,
+    workers: Vec<(Worker, Kept)>,
+}
+
 /// The load of one side, under way.
 pub(super) struct Load {
     side: &'static str,
@@ -70,13 +77,13 @@ pub(super) struct Written {
     pub(super) doubled: u64,
 }
 
-impl Load {
-    /// Starts it. The configuration holds the credential that the application has from its start to its end.
-    pub(super) fn start(side: &'static str, mut config: Config, stop: &watch::Receiver<bool>) -> Self {
+impl Ready {
+    /// The configuration holds the credential that the application has from its start to its end.
+    pub(super) async fn new(side: &'static str, mut config: Config) -> Result<Self, Failure> {
         config.application_name(side);
         let config = Arc::new(config);
         let tally = Arc::new(Tally::new());
-        let mut workers = JoinSet::new();
+        let mut workers = Vec::new();
         for (index, kind) in KINDS.iter().enumerate() {
             for _ in 0..kind.workers {
                 let worker = Worker {
@@ -85,12 +92,27 @@ impl Load {
                     side,
                     tally: Arc::clone(&tally),
                 };
-                workers.spawn(worker.run(stop.clone()));
+                // One after the other: a rush at the start would be the longest stall of all.
+                let kept = worker.begin().await?;
+                workers.push((worker, kept));
             }
         }
-        Self { side, tally, workers }
+        Ok(Self { side, tally, workers })
     }
 
+    pub(super) fn start(self, stop: &watch::Receiver<bool>) -> Load {
+        let workers = self.workers.into_iter();
+        Load {
+            side: self.side,
+            tally: self.tally,
+            workers: workers
+                .map(|(worker, kept)| worker.run(kept, stop.clone()))
+                .collect(),
+        }
+    }
+}
+
+impl Load {
     pub(super) fn tally(&self) -> Arc<Tally> {
         Arc::clone(&self.tally)
     }

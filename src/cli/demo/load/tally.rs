@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::KINDS;
 use super::worker::RequestError;
+use super::{KINDS, Work};
 
 #[derive(Debug)]
 pub(in crate::cli::demo) struct Tally {
-    began: Instant,
     kinds: [Kind; KINDS.len()],
     sessions_open: AtomicU64,
     sessions_lost: AtomicU64,
@@ -29,7 +28,7 @@ struct Kind {
 
 #[derive(Debug, Default)]
 struct Notes {
-    /// Writes whose COMMIT got no answer: they may be there or not.
+    /// Writes whose COMMIT got no answer, or none yet: they may be there or not.
     in_doubt: Vec<i64>,
     first_error: Option<FirstError>,
     /// Whom Postgres saw at the last login.
@@ -38,7 +37,7 @@ struct Notes {
 
 #[derive(Clone, Debug)]
 pub(in crate::cli::demo) struct FirstError {
-    pub(in crate::cli::demo) after: Duration,
+    pub(in crate::cli::demo) at: Instant,
     pub(in crate::cli::demo) said: String,
 }
 
@@ -66,7 +65,6 @@ pub(in crate::cli::demo) struct KindCounts {
 impl Tally {
     pub(super) fn new() -> Self {
         Self {
-            began: Instant::now(),
             kinds: Default::default(),
             sessions_open: AtomicU64::new(0),
             sessions_lost: AtomicU64::new(0),
@@ -83,9 +81,8 @@ impl Tally {
         counts.stall_micros.fetch_max(micros, Relaxed);
         if let Err(error) = result {
             counts.failed.fetch_add(1, Relaxed);
-            let after = self.began.elapsed();
             let note = || FirstError {
-                after,
+                at: Instant::now(),
                 said: error.to_string(),
             };
             self.notes().first_error.get_or_insert_with(note);
@@ -108,12 +105,14 @@ impl Tally {
         self.number.fetch_add(1, Relaxed)
     }
 
-    pub(super) fn write_acknowledged(&self) {
-        self.acknowledged.fetch_add(1, Relaxed);
-    }
-
+    /// Before its COMMIT is sent.
     pub(super) fn write_in_doubt(&self, number: i64) {
         self.notes().in_doubt.push(number);
+    }
+
+    pub(super) fn write_acknowledged(&self, number: i64) {
+        self.notes().in_doubt.retain(|doubtful| *doubtful != number);
+        self.acknowledged.fetch_add(1, Relaxed);
     }
 
     pub(super) fn logged_in_as(&self, user: &str) {
@@ -158,6 +157,19 @@ impl Counts {
     }
 
     pub(in crate::cli::demo) fn stall(&self) -> Duration {
-        self.kinds.iter().map(|kind| kind.stall).max().unwrap_or_default()
+        self.stall_of_new_sessions().max(self.stall_of_open_sessions())
+    }
+
+    pub(in crate::cli::demo) fn stall_of_new_sessions(&self) -> Duration {
+        self.stall_where(|kind| KINDS[kind].work == Work::Connect)
+    }
+
+    pub(in crate::cli::demo) fn stall_of_open_sessions(&self) -> Duration {
+        self.stall_where(|kind| KINDS[kind].work != Work::Connect)
+    }
+
+    fn stall_where(&self, is_meant: impl Fn(usize) -> bool) -> Duration {
+        let kinds = self.kinds.iter().enumerate().filter(|(kind, _)| is_meant(*kind));
+        kinds.map(|(_, counts)| counts.stall).max().unwrap_or_default()
     }
 }

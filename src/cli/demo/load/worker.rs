@@ -47,7 +47,7 @@ pub(in crate::cli::demo) enum RequestError {
 
 /// What a worker keeps from one request to the next.
 #[derive(Default)]
-struct Kept {
+pub(super) struct Kept {
     session: Option<Session>,
     statement: Option<Statement>,
     listener: Option<Session>,
@@ -55,8 +55,20 @@ struct Kept {
 }
 
 impl Worker {
-    pub(super) async fn run(self, mut stop: watch::Receiver<bool>) {
+    /// Opens its sessions, before anything is counted.
+    pub(super) async fn begin(&self) -> Result<Kept, tokio_postgres::Error> {
         let mut kept = Kept::default();
+        let work = KINDS[self.kind].work;
+        if work != Work::Connect {
+            kept.session = Some(Session::open(&self.config, &self.tally).await?);
+        }
+        if work == Work::Notify {
+            kept.listener = Some(self.listen().await?);
+        }
+        Ok(kept)
+    }
+
+    pub(super) async fn run(self, mut kept: Kept, mut stop: watch::Receiver<bool>) {
         let is_idle = KINDS[self.kind].work == Work::Idle;
         while !*stop.borrow_and_update() {
             let is_due = !is_idle || kept.session.as_ref().is_none_or(Session::is_lost);
@@ -131,34 +143,23 @@ impl Worker {
         let update = "INSERT INTO account AS mine VALUES ($1, 1)
                       ON CONFLICT (side) DO UPDATE SET payments = mine.payments + 1";
         transaction.execute(update, &[&self.side]).await?;
-        match transaction.commit().await {
-            Ok(()) => {
-                self.tally.write_acknowledged();
-                Ok(())
-            }
-            Err(error) => {
-                self.tally.write_in_doubt(number);
-                Err(error.into())
-            }
-        }
+        self.tally.write_in_doubt(number);
+        transaction.commit().await?;
+        self.tally.write_acknowledged(number);
+        Ok(())
     }
 
     async fn notify(&self, kept: &mut Kept) -> Result<(), RequestError> {
-        let channel = format!("orders_{}", self.side);
-        if kept.listener.is_none() {
-            let listener = self.session(&mut kept.listener).await?;
-            listener
-                .client
-                .batch_execute(&format!("LISTEN {channel}"))
-                .await?;
-        }
-        let listener = self.session(&mut kept.listener).await?;
+        let listener = match kept.listener.take() {
+            Some(listener) => kept.listener.insert(listener),
+            None => kept.listener.insert(self.listen().await?),
+        };
         let notifier = self.session(&mut kept.session).await?;
         // What an earlier request gave up on may still arrive.
         let payload = kept.requests.to_string();
         notifier
             .client
-            .query("SELECT pg_notify($1, $2)", &[&channel, &payload])
+            .query("SELECT pg_notify($1, $2)", &[&self.side, &payload])
             .await?;
         let arrives = async {
             while let Some(notification) = listener.notifications.recv().await {
@@ -180,6 +181,16 @@ impl Worker {
         let row = session.client.query_one("SELECT session_user::text", &[]).await?;
         self.tally.logged_in_as(row.get(0));
         Ok(())
+    }
+
+    /// The channel is named after the side.
+    async fn listen(&self) -> Result<Session, tokio_postgres::Error> {
+        let session = Session::open(&self.config, &self.tally).await?;
+        session
+            .client
+            .batch_execute(&format!("LISTEN \"{}\"", self.side))
+            .await?;
+        Ok(session)
     }
 
     async fn session<'a>(&self, kept: &'a mut Option<Session>) -> Result<&'a mut Session, RequestError> {
