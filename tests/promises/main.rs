@@ -16,6 +16,7 @@ mod support;
 mod bench;
 mod cancel;
 mod configuration;
+mod demo;
 mod drivers;
 mod hostile;
 mod many;

@@ -72,3 +72,27 @@ fn cache() -> PathBuf {
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_version_is_taken_and_only_a_whole_one() {
+        let versions = tempfile::tempdir().expect("a temporary directory");
+        for (major, programs) in [
+            ("9", &["postgres", "initdb"][..]),
+            ("15", &["postgres", "initdb"]),
+            ("18", &["postgres"]),
+            ("making-18", &["postgres", "initdb"]),
+        ] {
+            let bin = versions.path().join(major).join("bin");
+            fs::create_dir_all(&bin).expect("a directory");
+            for program in programs {
+                fs::write(bin.join(program), "").expect("a file");
+            }
+        }
+        assert_eq!(newest(versions.path()), Some(versions.path().join("15/bin")));
+        assert_eq!(newest(&versions.path().join("none")), None);
+    }
+}

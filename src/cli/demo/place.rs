@@ -113,3 +113,26 @@ fn nobody_in(line: &str) -> Option<Account> {
         gid: fields.next()?.parse().ok()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_found_among_the_users() {
+        let found =
+            nobody_in("nobody:x:99:98:Nobody:/:/sbin/nologin").map(|account| (account.uid, account.gid));
+        assert_eq!(found, Some((99, 98)));
+        assert!(nobody_in("nobody2:x:1:1::/:/bin/sh").is_none());
+    }
+
+    #[test]
+    fn a_place_is_gone_with_what_was_in_it() {
+        let place = Place::new().expect("a place");
+        let path = place.path().to_owned();
+        place.write("file", "text").expect("a file");
+        assert!(path.join("file").exists());
+        drop(place);
+        assert!(!path.exists());
+    }
+}

@@ -145,19 +145,14 @@ fn cut(line: &str, columns: usize) -> String {
     let mut width = 0;
     let mut in_escape = false;
     for character in line.chars() {
-        match character {
-            '\x1b' => in_escape = true,
-            'm' if in_escape => {
-                in_escape = false;
-                kept.push('m');
-                continue;
-            }
-            _ if !in_escape => width += 1,
-            _ => {}
+        in_escape |= character == '\x1b';
+        if !in_escape {
+            width += 1;
         }
-        if width <= columns {
+        if in_escape || width <= columns {
             kept.push(character);
         }
+        in_escape &= character != 'm';
     }
     kept
 }

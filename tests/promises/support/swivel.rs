@@ -213,10 +213,26 @@ impl Swivel {
         }
     }
 
+    /// The binary, with nothing in its environment that configures somebody else's.
+    pub fn binary() -> Command {
+        let mut command = command(Path::new(env!("CARGO_BIN_EXE_pgswivel")), As::Ourselves);
+        // What configures a developer's own pgswivel must not reach ours.
+        for (name, _) in std::env::vars_os() {
+            let name_text = name.to_string_lossy();
+            if ["PGSWIVEL_", "POSTGRES_", "VAULT_", "AWS_", "DB_SECRET_"]
+                .iter()
+                .any(|prefix| name_text.starts_with(prefix))
+            {
+                command.env_remove(&name);
+            }
+        }
+        command
+    }
+
     /// Runs the binary with these arguments to its end, with nothing of ours in its environment, and
     /// returns how it ended and all that it said.
     pub fn command(arguments: &[&str], environment: &[(&str, &str)]) -> (ExitStatus, String) {
-        let mut command = binary();
+        let mut command = Swivel::binary();
         command.args(arguments).envs(environment.iter().copied());
         let directory = temporary_directory();
         let mut process = Process::start(command, &directory.path().join("log"));
@@ -372,23 +388,8 @@ impl Drop for Swivel {
     }
 }
 
-fn binary() -> Command {
-    let mut command = command(Path::new(env!("CARGO_BIN_EXE_pgswivel")), As::Ourselves);
-    // What configures a developer's own pgswivel must not reach ours.
-    for (name, _) in std::env::vars_os() {
-        let name_text = name.to_string_lossy();
-        if ["PGSWIVEL_", "POSTGRES_", "VAULT_", "AWS_", "DB_SECRET_"]
-            .iter()
-            .any(|prefix| name_text.starts_with(prefix))
-        {
-            command.env_remove(&name);
-        }
-    }
-    command
-}
-
 fn run(config: &Path, environment: &[(String, String)]) -> Command {
-    let mut command = binary();
+    let mut command = Swivel::binary();
     command.args(["run", "--config"]).arg(config);
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     command
