@@ -96,10 +96,11 @@ mod tests {
 
     #[test]
     fn every_flag_of_the_configuration_is_offered_with_its_variable() {
-        let mut command = CommandLine::command();
-        let run = command.find_subcommand_mut("run").expect("it is a command");
-        for (flag, variable) in crate::config::flag_names() {
-            let argument = run
+        let command = CommandLine::command();
+        let offered = crate::config::flag_names().flat_map(|flag| [("run", flag), ("check", flag)]);
+        for (name, (flag, variable)) in offered {
+            let command = command.find_subcommand(name).expect("it is a command");
+            let argument = command
                 .get_arguments()
                 .find(|argument| argument.get_long().map(|long| format!("--{long}")).as_deref() == Some(flag))
                 .unwrap_or_else(|| panic!("{flag} is not offered"));

@@ -55,16 +55,9 @@ pub(super) async fn prove(
     endpoint: &Endpoint,
     credential: &Credential,
 ) -> Result<(), LoginError> {
-    match login(target, endpoint, credential, &startup(target)).await {
-        Ok(link) => {
-            link.leave().await;
-            Ok(())
-        }
-        Err(LoginError::Server {
-            authenticated: true, ..
-        }) => Ok(()),
-        Err(error) => Err(error),
-    }
+    let link = login(target, endpoint, credential, &startup(target)).await?;
+    link.leave().await;
+    Ok(())
 }
 
 /// One connection, and one login over it if there is a credential. Nothing is tried again.

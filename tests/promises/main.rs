@@ -15,6 +15,7 @@ mod support;
 
 mod bench;
 mod cancel;
+mod check;
 mod configuration;
 mod demo;
 mod drivers;

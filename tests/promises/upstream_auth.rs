@@ -37,6 +37,36 @@ promise! {
     }
 }
 
+promise! {
+    async fn a_user_that_may_no_longer_log_in_gives_way_to_the_one_beside_it(version) {
+        let postgres = Postgres::start(version);
+        postgres.create_user("orders_v2", "second").await;
+        postgres.execute("ALTER ROLE orders_v1 NOLOGIN").await;
+        let unstarted = Swivel::in_front_of(&postgres);
+        let secret = unstarted.directory().join("positions.json");
+        let positions = serde_json::json!({
+            "current": { "username": Postgres::USER, "password": Postgres::PASSWORD },
+            "next": { "username": "orders_v2", "password": "second" },
+        });
+        std::fs::write(&secret, positions.to_string()).unwrap();
+        let swivel = unstarted
+            .environment("APP", "local")
+            .section(&format!(
+                "[role.second]\npassword = {{ env = \"APP\" }}\nupstream = \"orders\"\nsecret = \"positions\"\n\
+                 [secret.positions]\nstore = \"file\"\nid = \"{}\"",
+                secret.display()
+            ))
+            .start()
+            .await;
+        let mut config = swivel.config();
+        config.user("second").password("local");
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let row = client.query_one("SELECT current_user::text", &[]).await.unwrap();
+        assert_eq!(row.get::<_, &str>(0), "orders_v2");
+    }
+}
+
 /// Everything that makes programs quote, escape, trim or normalize, more than 2 kB of it.
 fn treacherous_password() -> String {
     let odd: String = (1..=127).map(char::from).collect();

@@ -334,10 +334,14 @@ fn governed(visit: &Visit, candidate: &Candidate) -> LoginFinding {
 }
 
 fn repeated(known: &LoginFinding, visit: &Visit, candidate: &Candidate) -> LoginFinding {
+    let trouble = known.trouble.as_ref().map(|trouble| Trouble {
+        message: format!("{} (not sent again)", trouble.message),
+        ..trouble.clone()
+    });
     LoginFinding {
         result: known.result,
         sqlstate: known.sqlstate.clone(),
-        trouble: known.trouble.clone(),
+        trouble,
         set_roles: known.set_roles.clone(),
         ..blank(visit, candidate)
     }

@@ -207,7 +207,7 @@ fn failure(role: &Role, endpoint: &str, tries: &[&LoginFinding]) -> Option<(Outc
         .iter()
         .filter(|login| login.result == LoginResult::Accepted)
         .collect();
-    if accepted.iter().any(|login| becomes(login)) {
+    if accepted.iter().any(becomes) {
         return None;
     }
     let advice = "see above".to_owned();

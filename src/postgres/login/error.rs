@@ -73,8 +73,9 @@ impl From<LoginError> for AttemptError<LoginError> {
             return Self::NotYet(error);
         }
         match Refusal::from_sqlstate(sqlstate) {
-            Some(refusal) if !authenticated => Self::Refused(refusal, error),
-            _ => Self::Fatal { error, authenticated },
+            // NOLOGIN and a dropped role are told after the password was taken.
+            Some(refusal) => Self::Refused(refusal, error),
+            None => Self::Fatal { error, authenticated },
         }
     }
 }

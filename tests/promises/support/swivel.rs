@@ -140,6 +140,20 @@ impl Unstarted {
         swivel
     }
 
+    /// Runs `pgswivel check` over this configuration to its end.
+    pub fn check(&self, arguments: &[&str]) -> Output {
+        let config = self.write(&Port::free(), &Port::free());
+        let mut command = binary();
+        command.args(["check", "--config"]).arg(config).args(arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.output().unwrap()
+    }
+
+    /// Where its configuration and secret files are written.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     fn write(&self, port: &Port, admin: &Port) -> PathBuf {
         let path = |name: &str| self.directory.path().join(name);
         write_secret(&path("secret.json"), &self.credential.0, &self.credential.1);
@@ -238,6 +252,13 @@ impl Swivel {
         let mut process = Process::start(command, &directory.path().join("log"));
         let status = process.wait();
         (status, process.log())
+    }
+
+    /// The same, for a command that ends by itself, with what it printed and what it logged apart.
+    pub fn output(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+        let mut command = binary();
+        command.args(arguments).envs(environment.iter().copied());
+        command.output().unwrap()
     }
 
     pub fn port(&self) -> u16 {
