@@ -67,8 +67,10 @@ fn explain(denied: Denied<LoginError>, mapping: &Mapping) -> ClientError {
     match denied {
         Denied::Refused(_) => ClientError::NoCredential { role },
         Denied::NoCredential => ClientError::NoSecretYet { role },
-        Denied::NotYet(Some(LoginError::Server { body, .. }))
-        | Denied::Fatal(LoginError::Server { body, .. }) => ClientError::Server(body),
+        Denied::NotYet(Some(LoginError::Server { body, authenticated }))
+        | Denied::Fatal(LoginError::Server { body, authenticated }) => {
+            ClientError::Server { body, authenticated }
+        }
         Denied::NotYet(error) => ClientError::NotYet {
             reason: error.map_or_else(|| "no endpoint answered".to_owned(), |error| error.to_string()),
         },
