@@ -143,7 +143,7 @@ impl Unstarted {
     /// Runs `pgswivel check` over this configuration to its end.
     pub fn check(&self, arguments: &[&str]) -> Output {
         let config = self.write(&Port::free(), &Port::free());
-        let mut command = binary();
+        let mut command = Swivel::binary();
         command.args(["check", "--config"]).arg(config).args(arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.output().unwrap()
@@ -256,7 +256,7 @@ impl Swivel {
 
     /// The same, for a command that ends by itself, with what it printed and what it logged apart.
     pub fn output(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-        let mut command = binary();
+        let mut command = Swivel::binary();
         command.args(arguments).envs(environment.iter().copied());
         command.output().unwrap()
     }
