@@ -20,8 +20,8 @@
 //!
 //! # The way of a client
 //!
-//! `server::listen` accepts → `postgres::session` → `startup` settles encryption and says what the client came for →
-//! `auth` makes it prove its role → `links` gets a link by way of `by_the_book` (which credential, which endpoint, how
+//! `server::listen` accepts → `postgres::session` → `entry`: `startup` settles encryption and says what the client came
+//! for, `auth` makes it prove its role → `links` gets a link by way of `by_the_book` (which credential, which endpoint, how
 //! long to wait) and `login` (one real login) → `relay`, two `lane`s of it, until either side ends.
 //!
 //! # The way of a secret

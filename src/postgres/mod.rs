@@ -3,6 +3,7 @@
 mod auth;
 mod by_the_book;
 mod cancel;
+mod entry;
 mod errors;
 mod examine;
 mod lane;
