@@ -1,6 +1,7 @@
 //! The command line: one file a command, and what they share.
 
 mod check;
+mod demo;
 mod exit;
 mod flags;
 mod logging;
@@ -27,6 +28,7 @@ struct CommandLine {
 enum Command {
     Run(run::Arguments),
     Check(check::Arguments),
+    Demo(demo::Arguments),
 }
 
 const EXIT_CODES: &str = "\
@@ -38,6 +40,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(CommandLine { command }) => match command {
             Command::Run(arguments) => run::run(arguments),
             Command::Check(arguments) => check::run(arguments),
+            Command::Demo(arguments) => demo::run(&arguments),
         },
         Err(answer) => {
             // Nobody is left to tell when even this can't be written.

@@ -5,6 +5,7 @@ mod by_the_book;
 mod cancel;
 mod errors;
 mod examine;
+mod lane;
 mod links;
 mod login;
 mod relay;

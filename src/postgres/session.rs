@@ -83,14 +83,15 @@ async fn enter(client: Client, deadline: Instant, wing: &Arc<Wing>) -> Option<Gu
     };
     let (stream, startup) = match opened {
         Ok((stream, Purpose::Session(startup))) => (stream, startup),
-        Ok((stream, Purpose::Cancel { process_id, key })) => {
+        Ok((mut stream, Purpose::Cancel { process_id, key })) => {
             // Detached: a client that closes at once is served all the same.
             let cancels = Arc::clone(&wing.lobby.cancels);
             tokio::spawn(async move {
                 if let Err(error) = cancels.carry_out(process_id, &key).await {
                     debug!(process_id, %error, "cancel request not carried out");
                 }
-                drop(stream);
+                // A client over TLS takes an end without close_notify for a failed cancel.
+                let _ = timeout(FAREWELL_TIME, stream.shutdown()).await;
             });
             return None;
         }

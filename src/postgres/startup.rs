@@ -31,7 +31,7 @@ pub enum Failed {
 }
 
 /// Reads exactly the packets it answers, never a byte more: what an attacker sends ahead of a TLS handshake
-/// ends in that handshake and not in the session.
+/// ends in that handshake, if it is not seen before, and never in the session.
 pub async fn open(mut socket: Socket, tls: Option<&ServerTls>) -> Result<(Stream, Purpose), Failed> {
     let (mut ssl_asked, mut gss_asked) = (false, false);
     loop {
@@ -46,6 +46,10 @@ pub async fn open(mut socket: Socket, tls: Option<&ServerTls>) -> Result<(Stream
             Ok(opening) => opening,
             Err(error) => return refuse(socket, error),
         };
+        let asks = matches!(opening, Opening::SslRequest | Opening::GssEncRequest);
+        if asks && !socket.is_quiet() {
+            return refuse(socket, ClientError::EarlyData);
+        }
         match (opening, tls) {
             (Opening::SslRequest, Some(tls)) if !ssl_asked && matches!(socket.peer(), Peer::Tcp(_)) => {
                 answer(&mut socket, b"S").await?;

@@ -5,6 +5,7 @@
 //! is counted.
 
 mod errors;
+mod memory;
 mod rds_iam;
 mod secrets_manager;
 mod sign;

@@ -68,6 +68,8 @@ impl StoreError {
                 retry_after: Some(wait),
                 ..
             } => Retry::After(*wait),
+            // The machine may come to know its region.
+            Self::Unsuitable(Unsuitable::NoRegion) => Retry::BackOff,
             Self::Unsuitable(_) => Retry::Never,
             _ => Retry::BackOff,
         }
@@ -166,6 +168,9 @@ mod tests {
         };
         assert_eq!(throttled.retry(), Retry::After(Duration::from_secs(7)));
         assert_eq!(StoreError::Empty.retry(), Retry::BackOff);
-        assert_eq!(StoreError::Unsuitable(Unsuitable::NoRegion).retry(), Retry::Never);
+        assert_eq!(
+            StoreError::Unsuitable(Unsuitable::NoProgram).retry(),
+            Retry::Never
+        );
     }
 }

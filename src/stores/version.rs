@@ -49,7 +49,8 @@ mod tests {
     fn a_value_keeps_its_name_within_a_process_and_not_across() {
         let key = DigestKey::random();
         let name = key.name(&[b"app", b"secret"]);
-        assert_eq!(name, key.clone().name(&[b"app", b"secret"]));
+        let shared = key.clone();
+        assert_eq!(name, shared.name(&[b"app", b"secret"]));
         assert_ne!(name, key.name(&[b"apps", b"ecret"]));
         assert_ne!(name, DigestKey::random().name(&[b"app", b"secret"]));
         assert_eq!(format!("{key:?}"), "DigestKey(***)");

@@ -339,3 +339,17 @@ async fn a_server_that_says_nonsense_during_the_login_is_refused() {
         is_refused_behind(&forged, "{ mode = \"disable\" }").await;
     }
 }
+
+promise! {
+    async fn an_error_of_a_login_names_the_role_and_not_the_upstream_user(version) {
+        let postgres = Postgres::version(version).start();
+        postgres.create_user("orders_v2", "second").await;
+        postgres.execute("ALTER ROLE orders_v2 CONNECTION LIMIT 1").await;
+        let swivel = Swivel::in_front_of(&postgres).credential("orders_v2", "second").section(QUICK).start().await;
+        let _only_one = swivel.connect().await;
+        let error = swivel.try_connect().await.err().unwrap();
+        let error = error.as_db_error().unwrap();
+        assert_eq!(error.code().code(), "53300");
+        assert!(error.message().contains("\"app\"") && !error.message().contains("orders_v2"), "{error:?}");
+    }
+}

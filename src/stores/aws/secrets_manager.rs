@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
@@ -8,12 +8,13 @@ use aws_sdk_secretsmanager::config::retry::RetryConfig;
 use tokio::time::Instant;
 
 use super::errors::from_sdk;
+use super::memory::{Memory, Value, Valueless};
 use super::stages::{Stage, Stages, look_again_in};
 use crate::config::{Aws, Fields};
 use crate::credentials::Credential;
-use crate::stores::payload::{self, Payload};
+use crate::stores::payload;
 use crate::stores::{
-    Calls, Made, Operation, Reading, Said, Skipped, Store, StoreError, StoreFuture, Warning, check_size,
+    Calls, Operation, Reading, Said, Skipped, Store, StoreError, StoreFuture, Warning, check_size,
 };
 
 /// One secret with its stages AWSCURRENT, AWSPENDING and AWSPREVIOUS.
@@ -29,43 +30,6 @@ pub struct SecretsManagerStore {
     memory: Memory,
     calls: Arc<Calls>,
 }
-
-/// What the last complete read left behind.
-#[derive(Clone, Default)]
-struct Memory {
-    /// None when `DescribeSecret` is denied.
-    stages: Option<Stages>,
-    cannot_describe: bool,
-    values: Vec<Arc<Value>>,
-    /// The versions of stages that stand on several, as the store itself resolved them.
-    resolved: Vec<(Stage, Arc<str>)>,
-    pending: Option<Pending>,
-}
-
-/// The value of one version.
-struct Value {
-    version: Arc<str>,
-    payload: Result<Payload, StoreError>,
-    made: Option<SystemTime>,
-}
-
-/// What is known of a pending version.
-#[derive(Clone)]
-struct Pending {
-    version: Arc<str>,
-    since: Instant,
-    valueless: Option<Valueless>,
-}
-
-/// A rotation labels a version before it has a value.
-#[derive(Clone)]
-struct Valueless {
-    tried_at: Instant,
-    changed_at: Option<i64>,
-}
-
-/// The first wait before a version without a value is asked for again, if nothing says that it changed.
-const VALUELESS_RETRY_MIN: Duration = Duration::from_secs(4);
 
 impl SecretsManagerStore {
     pub fn new(id: String, aws: Aws, fields: Option<Fields>) -> Self {
@@ -216,87 +180,6 @@ impl Store for SecretsManagerStore {
 
     fn calls(&self) -> Arc<Calls> {
         Arc::clone(&self.calls)
-    }
-}
-
-impl Memory {
-    /// What stays true under a new description.
-    fn after(&self, described: Option<Stages>) -> Self {
-        let same_places = match (&self.stages, &described) {
-            (Some(before), Some(now)) => now.are_placed_like(before),
-            _ => false,
-        };
-        Self {
-            cannot_describe: described.is_none(),
-            // Without a description nothing says that a value is still at its stage.
-            values: if described.is_some() {
-                self.values.clone()
-            } else {
-                Vec::new()
-            },
-            resolved: if same_places {
-                self.resolved.clone()
-            } else {
-                Vec::new()
-            },
-            pending: self.pending.clone(),
-            stages: described,
-        }
-    }
-
-    fn resolved(&self, stage: Stage) -> Option<&Arc<str>> {
-        let found = self.resolved.iter().find(|(resolved, _)| *resolved == stage);
-        found.map(|(_, version)| version)
-    }
-
-    fn value(&self, version: &str) -> Option<Arc<Value>> {
-        self.values
-            .iter()
-            .find(|value| *value.version == *version)
-            .cloned()
-    }
-
-    fn notice_pending(&mut self, version: &Arc<str>) -> &mut Pending {
-        if self
-            .pending
-            .as_ref()
-            .is_none_or(|pending| pending.version != *version)
-        {
-            self.pending = None;
-        }
-        self.pending.get_or_insert_with(|| Pending {
-            version: Arc::clone(version),
-            since: Instant::now(),
-            valueless: None,
-        })
-    }
-}
-
-impl Pending {
-    /// Whether asking for the value of a version that had none may be worth a call.
-    fn may_have_a_value(&self, changed_at: Option<i64>) -> bool {
-        let Some(valueless) = &self.valueless else {
-            return true;
-        };
-        let wait = valueless
-            .tried_at
-            .duration_since(self.since)
-            .max(VALUELESS_RETRY_MIN);
-        valueless.changed_at != changed_at || valueless.tried_at.elapsed() >= wait
-    }
-}
-
-impl Value {
-    fn made(&self) -> Option<Made> {
-        let version = Arc::clone(&self.version);
-        self.made.map(|at| Made { version, at })
-    }
-
-    /// The one credential that a version beside the current one stands for.
-    fn leading(&self, stage: Stage) -> Option<Credential> {
-        let mut pair = self.payload.as_ref().ok()?.pairs.first()?.clone();
-        pair.position = stage.position();
-        Some(pair.versioned(&self.version))
     }
 }
 
