@@ -1,6 +1,7 @@
 //! What `pgswivel check` says about what is configured, and what it does not do while it finds out.
 
 use std::process::Output;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -241,6 +242,29 @@ fn a_dead_credential_beside_one_that_works_is_shown_and_is_no_failure() {
         .matches("connection authorized: user=orders_v1")
         .count();
     assert_eq!(logins, 1, "{}", postgres.log());
+}
+
+#[test]
+fn a_credential_that_should_have_been_rotated_is_pointed_at() {
+    let postgres = Postgres::start(18);
+    let swivel = Swivel::in_front_of(&postgres);
+    let login = serde_json::json!({ "username": Postgres::USER, "password": Postgres::PASSWORD });
+    let old = secret_file(swivel.directory(), "old.json", &login);
+    let long_ago = SystemTime::now() - Duration::from_secs(100 * 86_400);
+    std::fs::File::options()
+        .write(true)
+        .open(&old)
+        .and_then(|file| file.set_modified(long_ago))
+        .unwrap();
+    let swivel = swivel.environment("APP", "local").section(&format!(
+        "[role.second]\npassword = {{ env = \"APP\" }}\nupstream = \"orders\"\nsecret = \"old\"\n\
+         [secret.old]\nstore = \"file\"\nid = \"{old}\"\nmax_age = \"90d\""
+    ));
+    let output = swivel.check(&[]);
+    exits(&output, 0);
+    let said = text(&output);
+    line(&said, &["old", "current", "100d"]);
+    line(&said, &["warning", "100d old", "secret.old.max_age"]);
 }
 
 #[test]

@@ -89,13 +89,11 @@ fn about_password(user: &str, question: Question<'_>) -> String {
     }
     match question.credential.map(|credential| credential.position) {
         Some(Position::Next) => {
-            "nothing, while a rotation has not changed the database yet; if none is under \
-                                 way, the last one failed: start it again"
+            "expected while a rotation has not changed the database yet; if none is under \
+                                 way, the last one failed, so start it again"
                 .to_owned()
         }
-        Some(Position::Previous) => {
-            "nothing: after a rotation the password before it no longer works".to_owned()
-        }
+        Some(Position::Previous) => "expected after a rotation, which leaves it behind".to_owned(),
         Some(Position::Index(_)) => {
             "take it off the list, unless it is about to become valid or has just been replaced".to_owned()
         }

@@ -172,3 +172,76 @@ pub(super) fn too_many(limit: usize) -> Trouble {
         advice: "take the dead ones off the list".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::{self, Flags, Surroundings};
+
+    /// Nothing but the one variable that a configuration needs.
+    struct Bare;
+
+    impl Surroundings for Bare {
+        fn variable(&self, name: &str) -> Option<std::ffi::OsString> {
+            ["PGSWIVEL_PASSWORD", "VAULT_TOKEN"]
+                .contains(&name)
+                .then(|| "local".into())
+        }
+
+        fn read(&self, _: &std::path::Path) -> std::io::Result<Vec<u8>> {
+            Err(std::io::ErrorKind::NotFound.into())
+        }
+    }
+
+    fn secret(url: &str) -> Arc<Secret> {
+        let flags = Flags {
+            upstream: Some("postgres://db.internal/orders?sslmode=verify-full".to_owned()),
+            secret: Some(url.to_owned()),
+            ..Flags::default()
+        };
+        let config = config::load(&flags, &Bare).unwrap_or_else(|problems| panic!("{problems}"));
+        config.secrets.into_values().next().unwrap()
+    }
+
+    #[cfg(all(feature = "aws", feature = "vault"))]
+    #[test]
+    fn who_is_denied_hears_what_to_allow() {
+        for (url, permission) in [
+            ("aws-secretsmanager:prod/orders", "secretsmanager:GetSecretValue"),
+            ("aws-ssm:/prod/orders", "ssm:GetParameter"),
+            (
+                "vault-kv:secret/prod/orders?address=https://vault.internal",
+                "\"secret/data/prod/orders\"",
+            ),
+            (
+                "vault-db-static:database/orders?address=https://vault.internal",
+                "\"database/static-creds/orders\"",
+            ),
+            (
+                "vault-db:database/orders?address=https://vault.internal",
+                "\"database/creds/orders\"",
+            ),
+        ] {
+            let advice = denied(&secret(url).source);
+            assert!(advice.contains(permission), "{url}: {advice}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_followed_by_one_advice_alone() {
+        let secret = secret("file:/run/secrets/orders.json");
+        let slow = StoreError::Slow {
+            limit: std::time::Duration::from_secs(10),
+        };
+        assert_eq!(
+            trouble(&slow, &secret).message,
+            "the store did not answer within 10 s"
+        );
+        assert_eq!(
+            trouble(&StoreError::Empty, &secret).message,
+            "the secret is empty"
+        );
+    }
+}
