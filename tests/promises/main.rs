@@ -23,6 +23,7 @@ mod hostile;
 mod many;
 mod relay;
 mod replication;
+mod serving;
 mod startup;
 mod stores;
 mod upstream_auth;

@@ -39,6 +39,8 @@ pub struct Unstarted {
     role: Vec<String>,
     upstream_lines: Vec<String>,
     secret: Vec<String>,
+    top: Vec<String>,
+    addresses: Vec<String>,
     sections: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -110,6 +112,18 @@ impl Unstarted {
         self
     }
 
+    /// A line that stands before all sections.
+    pub fn top_line(mut self, toml: &str) -> Self {
+        self.top.push(toml.to_owned());
+        self
+    }
+
+    /// One more address to listen on; `PORT` in it stands for the port of the first.
+    pub fn also_on(mut self, address: &str) -> Self {
+        self.addresses.push(address.to_owned());
+        self
+    }
+
     /// More sections at the end of the file.
     pub fn section(mut self, toml: &str) -> Self {
         self.sections.push(toml.to_owned());
@@ -159,13 +173,22 @@ impl Unstarted {
         write_secret(&path("secret.json"), &self.credential.0, &self.credential.1);
         std::fs::write(path("password"), Swivel::PASSWORD).unwrap();
 
-        let mut toml = String::new();
+        let mut toml = self.top.join("\n") + "\n";
         let mut section = |name: &str, first: &[String], more: &[String]| {
             writeln!(toml, "[{name}]\n{}\n{}\n", first.join("\n"), more.join("\n")).unwrap();
         };
         let text = |name: &str, value: &str| format!("{name} = {}", toml_string(value));
-        let address = format!("127.0.0.1:{}", port.number());
-        section("listen", &[text("address", &address)], &self.listen);
+        let own = format!("127.0.0.1:{}", port.number());
+        let more = self
+            .addresses
+            .iter()
+            .map(|more| more.replace("PORT", &port.number().to_string()));
+        let addresses: Vec<_> = std::iter::once(own)
+            .chain(more)
+            .map(|address| toml_string(&address))
+            .collect();
+        let addresses = format!("address = [{}]", addresses.join(", "));
+        section("listen", &[addresses], &self.listen);
         let password = toml_string(&path("password").display().to_string());
         let role = [
             if self.trusts {
@@ -222,6 +245,8 @@ impl Swivel {
             role: Vec::new(),
             upstream_lines: Vec::new(),
             secret: Vec::new(),
+            top: Vec::new(),
+            addresses: Vec::new(),
             sections: Vec::new(),
             environment: Vec::new(),
         }
