@@ -85,7 +85,9 @@ impl Desk {
         self.write(|book, now| match proof {
             Ok(()) => book.confirm(credential, endpoint, now),
             Err(ProofError::Refused(refusal)) => book.refuse(credential, endpoint, refusal, now),
-            Err(ProofError::Unreachable | ProofError::Unrelated) => book.untested(credential, endpoint, now),
+            Err(ProofError::Unreachable(_) | ProofError::Unrelated(_) | ProofError::LeftToOthers) => {
+                book.untested(credential, endpoint, now);
+            }
         });
     }
 

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tracing::{debug, warn};
-
 use super::parts::{OpenSecret, Parts};
 use crate::config::Config;
 use crate::credentials::{Credential, Verdicts};
@@ -56,25 +54,21 @@ fn prover(users: Vec<Arc<Target>>, lobby: Lobby) -> Prove {
             let shared = Arc::clone(&shared);
             Box::pin(async move {
                 let (users, lobby) = &*shared;
-                let owner = users
-                    .iter()
-                    .find(|target| target.upstream.hosts.contains(&endpoint));
-                let target = owner.ok_or(ProofError::Unrelated)?;
+                let mut targets = users.iter();
+                // A configuration that no longer names the endpoint no longer asks about it either.
+                let owner = targets.find(|target| target.upstream.hosts.contains(&endpoint));
+                let target = owner.ok_or(ProofError::LeftToOthers)?;
                 match postgres::prove(lobby, target, &*verdicts, &credential, &endpoint).await {
+                    None => Err(ProofError::LeftToOthers),
                     Some(Ok(())) => Ok(()),
+                    Some(Err(AttemptError::Refused(refusal, _))) => Err(ProofError::Refused(refusal)),
+                    Some(Err(AttemptError::NotYet(error))) => Err(ProofError::Unreachable(Arc::new(error))),
                     Some(Err(AttemptError::Fatal {
                         authenticated: true, ..
                     })) => Ok(()),
-                    Some(Err(AttemptError::Refused(refusal, _))) => Err(ProofError::Refused(refusal)),
-                    Some(Err(AttemptError::NotYet(error))) => {
-                        debug!(%endpoint, %error, "a credential can't be proven yet");
-                        Err(ProofError::Unreachable)
-                    }
                     Some(Err(AttemptError::Fatal { error, .. })) => {
-                        warn!(%endpoint, %error, "a credential can't be proven");
-                        Err(ProofError::Unrelated)
+                        Err(ProofError::Unrelated(Arc::new(error)))
                     }
-                    None => Err(ProofError::Unrelated),
                 }
             })
         },
