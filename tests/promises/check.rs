@@ -263,7 +263,7 @@ fn a_credential_that_should_have_been_rotated_is_pointed_at() {
     let output = swivel.check(&[]);
     exits(&output, 0);
     let said = text(&output);
-    line(&said, &["old", "current", "100d"]);
+    line(&said, &["old", "file", "current", "100d"]);
     line(&said, &["warning", "100d old", "secret.old.max_age"]);
 }
 

@@ -214,7 +214,7 @@ fn listeners(findings: &Findings, width: Option<usize>, out: &mut String) {
 }
 
 fn line(trouble: &Trouble) -> String {
-    format!("{}: {}", trouble.message, trouble.advice)
+    format!("{} -> {}", trouble.message, trouble.advice)
 }
 
 /// One number and one unit, as people speak of ages.
