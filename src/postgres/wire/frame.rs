@@ -109,8 +109,10 @@ mod tests {
         bytes
     }
 
-    /// Feeds a stream in pieces as a relay would; returns the messages, and what went on.
-    fn feed(pieces: &[&[u8]]) -> (Vec<(u8, Vec<u8>)>, Vec<u8>, bool) {
+    type Messages = Vec<(u8, Vec<u8>)>;
+
+    /// Feeds a stream in pieces as a relay would; returns the messages, what went on, and whether it is all.
+    fn feed(pieces: &[&[u8]]) -> (Messages, Vec<u8>, bool) {
         let mut cutter = Cutter::default();
         let (mut seen, mut sent, mut held) = (Vec::new(), Vec::new(), Vec::new());
         for piece in pieces {
