@@ -81,10 +81,10 @@ impl Desk {
     }
 
     /// What a proof said.
-    pub(super) fn proof(&self, credential: &Credential, endpoint: &Endpoint, proof: Result<(), ProofError>) {
+    pub(super) fn proof(&self, credential: &Credential, endpoint: &Endpoint, proof: &Result<(), ProofError>) {
         self.write(|book, now| match proof {
             Ok(()) => book.confirm(credential, endpoint, now),
-            Err(ProofError::Refused(refusal)) => book.refuse(credential, endpoint, refusal, now),
+            Err(ProofError::Refused(refusal)) => book.refuse(credential, endpoint, *refusal, now),
             Err(ProofError::Unreachable(_) | ProofError::Unrelated(_) | ProofError::LeftToOthers) => {
                 book.untested(credential, endpoint, now);
             }

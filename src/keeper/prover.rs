@@ -94,7 +94,7 @@ async fn round(desk: &Arc<Desk>, prove: &Prove, complaints: &mut Complaints) {
                 continue;
             };
             complaints.hear(&endpoint, &result);
-            desk.proof(&credential, &endpoint, result);
+            desk.proof(&credential, &endpoint, &result);
         }
     }
 }
