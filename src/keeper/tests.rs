@@ -41,6 +41,7 @@ fn reading(credentials: &[Credential]) -> Reading {
         logins_for: None,
         host: None,
         skipped: Vec::new(),
+        made: Vec::new(),
     }
 }
 

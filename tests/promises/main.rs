@@ -15,7 +15,9 @@ mod support;
 
 mod bench;
 mod cancel;
+mod check;
 mod configuration;
+mod demo;
 mod drivers;
 mod hostile;
 mod many;

@@ -140,6 +140,20 @@ impl Unstarted {
         swivel
     }
 
+    /// Runs `pgswivel check` over this configuration to its end.
+    pub fn check(&self, arguments: &[&str]) -> Output {
+        let config = self.write(&Port::free(), &Port::free());
+        let mut command = Swivel::binary();
+        command.args(["check", "--config"]).arg(config).args(arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.output().unwrap()
+    }
+
+    /// Where its configuration and secret files are written.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     fn write(&self, port: &Port, admin: &Port) -> PathBuf {
         let path = |name: &str| self.directory.path().join(name);
         write_secret(&path("secret.json"), &self.credential.0, &self.credential.1);
@@ -213,15 +227,38 @@ impl Swivel {
         }
     }
 
+    /// The binary, with nothing in its environment that configures somebody else's.
+    pub fn binary() -> Command {
+        let mut command = command(Path::new(env!("CARGO_BIN_EXE_pgswivel")), As::Ourselves);
+        // What configures a developer's own pgswivel must not reach ours.
+        for (name, _) in std::env::vars_os() {
+            let name_text = name.to_string_lossy();
+            if ["PGSWIVEL_", "POSTGRES_", "VAULT_", "AWS_", "DB_SECRET_"]
+                .iter()
+                .any(|prefix| name_text.starts_with(prefix))
+            {
+                command.env_remove(&name);
+            }
+        }
+        command
+    }
+
     /// Runs the binary with these arguments to its end, with nothing of ours in its environment, and
     /// returns how it ended and all that it said.
     pub fn command(arguments: &[&str], environment: &[(&str, &str)]) -> (ExitStatus, String) {
-        let mut command = binary();
+        let mut command = Swivel::binary();
         command.args(arguments).envs(environment.iter().copied());
         let directory = temporary_directory();
         let mut process = Process::start(command, &directory.path().join("log"));
         let status = process.wait();
         (status, process.log())
+    }
+
+    /// The same, for a command that ends by itself, with what it printed and what it logged apart.
+    pub fn output(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+        let mut command = Swivel::binary();
+        command.args(arguments).envs(environment.iter().copied());
+        command.output().unwrap()
     }
 
     pub fn port(&self) -> u16 {
@@ -372,23 +409,8 @@ impl Drop for Swivel {
     }
 }
 
-fn binary() -> Command {
-    let mut command = command(Path::new(env!("CARGO_BIN_EXE_pgswivel")), As::Ourselves);
-    // What configures a developer's own pgswivel must not reach ours.
-    for (name, _) in std::env::vars_os() {
-        let name_text = name.to_string_lossy();
-        if ["PGSWIVEL_", "POSTGRES_", "VAULT_", "AWS_", "DB_SECRET_"]
-            .iter()
-            .any(|prefix| name_text.starts_with(prefix))
-        {
-            command.env_remove(&name);
-        }
-    }
-    command
-}
-
 fn run(config: &Path, environment: &[(String, String)]) -> Command {
-    let mut command = binary();
+    let mut command = Swivel::binary();
     command.args(["run", "--config"]).arg(config);
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     command

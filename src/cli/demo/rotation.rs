@@ -1,0 +1,200 @@
+//! What rotates: each kind of rotation is a row of [`ROTATIONS`], a list of steps.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use tokio_postgres::Client;
+
+use super::cluster::{USERS, set_password};
+use super::failure::{Failure, io};
+use super::place::{Place, random_word};
+
+/// One way to rotate.
+pub(super) struct Rotation {
+    pub(super) name: &'static str,
+    user: User,
+    steps: &'static [Step],
+}
+
+/// Who gets a new password, and comes next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum User {
+    Same,
+    /// The one that is not in use.
+    Other,
+}
+
+#[derive(Clone, Copy)]
+enum Step {
+    /// `ALTER ROLE … PASSWORD`.
+    Database,
+    /// The store holds the new credential, and no other.
+    Store,
+    /// The store holds the credential in use as current and the new one as next.
+    Announce,
+    /// Somebody else's pace: what went before is true, and what comes is not yet.
+    Gap,
+}
+
+/// In turn.
+pub(super) const ROTATIONS: [Rotation; 4] = [
+    Rotation {
+        name: "new password, database first",
+        user: User::Same,
+        steps: &[Step::Database, Step::Gap, Step::Store],
+    },
+    Rotation {
+        name: "alternating user",
+        user: User::Other,
+        steps: &[Step::Database, Step::Gap, Step::Store],
+    },
+    Rotation {
+        name: "new password, store first",
+        user: User::Same,
+        steps: &[Step::Store, Step::Gap, Step::Database],
+    },
+    Rotation {
+        name: "new password, announced as next",
+        user: User::Same,
+        steps: &[Step::Announce, Step::Gap, Step::Database, Step::Gap, Step::Store],
+    },
+];
+
+/// How long a rotation takes between two of its steps.
+const GAP: Duration = Duration::from_millis(500);
+
+/// Who rotates: the lambda, the operator, the person with a ticket.
+pub(super) struct Rotator {
+    admin: Client,
+    store: PathBuf,
+    current: Login,
+    progress: watch::Sender<Progress>,
+}
+
+struct Login {
+    user: &'static str,
+    password: String,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) begun: [u64; ROTATIONS.len()],
+    pub(super) done: u64,
+    /// Which of [`ROTATIONS`], and what it has done so far.
+    pub(super) now: Option<(usize, &'static str)>,
+}
+
+impl Progress {
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.iter().sum()
+    }
+}
+
+impl Rotator {
+    /// Puts the first user's credential into the store.
+    pub(super) fn new(place: &Place, admin: Client, password: &str) -> Result<Self, Failure> {
+        let current = Login {
+            user: USERS[0],
+            password: password.to_owned(),
+        };
+        let rotator = Self {
+            admin,
+            store: place.file("orders.json"),
+            current,
+            progress: watch::Sender::default(),
+        };
+        rotator.store(&json!({ "current": rotator.current.payload() }))?;
+        Ok(rotator)
+    }
+
+    pub(super) fn secret(&self) -> String {
+        self.store.display().to_string()
+    }
+
+    pub(super) fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Rotates every so often until it is told to stop; what it has begun, it brings to its end.
+    pub(super) async fn run(
+        mut self,
+        every: Duration,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), Failure> {
+        let mut ticks = interval_at(Instant::now() + every, every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for turn in (0..ROTATIONS.len()).cycle() {
+            tokio::select! {
+                _ = ticks.tick() => self.rotate(turn).await?,
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+        }
+        Ok(())
+    }
+
+    async fn rotate(&mut self, turn: usize) -> Result<(), Failure> {
+        let rotation = &ROTATIONS[turn];
+        let user = match rotation.user {
+            User::Same => self.current.user,
+            User::Other => USERS[usize::from(self.current.user == USERS[0])],
+        };
+        let next = Login {
+            user,
+            password: random_word(),
+        };
+        self.progress.send_modify(|progress| progress.begun[turn] += 1);
+        for step in rotation.steps {
+            if let Some(so_far) = self.take(*step, &next).await? {
+                self.progress
+                    .send_modify(|progress| progress.now = Some((turn, so_far)));
+            }
+        }
+        self.current = next;
+        self.progress.send_modify(|progress| {
+            progress.done += 1;
+            progress.now = None;
+        });
+        Ok(())
+    }
+
+    /// What is true afterwards, in words.
+    async fn take(&self, step: Step, next: &Login) -> Result<Option<&'static str>, Failure> {
+        match step {
+            Step::Database => {
+                set_password(&self.admin, next.user, &next.password).await?;
+                Ok(Some("Postgres has it"))
+            }
+            Step::Store => {
+                self.store(&json!({ "current": next.payload() }))?;
+                Ok(Some("the store has it"))
+            }
+            Step::Announce => {
+                self.store(&json!({ "current": self.current.payload(), "next": next.payload() }))?;
+                Ok(Some("the store announces it"))
+            }
+            Step::Gap => {
+                sleep(GAP).await;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Written beside and renamed over, so that nobody reads half of it.
+    fn store(&self, payload: &Value) -> Result<(), Failure> {
+        let beside = self.store.with_extension("new");
+        fs::write(&beside, payload.to_string())
+            .and_then(|()| fs::rename(&beside, &self.store))
+            .map_err(io("write the secret"))
+    }
+}
+
+impl Login {
+    fn payload(&self) -> Value {
+        json!({ "username": self.user, "password": self.password })
+    }
+}
