@@ -2,13 +2,44 @@
 //!
 //! # Layout
 //!
-//! Imports point down only; `tests/floor_plan.rs` enforces it.
+//! A house with floors. Imports point down only; `tests/floor_plan.rs` enforces it.
 //!
-//! * roof: [`cli`], one file a command
-//! * floor 3: [`server`]
-//! * floor 2: [`keeper`], [`postgres`]
-//! * floor 1: [`stores`], [`net`], [`backoff`]
-//! * ground, pure: [`config`], [`credentials`], [`names`], `postgres::wire`
+//! | floor | room | what it is for |
+//! |---|---|---|
+//! | roof | [`cli`] | one file a command |
+//! | 3 | [`server`] | binds, accepts, listens for signals, drains; puts the rooms below together |
+//! | 2 | [`keeper`] | one task a secret: store → book → proof → page |
+//! | 2 | [`postgres`] | one task a client. The only door is [`postgres::serve`] |
+//! | 1 | [`stores`] | one trait, one file a store, and the shapes of payloads |
+//! | 1 | [`net`] | sockets and TLS; the only room that names the TLS library is [`net::tls`] |
+//! | 1 | [`backoff`] | waits that grow, with jitter |
+//! | ground | [`config`] | as written by the user → all problems at once → typed |
+//! | ground | [`credentials`] | passwords that do not leak, and the book: what is known of a secret's credentials |
+//! | ground | [`postgres::wire`] | the protocol: slices in, values out |
+//! | ground | [`names`] | names that a person gave to things, and endpoints |
+//!
+//! # The way of a client
+//!
+//! `server::listen` accepts → `postgres::session` → `entry`: `startup` settles encryption and says what the client came
+//! for, `auth` makes it prove its role → `links` gets a link by way of `by_the_book` (which credential, which endpoint, how
+//! long to wait) and `login` (one real login) → `relay`, two `lane`s of it, until either side ends.
+//!
+//! # The way of a secret
+//!
+//! `stores` reads → `keeper` offers it to the `credentials::Book` → a real login proves it → a
+//! [`credentials::Page`] is published, and every login from then on goes by it. Logins report what Postgres said to the
+//! same book, through [`credentials::Verdicts`].
+//!
+//! # What holds everywhere
+//!
+//! * The ground floor has no IO and no clock: what it needs to know, it is told.
+//! * `postgres` sees pages. It knows no store and no keeper; `keeper` knows no Postgres: `server` hands it the way to
+//!   prove a credential.
+//! * A credential is one (user, password) of one read, from the store to the login.
+//! * Nothing that failed (a read, a proof, a reload) takes away what works.
+//! * One task owns both sockets of a session. Between two messages there is no lock, no channel and no allocation.
+//! * What a client or a server sends is bounded before it is believed.
+//! * There are no statics: no global configuration, no global metrics.
 
 pub mod backoff;
 pub mod cli;

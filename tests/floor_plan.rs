@@ -223,7 +223,7 @@ fn impurity(path: &[String]) -> Option<String> {
         let ends_with_it = path.len() >= start.len() && path[path.len() - start.len()..] == **start;
         path.len() >= start.len() && path[..start.len()] == **start || start[1..] == ["now"] && ends_with_it
     };
-    if IMPURE.iter().any(|start| begins(start)) {
+    if IMPURE.iter().any(begins) {
         return Some(format!("the ground floor does not know {named}"));
     }
     let net = path.strip_prefix(&["std".to_owned(), "net".to_owned()][..])?;

@@ -1,11 +1,13 @@
 //! The command line: one file a command, and what they share.
 
+mod check;
 mod demo;
 mod exit;
 mod flags;
 mod logging;
 mod process;
 mod run;
+mod table;
 
 use std::ffi::OsString;
 
@@ -25,6 +27,7 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Check(check::Arguments),
     Demo(demo::Arguments),
 }
 
@@ -36,6 +39,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     match CommandLine::try_parse_from(arguments) {
         Ok(CommandLine { command }) => match command {
             Command::Run(arguments) => run::run(arguments),
+            Command::Check(arguments) => check::run(arguments),
             Command::Demo(arguments) => demo::run(&arguments),
         },
         Err(answer) => {
@@ -92,10 +96,11 @@ mod tests {
 
     #[test]
     fn every_flag_of_the_configuration_is_offered_with_its_variable() {
-        let mut command = CommandLine::command();
-        let run = command.find_subcommand_mut("run").expect("it is a command");
-        for (flag, variable) in crate::config::flag_names() {
-            let argument = run
+        let command = CommandLine::command();
+        let offered = crate::config::flag_names().flat_map(|flag| [("run", flag), ("check", flag)]);
+        for (name, (flag, variable)) in offered {
+            let command = command.find_subcommand(name).expect("it is a command");
+            let argument = command
                 .get_arguments()
                 .find(|argument| argument.get_long().map(|long| format!("--{long}")).as_deref() == Some(flag))
                 .unwrap_or_else(|| panic!("{flag} is not offered"));

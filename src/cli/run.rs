@@ -1,6 +1,7 @@
 //! `pgswivel run`: the proxy itself.
 
-use crate::{config, server};
+use crate::config;
+use crate::server::{self, Failure};
 
 use super::exit::Exit;
 use super::flags::Flags;
@@ -41,6 +42,10 @@ pub(super) fn run(arguments: Arguments) -> Exit {
     };
     match runtime.block_on(server::run(config)) {
         Ok(()) => Exit::Fine,
+        Err(Failure::Configuration(problems)) => {
+            eprintln!("{problems}");
+            Exit::BadConfiguration
+        }
         Err(failure) => {
             tracing::error!(error = %failure, "ended");
             Exit::Failed

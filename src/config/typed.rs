@@ -1,6 +1,7 @@
 //! The configuration that the rest of the program sees: every value checked, every name resolved.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,6 +42,17 @@ pub enum ListenAddress {
     },
     /// The socket file itself.
     Unix(PathBuf),
+}
+
+/// As it is written in `listen.address`.
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// PEM files: a certificate chain, leaf first, and its private key.
@@ -196,6 +208,23 @@ pub enum Source {
         argv: Vec<String>,
         timeout: Duration,
     },
+}
+
+impl Source {
+    /// As `store` is written.
+    pub fn store(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "file",
+            Self::Env { .. } => "env",
+            Self::AwsSecretsManager { .. } => "aws-secretsmanager",
+            Self::AwsSsm { .. } => "aws-ssm",
+            Self::AwsRdsIam { .. } => "aws-rds-iam",
+            Self::VaultKv { .. } => "vault-kv",
+            Self::VaultDbStatic { .. } => "vault-db-static",
+            Self::VaultDb { .. } => "vault-db",
+            Self::Command { .. } => "command",
+        }
+    }
 }
 
 /// What the AWS SDK's own chain would not find by itself.

@@ -85,7 +85,9 @@ impl Desk {
         self.write(|book, now| match proof {
             Ok(()) => book.confirm(credential, endpoint, now),
             Err(ProofError::Refused(refusal)) => book.refuse(credential, endpoint, refusal, now),
-            Err(ProofError::Unreachable | ProofError::Unrelated) => book.untested(credential, endpoint, now),
+            Err(ProofError::Unreachable(_) | ProofError::Unrelated(_) | ProofError::LeftToOthers) => {
+                book.untested(credential, endpoint, now);
+            }
         });
     }
 
@@ -113,12 +115,7 @@ impl Desk {
     }
 
     pub(super) fn is_configured(&self, named: &HostInSecret) -> bool {
-        self.book().endpoints().iter().any(|endpoint| match endpoint {
-            Endpoint::Tcp { host, port } => {
-                host.eq_ignore_ascii_case(&named.host) && named.port.is_none_or(|named| named == *port)
-            }
-            Endpoint::Unix(_) => false,
-        })
+        named.is_among(self.book().endpoints())
     }
 
     /// Changes the book and publishes its page before anybody else can change it again.

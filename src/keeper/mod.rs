@@ -37,16 +37,21 @@ pub type Prove = Arc<dyn Fn(Credential, Endpoint, Arc<dyn Verdicts>) -> ProofFut
 pub type ProofFuture = Pin<Box<dyn Future<Output = Result<(), ProofError>> + Send>>;
 
 /// Why a proof failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ProofError {
     #[error("refused with {}", .0.sqlstate())]
     Refused(Refusal),
-    #[error("unreachable")]
-    Unreachable,
+    #[error("unreachable: {0}")]
+    Unreachable(Reason),
     /// An answer that says nothing about the credential: no such database, too many clients, TLS.
-    #[error("failed for another reason than the credential")]
-    Unrelated,
+    #[error("failed for another reason than the credential: {0}")]
+    Unrelated(Reason),
+    #[error("left to another login")]
+    LeftToOthers,
 }
+
+/// What happened, in the words of whoever proves.
+pub type Reason = Arc<dyn std::error::Error + Send + Sync>;
 
 #[derive(Clone, Debug)]
 pub struct Policy {

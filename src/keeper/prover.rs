@@ -1,12 +1,14 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::debug;
+use tracing::{info, warn};
 
+use super::complaint::{Complaint, Over};
 use super::desk::Desk;
-use super::{ProofError, Prove};
+use super::{ProofError, Prove, now};
 use crate::backoff::Backoff;
 use crate::credentials::{Credential, Unfinished};
 use crate::names::Endpoint;
@@ -21,8 +23,9 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 pub(super) async fn run(desk: Arc<Desk>, prove: Prove) {
     let mut backoff = Backoff::starting_at(RETRY_FIRST);
     let mut due: Option<Instant> = None;
+    let mut complaints = Complaints::default();
     loop {
-        round(&desk, &prove).await;
+        round(&desk, &prove, &mut complaints).await;
         due = match desk.unfinished() {
             None => {
                 backoff.reset();
@@ -61,7 +64,7 @@ fn retry_cap(unfinished: Unfinished) -> Duration {
 }
 
 /// Tries each credential on each endpoint at most once, one at a time per endpoint.
-async fn round(desk: &Arc<Desk>, prove: &Prove) {
+async fn round(desk: &Arc<Desk>, prove: &Prove, complaints: &mut Complaints) {
     let mut tried: Vec<(Credential, Endpoint)> = Vec::new();
     loop {
         let mut proofs = JoinSet::new();
@@ -76,7 +79,9 @@ async fn round(desk: &Arc<Desk>, prove: &Prove) {
             let proof = prove(credential.clone(), endpoint.clone(), desk.clone());
             let proof = timeout(PROOF_TIME_MAX, proof);
             proofs.spawn(async move {
-                let result = proof.await.unwrap_or(Err(ProofError::Unreachable));
+                let result = proof
+                    .await
+                    .unwrap_or_else(|late| Err(ProofError::Unreachable(Arc::new(late))));
                 (credential, endpoint, result)
             });
         }
@@ -88,10 +93,31 @@ async fn round(desk: &Arc<Desk>, prove: &Prove) {
             let Ok((credential, endpoint, result)) = proof else {
                 continue;
             };
-            if let Err(error) = result {
-                debug!(%endpoint, version = %credential.version, %error, "proof failed");
-            }
+            complaints.hear(&endpoint, &result);
             desk.proof(&credential, &endpoint, result);
+        }
+    }
+}
+
+/// What is said of endpoints that can't be asked.
+#[derive(Default)]
+struct Complaints(BTreeMap<Endpoint, Complaint>);
+
+impl Complaints {
+    fn hear(&mut self, endpoint: &Endpoint, proof: &Result<(), ProofError>) {
+        let complaint = self.0.entry(endpoint.clone()).or_default();
+        match proof {
+            Err(error @ (ProofError::Unreachable(_) | ProofError::Unrelated(_))) => {
+                if let Some(failures) = complaint.failed(now()) {
+                    warn!(%endpoint, failures, %error, "no credential can be proven here");
+                }
+            }
+            Ok(()) | Err(ProofError::Refused(_)) => {
+                if let Some(Over { failures, lasted }) = complaint.ended(now()) {
+                    info!(%endpoint, failures, ?lasted, "credentials can be proven here again");
+                }
+            }
+            Err(ProofError::LeftToOthers) => {}
         }
     }
 }

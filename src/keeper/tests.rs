@@ -41,6 +41,7 @@ fn reading(credentials: &[Credential]) -> Reading {
         logins_for: None,
         host: None,
         skipped: Vec::new(),
+        made: Vec::new(),
     }
 }
 
@@ -143,7 +144,7 @@ impl World {
                     .push((password.clone(), endpoint.clone()));
                 sleep(ANSWER_TAKES).await;
                 if world.unreachable.lock().unwrap().contains(&endpoint) {
-                    return Err(ProofError::Unreachable);
+                    return Err(ProofError::Unreachable(Arc::new(std::fmt::Error)));
                 }
                 let Endpoint::Tcp { port, .. } = endpoint else {
                     unreachable!("this world has no sockets")

@@ -56,9 +56,14 @@ pub enum ClientError {
     NotYet { reason: String },
     #[error("the database can't be used: {reason}")]
     Unusable { reason: String },
-    /// The body of the server's own ErrorResponse.
+    /// What the server itself said.
     #[error("the database refused the connection")]
-    Server(Bytes),
+    Server {
+        /// Of its ErrorResponse.
+        body: Bytes,
+        /// It came after AuthenticationOk.
+        authenticated: bool,
+    },
     #[error("the connection to the database was lost")]
     LinkLost,
     #[error("terminating connection because pgswivel is stopping")]
@@ -82,7 +87,7 @@ impl ClientError {
             | Self::NoSecretYet { .. }
             | Self::NotYet { .. }
             | Self::Unusable { .. }
-            | Self::Server(_)
+            | Self::Server { .. }
             | Self::LinkLost => Side::Upstream,
             Self::TooManyClients { .. }
             | Self::TooManyStartups { .. }
@@ -99,7 +104,9 @@ impl ClientError {
             Self::Scram(error) => error.sqlstate(),
             Self::WrongPassword { .. } | Self::NoCredential { .. } => "28P01",
             Self::TooManyClients { .. } | Self::TooManyStartups { .. } | Self::QueueWait { .. } => "53300",
-            Self::StartupTime { .. } | Self::Unusable { .. } | Self::LinkLost | Self::Server(_) => "08006",
+            Self::StartupTime { .. } | Self::Unusable { .. } | Self::LinkLost | Self::Server { .. } => {
+                "08006"
+            }
             Self::NotYet { .. } | Self::NoSecretYet { .. } => "57P03",
             Self::Stopping => "57P01",
         }
@@ -117,7 +124,11 @@ impl ClientError {
 
     /// The FATAL that ends the connection.
     pub fn write(&self, out: &mut BytesMut) {
-        if let Self::Server(body) = self {
+        if let Self::Server { body, authenticated } = self {
+            // Clients tell a refusal of the login from one of the session by what came before it.
+            if *authenticated {
+                say::authentication_ok(out);
+            }
             say::error_body(out, body);
             return;
         }
@@ -155,7 +166,16 @@ mod tests {
     fn what_the_server_said_is_passed_on_byte_for_byte() {
         let body = b"SFATAL\0VFATAL\0C3D000\0Mno\xff\0\0";
         let mut out = BytesMut::new();
-        ClientError::Server(Bytes::from_static(body)).write(&mut out);
+        let error = |authenticated| ClientError::Server {
+            body: Bytes::from_static(body),
+            authenticated,
+        };
+        error(false).write(&mut out);
         assert_eq!(&out[5..], body);
+
+        let refusal = out.split();
+        error(true).write(&mut out);
+        assert_eq!(&out[..9], b"R\0\0\0\x08\0\0\0\0");
+        assert_eq!(&out[9..], &refusal);
     }
 }

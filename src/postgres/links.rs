@@ -12,6 +12,8 @@ use super::by_the_book::{AttemptError, LoginError as Denied};
 use super::errors::ClientError;
 use super::login::{Link, LoginError, login};
 use super::wire::opening::Startup;
+use super::wire::say;
+use crate::names::RoleName;
 
 /// A link, and its share of the upstream's `connections_max`.
 #[derive(Debug)]
@@ -37,7 +39,7 @@ pub async fn obtain(
         let result = login(target, &endpoint, &credential, startup).await;
         result.map_err(|error| {
             debug!(session, %endpoint, version = %credential.version, %error, "login failed");
-            AttemptError::from(error)
+            AttemptError::from(name_the_role(error, &credential.user, &mapping.role.name))
         })
     };
     match mapping.book.login(&target.upstream.hosts, attempt).await {
@@ -49,13 +51,26 @@ pub async fn obtain(
     }
 }
 
+/// A server's refusal may quote the upstream's user. The client knows its role, and no more.
+fn name_the_role(error: LoginError, user: &str, role: &RoleName) -> LoginError {
+    match error {
+        LoginError::Server { body, authenticated } => LoginError::Server {
+            body: say::requote(&body, user, role.as_str()).into(),
+            authenticated,
+        },
+        other => other,
+    }
+}
+
 fn explain(denied: Denied<LoginError>, mapping: &Mapping) -> ClientError {
     let role = mapping.role.name.to_string();
     match denied {
         Denied::Refused(_) => ClientError::NoCredential { role },
         Denied::NoCredential => ClientError::NoSecretYet { role },
-        Denied::NotYet(Some(LoginError::Server { body, .. }))
-        | Denied::Fatal(LoginError::Server { body, .. }) => ClientError::Server(body),
+        Denied::NotYet(Some(LoginError::Server { body, authenticated }))
+        | Denied::Fatal(LoginError::Server { body, authenticated }) => {
+            ClientError::Server { body, authenticated }
+        }
         Denied::NotYet(error) => ClientError::NotYet {
             reason: error.map_or_else(|| "no endpoint answered".to_owned(), |error| error.to_string()),
         },

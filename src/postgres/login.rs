@@ -1,5 +1,7 @@
 //! One login: one endpoint, one credential, one answer.
 
+mod error;
+
 use std::io;
 use std::sync::Arc;
 
@@ -8,29 +10,23 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+pub use self::error::LoginError;
 use super::auth::fresh_nonce;
-use super::by_the_book::AttemptError;
 use super::talk::{Talk, TalkError};
 use super::wire::opening::Startup;
-use super::wire::read::{self, Authentication, Malformed};
+use super::wire::read::{self, Authentication};
 use super::wire::say;
-use super::wire::scram::client::{
-    Binding, ExpectServerFinal, ITERATIONS_MAX, ScramClientError, client_first,
-};
+use super::wire::scram::client::{Binding, ExpectServerFinal, ITERATIONS_MAX, client_first};
 use super::wire::scram::{SCRAM_SHA_256, SCRAM_SHA_256_PLUS, SaltedPassword};
 use crate::config::{ChannelBinding, Md5, TlsMode, TlsNegotiation, Upstream};
-use crate::credentials::{Credential, Refusal};
+use crate::credentials::Credential;
 use crate::names::Endpoint;
-use crate::net::dial::{DialError, DialOptions, dial};
-use crate::net::tls::{ClientTls, TlsError, TlsFilesError};
+use crate::net::dial::{DialOptions, dial};
+use crate::net::tls::{ClientTls, TlsFilesError};
 use crate::net::{Socket, Stream};
 
 /// As libpq bounds an authentication request or an error before the login is through.
 const MESSAGE_MAX: usize = 30_000;
-/// The server starts, stops, or recovers.
-const CANNOT_CONNECT_NOW: &str = "57P03";
-/// Every cluster has it, and a credential is proven before it matters.
-const DATABASE_FOR_PROOFS: &str = "postgres";
 /// All messages between AuthenticationOk and ReadyForQuery.
 const GREETING_MAX: usize = 1 << 20;
 
@@ -76,96 +72,6 @@ pub struct Backend {
     pub key: Box<[u8]>,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum LoginError {
-    #[error("{0}")]
-    Dial(#[from] DialError),
-    #[error("{0}")]
-    Tls(#[from] TlsError),
-    #[error("the server does not offer TLS, and tls.mode demands it")]
-    TlsNotOffered,
-    #[error("the server answered SSLRequest with byte {0:#04x}; only S and N are answers")]
-    BadTlsAnswer(u8),
-    #[error("the server did not finish the login within connect_timeout")]
-    TimedOut,
-    #[error("the connection failed during login: {0}")]
-    Talk(#[from] TalkError),
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    #[error("the server sent message {0:?} during login")]
-    Unexpected(char),
-    #[error(
-        "the server asks for the password in clear text, which is sent over verified TLS only (tls.mode verify-ca or verify-full)"
-    )]
-    CleartextRefused,
-    #[error("the server asks for an md5 answer, which is given over TLS or with md5 = \"allow\" only")]
-    Md5Refused,
-    #[error("the server asks for authentication method {0}, which is not supported")]
-    Method(u32),
-    #[error("the server offers no SASL mechanism that is spoken here")]
-    Mechanism,
-    #[error("the server does not bind the login to its TLS certificate, and channel binding is required")]
-    Unbound,
-    #[error("{0}")]
-    Scram(#[from] ScramClientError),
-    #[error("the server ended SCRAM without proving that it knows the password")]
-    Unproven,
-    #[error("the server sent more than {GREETING_MAX} bytes before it was ready")]
-    Greeting,
-    #[error("the server refused the login with {}", sqlstate(.body))]
-    Server {
-        /// Of the server's ErrorResponse.
-        body: Bytes,
-        /// The credential was accepted; something else was not: the database, the role, a limit.
-        authenticated: bool,
-    },
-}
-
-/// What a failed login means for the next one.
-impl From<LoginError> for AttemptError<LoginError> {
-    fn from(error: LoginError) -> Self {
-        let (sqlstate, authenticated) = match &error {
-            LoginError::Server { body, authenticated } => (sqlstate(body), *authenticated),
-            LoginError::Dial(_)
-            | LoginError::TimedOut
-            | LoginError::Talk(TalkError::Closed | TalkError::Io(_)) => {
-                return Self::NotYet(error);
-            }
-            _ => ("", false),
-        };
-        if sqlstate == CANNOT_CONNECT_NOW {
-            return Self::NotYet(error);
-        }
-        match Refusal::from_sqlstate(sqlstate) {
-            Some(refusal) if !authenticated => Self::Refused(refusal, error),
-            _ => Self::Fatal { error, authenticated },
-        }
-    }
-}
-
-fn sqlstate(body: &[u8]) -> &str {
-    let state = read::error_field(body, b'C').unwrap_or_default();
-    str::from_utf8(state).unwrap_or_default()
-}
-
-/// Whether the endpoint accepts the credential: a login, and out again.
-pub async fn prove(target: &Target, endpoint: &Endpoint, credential: &Credential) -> Result<(), LoginError> {
-    let mut startup = Startup::default();
-    let database = target.upstream.database.as_deref().unwrap_or(DATABASE_FOR_PROOFS);
-    startup.set(b"database", database.as_bytes());
-    startup.set(b"application_name", b"pgswivel");
-    match login(target, endpoint, credential, &startup).await {
-        Ok(link) => {
-            link.leave().await;
-            Ok(())
-        }
-        Err(LoginError::Server {
-            authenticated: true, ..
-        }) => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
 impl Link {
     /// Ends it politely.
     pub async fn leave(mut self) {
@@ -193,20 +99,37 @@ pub async fn login(
 ) -> Result<Link, LoginError> {
     let limit = target.upstream.connect_timeout;
     timeout(limit, async {
-        let socket = dial(endpoint, &target.dial).await?;
-        let mut talk = Talk::new(encrypt(socket, target, endpoint).await?);
-        let mut startup = startup.clone();
-        startup.set(b"user", credential.user.as_bytes());
-        talk.stream
-            .write_all(&startup.write())
-            .await
-            .map_err(TalkError::from)?;
-        talk.stream.flush().await.map_err(TalkError::from)?;
-        authenticate(&mut talk, target, credential).await?;
-        greeted(talk, endpoint).await
+        let stream = reach(target, endpoint).await?;
+        log_in(stream, target, endpoint, credential, startup).await
     })
     .await
     .unwrap_or(Err(LoginError::TimedOut))
+}
+
+/// A connection as the upstream demands it, with nothing said on it yet.
+pub async fn reach(target: &Target, endpoint: &Endpoint) -> Result<Stream, LoginError> {
+    let socket = dial(endpoint, &target.dial).await?;
+    encrypt(socket, target, endpoint).await
+}
+
+/// The login alone. Without a limit of time.
+pub async fn log_in(
+    stream: Stream,
+    target: &Target,
+    endpoint: &Endpoint,
+    credential: &Credential,
+    startup: &Startup,
+) -> Result<Link, LoginError> {
+    let mut talk = Talk::new(stream);
+    let mut startup = startup.clone();
+    startup.set(b"user", credential.user.as_bytes());
+    talk.stream
+        .write_all(&startup.write())
+        .await
+        .map_err(TalkError::from)?;
+    talk.stream.flush().await.map_err(TalkError::from)?;
+    authenticate(&mut talk, target, credential).await?;
+    greeted(talk, endpoint).await
 }
 
 /// Settles encryption on a fresh connection, as the upstream demands it.

@@ -3,7 +3,10 @@
 mod auth;
 mod by_the_book;
 mod cancel;
+mod entry;
 mod errors;
+mod examine;
+mod lane;
 mod links;
 mod login;
 mod relay;
@@ -28,6 +31,7 @@ use crate::net::tls::ServerTls;
 pub use by_the_book::AttemptError;
 use by_the_book::ByTheBook;
 use cancel::Cancels;
+pub use examine::{Admission, Examination, Reached, database, examine};
 pub use login::{LoginError, Target};
 use turnstile::Turnstiles;
 use wire::opening::Startup;
@@ -171,7 +175,7 @@ pub async fn prove(
     endpoint: &Endpoint,
 ) -> Option<Result<(), AttemptError<LoginError>>> {
     let attempt = async {
-        let proof = login::prove(target, endpoint, credential).await;
+        let proof = examine::prove(target, endpoint, credential).await;
         proof.map_err(AttemptError::from)
     };
     by_the_book::prove(&lobby.turnstiles, verdicts, credential, endpoint, attempt).await

@@ -54,6 +54,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         }
     }
 
+    /// Goes on where [`Self::into_parts`] stopped.
+    pub fn resume(stream: S, input: BytesMut) -> Self {
+        Self { stream, input }
+    }
+
     /// The next message, if its body has at most `max` bytes.
     pub async fn hear(&mut self, max: usize) -> Result<Message, TalkError> {
         self.fill(HEADER).await?;

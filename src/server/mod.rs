@@ -3,6 +3,7 @@
 mod assemble;
 mod limits;
 mod listen;
+mod parts;
 mod signals;
 
 use std::sync::Arc;
@@ -13,13 +14,13 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Problems};
 use crate::keeper;
 use crate::net::listen::{BindError, bind};
-use crate::net::tls::TlsFilesError;
 use crate::postgres::Lobby;
-use crate::stores::{DigestKey, StoreError};
+use crate::stores::DigestKey;
 use listen::Door;
+pub use parts::{OpenSecret, Parts};
 use signals::{Signal, Signals};
 
 /// How long sessions that were told to end may take to say so to their clients.
@@ -30,12 +31,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub enum Failure {
     #[error("{0}")]
     Bind(#[from] BindError),
-    #[error("listen.tls: {0}")]
-    ListenTls(#[source] TlsFilesError),
-    #[error("upstream.{upstream}.tls: {source}")]
-    UpstreamTls { upstream: String, source: TlsFilesError },
-    #[error("secret.{secret}: {source}")]
-    Store { secret: String, source: StoreError },
+    #[error("{0}")]
+    Configuration(#[from] Problems),
     #[error("can't listen for signals: {0}")]
     Signals(#[source] std::io::Error),
 }
@@ -46,7 +43,8 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     limits::raise_open_files(&config);
     let (stop, stopping) = watch::channel(false);
     let lobby = Lobby::new(&config.limits, stopping.clone());
-    let assembly = assemble::assemble(&config, lobby, &DigestKey::random())?;
+    let parts = Parts::load(&config, &DigestKey::random())?;
+    let assembly = assemble::assemble(&config, parts, lobby);
     let listeners = bind(&config.listen.addresses).await?;
     let sessions = TaskTracker::new();
     let door = Door {

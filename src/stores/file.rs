@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
@@ -64,9 +65,10 @@ impl FileStore {
     async fn take(&mut self) -> Result<Reading, StoreError> {
         self.calls.count(Operation::ReadFile);
         let place = self.place.clone();
-        let contents = on_a_blocking_thread(move || place.look()).await;
+        let look = move || Ok((place.look(), place.changed_at()));
+        let (contents, changed_at) = on_a_blocking_thread(look).await?;
         self.seen = contents.as_ref().ok().map(|contents| self.place.name(contents));
-        self.place.understand(contents?)
+        Ok(self.place.understand(contents?)?.made_at(changed_at))
     }
 }
 
@@ -132,6 +134,10 @@ impl Place {
             Ok(_) => std::fs::canonicalize(link),
             Err(_) => Ok(real),
         }
+    }
+
+    fn changed_at(&self) -> Option<SystemTime> {
+        self.real_path().ok()?.metadata().ok()?.modified().ok()
     }
 
     /// All files from one resolved directory: a swap of the link can't mix them.

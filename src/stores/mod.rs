@@ -20,7 +20,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub use calls::{Calls, Operation};
 pub use error::{Retry, Said, StoreError, Unsuitable};
@@ -99,6 +99,15 @@ pub struct Reading {
     pub host: Option<HostInSecret>,
     /// Positions that were there and could not be used. None of them is the current one.
     pub skipped: Vec<Skipped>,
+    /// As far as the store knows.
+    pub made: Vec<Made>,
+}
+
+/// When a version came to be. For people: nothing is decided by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    pub version: Arc<str>,
+    pub at: SystemTime,
 }
 
 /// A user that lives as long as its lease.
@@ -111,6 +120,18 @@ pub struct Lease {
 pub struct HostInSecret {
     pub host: String,
     pub port: Option<u16>,
+}
+
+impl HostInSecret {
+    /// Whether it is one of the configured.
+    pub fn is_among(&self, endpoints: &[Endpoint]) -> bool {
+        endpoints.iter().any(|endpoint| match endpoint {
+            Endpoint::Tcp { host, port } => {
+                host.eq_ignore_ascii_case(&self.host) && self.port.is_none_or(|named| named == *port)
+            }
+            Endpoint::Unix(_) => false,
+        })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,7 +159,23 @@ impl Reading {
             logins_for: None,
             host: None,
             skipped: Vec::new(),
+            made: Vec::new(),
         }
+    }
+
+    /// Everything in it came to be at one time.
+    fn made_at(mut self, at: Option<SystemTime>) -> Self {
+        let Some(at) = at else {
+            return self;
+        };
+        let versions = self.credentials.iter().map(|credential| &credential.version);
+        self.made = versions
+            .map(|version| Made {
+                version: Arc::clone(version),
+                at,
+            })
+            .collect();
+        self
     }
 }
 

@@ -5,6 +5,7 @@ mod db;
 mod db_static;
 mod kv;
 mod session;
+mod time;
 mod wire;
 
 use std::sync::Arc;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, NoTls};
 
 use crate::support::wire::{PROTOCOL_3_0, PROTOCOL_3_2, SSL_REQUEST, cancel_request};
 use crate::support::{Postgres, Swivel, Wire, eventually, within};
@@ -25,11 +25,11 @@ async fn session(swivel: &Swivel, version: u32) -> (Wire, i32, Bytes) {
     (wire, pid, key)
 }
 
-async fn sleeps(postgres: &Postgres, pid: i32) {
+/// Waits until the backend with this process id sleeps, which is what the queries here do.
+async fn sleeps(admin: &Client, pid: i32) {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'";
     eventually("the query runs", async || {
-        let row = postgres.admin().await.query_one(sql, &[&pid]).await.unwrap();
-        row.get::<_, i64>(0) == 1
+        admin.query_one(sql, &[&pid]).await.unwrap().get::<_, i64>(0) == 1
     })
     .await;
 }
@@ -43,12 +43,13 @@ async fn cancel(swivel: &Swivel, pid: i32, key: &[u8]) {
 promise! {
     async fn a_running_query_is_cancelled_with_a_key_of_either_protocol(version) {
         let postgres = Postgres::start(version);
+        let admin = postgres.admin().await;
         let swivel = Swivel::in_front_of(&postgres).start().await;
         for (protocol, length) in [(PROTOCOL_3_0, 4), (PROTOCOL_3_2, 32)] {
             let (mut wire, pid, key) = session(&swivel, protocol).await;
             assert_eq!(key.len(), length);
             wire.query("SELECT pg_sleep(600)").await;
-            sleeps(&postgres, pid).await;
+            sleeps(&admin, pid).await;
             cancel(&swivel, pid, &key).await;
             let answer = wire.until(b'Z').await;
             let error = answer.iter().find(|message| message.tag == b'E').unwrap().error();
@@ -60,6 +61,7 @@ promise! {
 promise! {
     async fn the_process_id_is_the_backends_own_and_the_key_is_not(version) {
         let postgres = Postgres::start(version);
+        let admin = postgres.admin().await;
         let swivel = Swivel::in_front_of(&postgres).start().await;
         let (mut wire, pid, key) = session(&swivel, PROTOCOL_3_0).await;
         wire.query("SELECT pg_backend_pid()").await;
@@ -68,7 +70,7 @@ promise! {
 
         // The key is good at pgswivel and good for nothing at Postgres.
         wire.query("SELECT pg_sleep(0.5)").await;
-        sleeps(&postgres, pid).await;
+        sleeps(&admin, pid).await;
         let mut around = Wire::connect(&postgres.address()).await;
         around.send(&cancel_request(pid, &key)).await;
         assert!(around.ends().await);
@@ -80,6 +82,7 @@ promise! {
 promise! {
     async fn a_driver_cancels_in_plain_and_over_tls(version) {
         let postgres = Postgres::start(version);
+        let admin = postgres.admin().await;
         let swivel = Swivel::in_front_of(&postgres)
             .verifying(postgres.authority())
             .with_tls()
@@ -93,7 +96,7 @@ promise! {
             let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
             let token = client.cancel_token();
             let query = tokio::spawn(async move { client.simple_query("SELECT pg_sleep(600)").await });
-            sleeps(&postgres, pid).await;
+            sleeps(&admin, pid).await;
             token.cancel_query(swivel.tls()).await.unwrap();
             let error = query.await.unwrap().err().unwrap();
             assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
@@ -104,10 +107,11 @@ promise! {
 #[tokio::test]
 async fn whoever_asks_first_for_encryption_may_cancel_without_it() {
     let postgres = Postgres::start(18);
+    let admin = postgres.admin().await;
     let swivel = Swivel::in_front_of(&postgres).start().await;
     let (mut wire, pid, key) = session(&swivel, PROTOCOL_3_0).await;
     wire.query("SELECT pg_sleep(600)").await;
-    sleeps(&postgres, pid).await;
+    sleeps(&admin, pid).await;
     let mut request = Wire::connect(&swivel.address()).await;
     assert_eq!(request.ask(&SSL_REQUEST).await, b'N');
     request.send(&cancel_request(pid, &key)).await;
@@ -118,10 +122,11 @@ async fn whoever_asks_first_for_encryption_may_cancel_without_it() {
 #[tokio::test]
 async fn a_wrong_key_does_nothing_and_is_told_nothing() {
     let postgres = Postgres::start(18);
+    let admin = postgres.admin().await;
     let swivel = Swivel::in_front_of(&postgres).start().await;
     let (mut wire, pid, key) = session(&swivel, PROTOCOL_3_2).await;
     wire.query("SELECT pg_sleep(1)").await;
-    sleeps(&postgres, pid).await;
+    sleeps(&admin, pid).await;
     let mut almost = key.to_vec();
     almost[31] ^= 1;
     let guesses = [
@@ -173,7 +178,7 @@ async fn no_two_sessions_are_given_the_same_key() {
 async fn come_and_go(address: String, stop: Arc<AtomicBool>, served: Arc<AtomicUsize>) {
     while !stop.load(Ordering::Relaxed) {
         let mut wire = Wire::login(&address, Swivel::USER, Swivel::PASSWORD, Postgres::DATABASE).await;
-        wire.query("SELECT pg_sleep(0.1)").await;
+        wire.query("SELECT pg_sleep(0.5)").await;
         let answer = wire.until(b'Z').await;
         assert!(answer.iter().all(|message| message.tag != b'E'), "{answer:?}");
         served.fetch_add(1, Ordering::Relaxed);
@@ -183,6 +188,7 @@ async fn come_and_go(address: String, stop: Arc<AtomicBool>, served: Arc<AtomicU
 #[tokio::test]
 async fn cancels_hit_the_right_query_while_fifty_sessions_come_and_go() {
     let postgres = Postgres::version(18).setting("max_connections", "200").start();
+    let admin = postgres.admin().await;
     let swivel = Swivel::in_front_of(&postgres)
         .upstream_line("connections_max = 150")
         .start()
@@ -203,7 +209,7 @@ async fn cancels_hit_the_right_query_while_fifty_sessions_come_and_go() {
     for _ in 0..10 {
         let (mut wire, pid, key) = session(&swivel, PROTOCOL_3_2).await;
         wire.query("SELECT pg_sleep(600)").await;
-        sleeps(&postgres, pid).await;
+        sleeps(&admin, pid).await;
         sleepers.push((wire, pid, key));
     }
     while let Some((mut wire, pid, key)) = sleepers.pop() {
@@ -212,7 +218,7 @@ async fn cancels_hit_the_right_query_while_fifty_sessions_come_and_go() {
         let error = answer.iter().find(|message| message.tag == b'E').unwrap().error();
         assert_eq!(error.code, "57014");
         for (_, other, _) in &sleepers {
-            sleeps(&postgres, *other).await;
+            sleeps(&admin, *other).await;
         }
     }
     eventually("the crowd is served", async || {

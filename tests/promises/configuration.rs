@@ -40,6 +40,36 @@ fn three_mistakes_are_three_messages_with_their_paths() {
 }
 
 #[test]
+fn files_that_hold_something_else_are_all_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let garbage = directory.path().join("garbage.pem");
+    std::fs::write(&garbage, "no certificate").unwrap();
+    let garbage = garbage.display();
+    let broken = SOUND
+        .replace(
+            "hosts =",
+            &format!("tls = {{ mode = \"verify-ca\", ca = \"{garbage}\" }}\nhosts ="),
+        )
+        .replace(
+            "[role.app]",
+            &format!("tls = {{ certificate = \"{garbage}\", key = \"{garbage}\" }}\n[role.app]"),
+        );
+    let environment = [
+        ("APP", "local"),
+        ("POSTGRES_USER", "a"),
+        ("POSTGRES_PASSWORD", "b"),
+    ];
+    let (code, said) = run(&broken, &environment);
+    assert_eq!(code, Some(64), "{said}");
+    for path in ["listen.tls: ", "upstream.orders.tls: "] {
+        assert!(
+            said.lines().any(|line| line.starts_with(path)),
+            "{path} in {said}"
+        );
+    }
+}
+
+#[test]
 fn without_a_password_it_does_not_start() {
     let bare = SOUND.replace("password = { env = \"APP\" }\n", "");
     let (code, said) = run(&bare, &[]);

@@ -15,12 +15,15 @@ mod support;
 
 mod bench;
 mod cancel;
+mod check;
 mod configuration;
 mod demo;
 mod drivers;
 mod hostile;
+mod many;
 mod relay;
 mod replication;
+mod serving;
 mod startup;
 mod stores;
 mod upstream_auth;

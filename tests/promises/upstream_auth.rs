@@ -37,6 +37,36 @@ promise! {
     }
 }
 
+promise! {
+    async fn a_user_that_may_no_longer_log_in_gives_way_to_the_one_beside_it(version) {
+        let postgres = Postgres::start(version);
+        postgres.create_user("orders_v2", "second").await;
+        postgres.execute("ALTER ROLE orders_v1 NOLOGIN").await;
+        let unstarted = Swivel::in_front_of(&postgres);
+        let secret = unstarted.directory().join("positions.json");
+        let positions = serde_json::json!({
+            "current": { "username": Postgres::USER, "password": Postgres::PASSWORD },
+            "next": { "username": "orders_v2", "password": "second" },
+        });
+        std::fs::write(&secret, positions.to_string()).unwrap();
+        let swivel = unstarted
+            .environment("APP", "local")
+            .section(&format!(
+                "[role.second]\npassword = {{ env = \"APP\" }}\nupstream = \"orders\"\nsecret = \"positions\"\n\
+                 [secret.positions]\nstore = \"file\"\nid = \"{}\"",
+                secret.display()
+            ))
+            .start()
+            .await;
+        let mut config = swivel.config();
+        config.user("second").password("local");
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let row = client.query_one("SELECT current_user::text", &[]).await.unwrap();
+        assert_eq!(row.get::<_, &str>(0), "orders_v2");
+    }
+}
+
 /// Everything that makes programs quote, escape, trim or normalize, more than 2 kB of it.
 fn treacherous_password() -> String {
     let odd: String = (1..=127).map(char::from).collect();
@@ -307,5 +337,19 @@ async fn a_server_that_says_nonsense_during_the_login_is_refused() {
         })
         .await;
         is_refused_behind(&forged, "{ mode = \"disable\" }").await;
+    }
+}
+
+promise! {
+    async fn an_error_of_a_login_names_the_role_and_not_the_upstream_user(version) {
+        let postgres = Postgres::version(version).start();
+        postgres.create_user("orders_v2", "second").await;
+        postgres.execute("ALTER ROLE orders_v2 CONNECTION LIMIT 1").await;
+        let swivel = Swivel::in_front_of(&postgres).credential("orders_v2", "second").section(QUICK).start().await;
+        let _only_one = swivel.connect().await;
+        let error = swivel.try_connect().await.err().unwrap();
+        let error = error.as_db_error().unwrap();
+        assert_eq!(error.code().code(), "53300");
+        assert!(error.message().contains("\"app\"") && !error.message().contains("orders_v2"), "{error:?}");
     }
 }

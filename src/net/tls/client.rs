@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
 use super::error::{TlsError, TlsFilesError};
-use super::session::{TlsFacts, TlsSession};
+use super::session::{TlsFacts, TlsProtocol, TlsSession};
 use super::verify::{self, Fingerprint, Trust, Verifier};
 use super::{ALPN, binding, files, provider};
 use crate::config::{TlsMode, UpstreamTls};
@@ -89,6 +89,8 @@ impl ClientTls {
             verified: self.verified,
             end_point: leaf.and_then(|leaf| binding::end_point_hash(leaf)),
             resumed: connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+            protocol: TlsProtocol::of(connection),
+            leaf: leaf.map(|leaf| Fingerprint::of(leaf)),
         };
         Ok(TlsSession::new(stream, facts).into())
     }

@@ -20,7 +20,7 @@ use rustls::crypto::CryptoProvider;
 pub use client::ClientTls;
 pub use error::{TlsError, TlsFilesError};
 pub use server::{Opening, ServerTls};
-pub use session::{TlsFacts, TlsSession};
+pub use session::{TlsFacts, TlsProtocol, TlsSession};
 pub use verify::{Distrust, Fingerprint, Reason};
 
 /// The protocol name that Postgres gives to itself. Direct TLS requires it.

@@ -10,7 +10,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::StartHandshake;
 
 use super::error::{TlsError, TlsFilesError};
-use super::session::{TlsFacts, TlsSession};
+use super::session::{TlsFacts, TlsProtocol, TlsSession};
 use super::{ALPN, binding, files, provider};
 use crate::config::CertifiedKeyFiles;
 use crate::net::socket::Socket;
@@ -76,6 +76,8 @@ impl ServerTls {
             verified: false,
             end_point: self.end_point.clone(),
             resumed: connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+            protocol: TlsProtocol::of(connection),
+            leaf: None,
         };
         Ok(TlsSession::new(stream, facts).into())
     }

@@ -1,5 +1,6 @@
 //! An established TLS session.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
+use super::verify::Fingerprint;
 use crate::net::socket::Socket;
 
 /// What a handshake established.
@@ -20,6 +22,35 @@ pub struct TlsFacts {
     pub end_point: Option<Arc<[u8]>>,
     /// The session continues an earlier one.
     pub resumed: bool,
+    pub protocol: TlsProtocol,
+    /// The server's certificate, as `tls.pin` can name it. None on our listeners: it is our own.
+    pub leaf: Option<Fingerprint>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsProtocol {
+    Tls12,
+    Tls13,
+}
+
+impl TlsProtocol {
+    pub(super) fn of(connection: &rustls::CommonState) -> Self {
+        match connection.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_2) => Self::Tls12,
+            // No other is left, and none is older.
+            _ => Self::Tls13,
+        }
+    }
+}
+
+/// As Postgres and OpenSSL write it.
+impl fmt::Display for TlsProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tls12 => "TLSv1.2",
+            Self::Tls13 => "TLSv1.3",
+        })
+    }
 }
 
 #[derive(Debug)]

@@ -217,6 +217,10 @@ async fn a_certificate_that_only_libpq_would_take_is_explained_and_can_be_pinned
     let error = meet(&server, &client, "db.internal").await.1.unwrap_err();
     let fingerprint = Fingerprint::of(leaf.der());
     assert!(
+        fingerprint.to_string().starts_with("sha256:"),
+        "as a configuration takes it: {fingerprint}"
+    );
+    assert!(
         error
             .to_string()
             .ends_with(&format!("set tls.pin = \"{fingerprint}\"")),

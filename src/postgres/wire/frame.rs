@@ -1,18 +1,31 @@
-//! Finds message boundaries in a stream that arrives in arbitrary pieces, without holding a message.
+//! Finds message boundaries in a stream that arrives in arbitrary pieces.
+//!
+//! Small messages go on whole, so that the stream towards a client can be continued by another server at any
+//! moment, and a message can be looked at in one piece. Large ones go on as they come: memory stays bounded.
 
 /// Bytes of a header after startup: the tag and a length that counts itself.
 pub const HEADER: usize = 5;
 
-/// The longest body prefix that a scan hands out.
-const PREFIX_MAX: usize = 1024;
+/// The longest message, header included, that waits for its end.
+pub const WHOLE_MAX: usize = 64 * 1024;
 
-/// The header of one message, and as much of its body as was asked for.
+/// What a cut finds.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Frame<'a> {
-    pub tag: u8,
-    /// Length of the whole body, of which `prefix` may be only the beginning.
-    pub body_length: u32,
-    pub prefix: &'a [u8],
+pub enum Piece<'a> {
+    Message {
+        tag: u8,
+        body: &'a mut [u8],
+    },
+    /// A message longer than [`WHOLE_MAX`] begins: what has arrived of its body.
+    Begin {
+        tag: u8,
+        body: &'a [u8],
+    },
+    /// More of it. The last piece ends the message.
+    More {
+        body: &'a [u8],
+        last: bool,
+    },
 }
 
 /// A length field that no message can have.
@@ -23,161 +36,58 @@ pub struct BadLength {
     pub length: i32,
 }
 
-/// How many bytes of a body the reader wants to see, by tag.
-pub type Prefix = fn(u8) -> usize;
-
-/// Where one direction of a connection stands between two bytes. Persists between reads.
-#[derive(Debug)]
-pub struct Scanner {
-    prefix: Prefix,
-    header: [u8; HEADER],
-    header_seen: u8,
-    body_left: u32,
-    /// A message whose header is complete but whose wanted prefix is not.
-    begun: Option<Begun>,
+/// Where one direction of a connection stands between two pieces.
+#[derive(Debug, Default)]
+pub struct Cutter {
+    /// Bytes still to come of a large message.
+    passing: usize,
 }
 
-#[derive(Debug)]
-struct Begun {
-    tag: u8,
-    body_length: u32,
-    wanted: usize,
-    bytes: Vec<u8>,
-    /// Handed out already; kept alive until the next step because the caller may still look at it.
-    done: bool,
-}
-
-impl Scanner {
-    pub fn new(prefix: Prefix) -> Self {
-        Self {
-            prefix,
-            header: [0; HEADER],
-            header_seen: 0,
-            body_left: 0,
-            begun: None,
-        }
-    }
-
-    /// Whether the last byte seen was the last byte of a message.
-    pub fn at_boundary(&self) -> bool {
-        self.header_seen == 0 && self.body_left == 0
-    }
-
-    pub fn scan<'s, 'b>(&'s mut self, bytes: &'b [u8]) -> Scan<'s, 'b> {
-        Scan {
-            scanner: self,
-            bytes,
-            position: 0,
-        }
-    }
-}
-
-/// One pass over one piece of the stream.
-#[derive(Debug)]
-pub struct Scan<'s, 'b> {
-    scanner: &'s mut Scanner,
-    bytes: &'b [u8],
-    position: usize,
-}
-
-impl Scan<'_, '_> {
-    /// The next message whose header and wanted prefix are complete; None when the piece is used up.
-    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, BadLength> {
-        if self.scanner.begun.is_some() {
-            if self.scanner.begun.as_ref().is_some_and(|begun| begun.done) {
-                self.scanner.begun = None;
+impl Cutter {
+    /// Shows every piece of `bytes` that may go on, and returns how many bytes those are. The rest is the
+    /// beginning of a small message: it has to be here again, with more behind it, at the next cut.
+    pub fn cut(&mut self, bytes: &mut [u8], mut see: impl FnMut(Piece<'_>)) -> Result<usize, BadLength> {
+        let mut position = 0;
+        while position < bytes.len() {
+            let rest = &mut bytes[position..];
+            if self.passing > 0 {
+                let count = rest.len().min(self.passing);
+                self.passing -= count;
+                position += count;
+                let last = self.passing == 0;
+                see(Piece::More {
+                    body: &rest[..count],
+                    last,
+                });
+                continue;
+            }
+            let Some((header, after)) = rest.split_first_chunk_mut::<HEADER>() else {
+                break;
+            };
+            let (tag, length) = parse(*header)?;
+            if let Some(body) = after.get_mut(..length) {
+                see(Piece::Message { tag, body });
+                position += HEADER + length;
+            } else if HEADER + length > WHOLE_MAX {
+                see(Piece::Begin { tag, body: after });
+                self.passing = length - after.len();
+                position = bytes.len();
             } else {
-                return Ok(self.continue_prefix());
+                break;
             }
         }
-        self.skip_body();
-        let Some((tag, body_length)) = self.header()? else {
-            return Ok(None);
-        };
-        self.scanner.body_left = body_length;
-        let wanted = (self.scanner.prefix)(tag)
-            .min(body_length as usize)
-            .min(PREFIX_MAX);
-        let rest = &self.bytes[self.position..];
-        if rest.len() < wanted {
-            self.scanner.begun = Some(Begun {
-                tag,
-                body_length,
-                wanted,
-                bytes: Vec::with_capacity(wanted),
-                done: false,
-            });
-            return Ok(self.continue_prefix());
-        }
-        self.position += wanted;
-        self.scanner.body_left -= wanted as u32;
-        let prefix = &rest[..wanted];
-        self.skip_body();
-        Ok(Some(Frame {
-            tag,
-            body_length,
-            prefix,
-        }))
+        Ok(position)
     }
 
-    /// How many bytes of this piece have been passed over.
-    pub fn position(&self) -> usize {
-        self.position
-    }
-
-    fn skip_body(&mut self) {
-        let rest = self.bytes.len() - self.position;
-        let skipped = rest.min(self.scanner.body_left as usize);
-        self.position += skipped;
-        self.scanner.body_left -= skipped as u32;
-    }
-
-    fn header(&mut self) -> Result<Option<(u8, u32)>, BadLength> {
-        let rest = &self.bytes[self.position..];
-        let seen = usize::from(self.scanner.header_seen);
-        if seen == 0
-            && let Some(header) = rest.first_chunk::<HEADER>()
-        {
-            self.position += HEADER;
-            return parse(header).map(Some);
-        }
-        let taken = rest.len().min(HEADER - seen);
-        self.scanner.header[seen..seen + taken].copy_from_slice(&rest[..taken]);
-        self.position += taken;
-        if seen + taken < HEADER {
-            self.scanner.header_seen = (seen + taken) as u8;
-            return Ok(None);
-        }
-        self.scanner.header_seen = 0;
-        parse(&self.scanner.header).map(Some)
-    }
-
-    fn continue_prefix(&mut self) -> Option<Frame<'_>> {
-        let begun = self.scanner.begun.as_mut().expect("called with a message begun");
-        let rest = &self.bytes[self.position..];
-        let taken = rest.len().min(begun.wanted - begun.bytes.len());
-        begun.bytes.extend_from_slice(&rest[..taken]);
-        self.position += taken;
-        self.scanner.body_left -= taken as u32;
-        if begun.bytes.len() < begun.wanted {
-            return None;
-        }
-        begun.done = true;
-        let skipped = (self.bytes.len() - self.position).min(self.scanner.body_left as usize);
-        self.position += skipped;
-        self.scanner.body_left -= skipped as u32;
-        Some(Frame {
-            tag: begun.tag,
-            body_length: begun.body_length,
-            prefix: &begun.bytes,
-        })
+    /// Whether a large message has begun and not ended.
+    pub fn is_passing(&self) -> bool {
+        self.passing > 0
     }
 }
 
-fn parse(header: &[u8; HEADER]) -> Result<(u8, u32), BadLength> {
-    let [tag, length @ ..] = *header;
+fn parse([tag, length @ ..]: [u8; HEADER]) -> Result<(u8, usize), BadLength> {
     let length = i32::from_be_bytes(length);
-    match u32::try_from(length) {
+    match usize::try_from(length) {
         Ok(length @ 4..) => Ok((tag, length - 4)),
         _ => Err(BadLength {
             tag: char::from(tag),
@@ -192,15 +102,6 @@ mod tests {
 
     use super::*;
 
-    fn prefix(tag: u8) -> usize {
-        match tag {
-            b'Z' => 1,
-            b'C' => 16,
-            b'E' => usize::MAX,
-            _ => 0,
-        }
-    }
-
     fn message(tag: u8, body: &[u8]) -> Vec<u8> {
         let mut bytes = vec![tag];
         bytes.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
@@ -208,19 +109,21 @@ mod tests {
         bytes
     }
 
-    type Seen = Vec<(u8, u32, Vec<u8>)>;
-
-    fn frames(pieces: &[&[u8]]) -> (Seen, bool) {
-        let mut scanner = Scanner::new(prefix);
-        let mut seen = Vec::new();
+    /// Feeds a stream in pieces as a relay would; returns the messages, and what went on.
+    fn feed(pieces: &[&[u8]]) -> (Vec<(u8, Vec<u8>)>, Vec<u8>, bool) {
+        let mut cutter = Cutter::default();
+        let (mut seen, mut sent, mut held) = (Vec::new(), Vec::new(), Vec::new());
         for piece in pieces {
-            let mut scan = scanner.scan(piece);
-            while let Some(frame) = scan.next_frame().unwrap() {
-                seen.push((frame.tag, frame.body_length, frame.prefix.to_vec()));
-            }
-            assert_eq!(scan.position(), piece.len());
+            held.extend_from_slice(piece);
+            let count = cutter.cut(&mut held, |piece| match piece {
+                Piece::Message { tag, body } => seen.push((tag, body.to_vec())),
+                Piece::Begin { tag, body } => seen.push((tag, body.to_vec())),
+                Piece::More { body, .. } => seen.last_mut().unwrap().1.extend_from_slice(body),
+            });
+            sent.extend(held.drain(..count.unwrap()));
+            assert!(held.len() < WHOLE_MAX);
         }
-        (seen, scanner.at_boundary())
+        (seen, sent, held.is_empty() && !cutter.is_passing())
     }
 
     #[test]
@@ -231,28 +134,25 @@ mod tests {
             message(b'D', &[7; 300]),
         ]
         .concat();
-        let whole = frames(&[&stream]);
-        assert_eq!(
-            whole.0,
-            [
-                (b'C', 11, b"INSERT 0 1\0".to_vec()),
-                (b'Z', 1, b"I".to_vec()),
-                (b'D', 300, vec![])
-            ]
-        );
+        let whole = feed(&[&stream]);
+        assert_eq!(whole.0.len(), 3);
         for cut in 0..stream.len() {
-            assert_eq!(frames(&[&stream[..cut], &stream[cut..]]), whole, "cut at {cut}");
+            assert_eq!(feed(&[&stream[..cut], &stream[cut..]]), whole, "cut at {cut}");
         }
     }
 
     #[test]
-    fn a_partial_message_is_not_a_boundary() {
-        let stream = message(b'Q', b"select 1\0");
-        for cut in 1..stream.len() {
-            assert!(!frames(&[&stream[..cut]]).1, "cut at {cut}");
-        }
-        assert!(frames(&[&stream]).1);
-        assert!(frames(&[]).1);
+    fn a_small_message_waits_for_its_end_and_a_large_one_does_not() {
+        let small = message(b'D', &[1; 1000]);
+        let (seen, sent, whole) = feed(&[&small[..999]]);
+        assert!(seen.is_empty() && sent.is_empty() && !whole);
+        let large = message(b'D', &[1; WHOLE_MAX]);
+        let (_, sent, whole) = feed(&[&large[..999]]);
+        assert_eq!((sent.len(), whole), (999, false));
+        assert_eq!(
+            feed(&[&large[..999], &large[999..]]),
+            (vec![(b'D', vec![1; WHOLE_MAX])], large, true)
+        );
     }
 
     #[test]
@@ -260,11 +160,8 @@ mod tests {
         for length in [i32::MIN, -1, 0, 1, 2, 3] {
             let mut bytes = vec![b'Q'];
             bytes.extend_from_slice(&length.to_be_bytes());
-            let mut scanner = Scanner::new(prefix);
-            assert_eq!(
-                scanner.scan(&bytes).next_frame(),
-                Err(BadLength { tag: 'Q', length })
-            );
+            let bad = Cutter::default().cut(&mut bytes, |_| panic!("nothing to see"));
+            assert_eq!(bad, Err(BadLength { tag: 'Q', length }));
         }
     }
 
@@ -272,44 +169,37 @@ mod tests {
     fn the_longest_length_is_a_message_that_has_only_begun() {
         let mut bytes = vec![b'd'];
         bytes.extend_from_slice(&i32::MAX.to_be_bytes());
-        let (seen, boundary) = frames(&[&bytes]);
-        assert_eq!(seen, [(b'd', i32::MAX as u32 - 4, vec![])]);
-        assert!(!boundary);
-    }
-
-    #[test]
-    fn a_prefix_is_bounded_whatever_the_message_claims() {
-        let stream = message(b'E', &[b'x'; 5000]);
-        let (seen, boundary) = frames(&[&stream[..100], &stream[100..]]);
-        assert_eq!(seen, [(b'E', 5000, vec![b'x'; PREFIX_MAX])]);
-        assert!(boundary);
+        let (seen, sent, whole) = feed(&[&bytes]);
+        assert_eq!((seen, sent.len(), whole), (vec![(b'd', vec![])], 5, false));
     }
 
     proptest! {
         #[test]
-        fn any_split_of_any_stream_gives_the_same_headers(
+        fn any_split_of_any_stream_gives_the_same_messages(
             messages in prop::collection::vec(
-                (prop::sample::select(b"CZEDdQ1".to_vec()), prop::collection::vec(any::<u8>(), 0..40)),
+                (
+                    prop::sample::select(b"CZEDdQ1".to_vec()),
+                    prop_oneof![9 => 0..40_usize, 1 => WHOLE_MAX - 10..WHOLE_MAX + 10],
+                ),
                 0..12,
             ),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
         ) {
-            let stream: Vec<u8> = messages.iter().flat_map(|(tag, body)| message(*tag, body)).collect();
+            let stream: Vec<u8> = messages.iter().flat_map(|(tag, length)| message(*tag, &vec![3; *length])).collect();
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
             cuts.extend([0, stream.len()]);
             cuts.sort_unstable();
             let pieces: Vec<&[u8]> = cuts.windows(2).map(|ends| &stream[ends[0]..ends[1]]).collect();
-            let split = frames(&pieces);
-            prop_assert_eq!(&split, &frames(&[&stream]));
-            prop_assert_eq!(split.0.len(), messages.len());
-            prop_assert!(split.1);
+            let (seen, sent, whole) = feed(&pieces);
+            prop_assert_eq!(sent, stream);
+            prop_assert!(whole);
+            let headers: Vec<_> = seen.iter().map(|(tag, body)| (*tag, body.len())).collect();
+            prop_assert_eq!(headers, messages);
         }
 
         #[test]
-        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let mut scanner = Scanner::new(prefix);
-            let mut scan = scanner.scan(&bytes);
-            while let Ok(Some(_)) = scan.next_frame() {}
+        fn arbitrary_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Cutter::default().cut(&mut bytes, |_| {});
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Bodies of the few server messages that are read rather than passed on. Every field is bounds-checked: the
 //! server is not trusted to keep to the protocol.
 
+use super::frame::HEADER;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server sent a malformed {0} message")]
 pub struct Malformed(pub &'static str);
@@ -61,6 +63,22 @@ pub fn backend_key(body: &[u8]) -> Result<(i32, &[u8]), Malformed> {
         }
         _ => Err(Malformed("BackendKeyData")),
     }
+}
+
+/// The last value that `messages`, each of them whole, report for a parameter.
+pub fn reported<'a>(mut messages: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut value = None;
+    while let Some((header, rest)) = messages.split_first_chunk::<HEADER>() {
+        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
+        let body = usize::try_from(length).ok()?.checked_sub(4)?;
+        let (body, rest) = rest.split_at_checked(body)?;
+        let mut parts = body.split(|byte| *byte == 0);
+        if header[0] == b'S' && parts.next() == Some(name) {
+            value = parts.next().or(value);
+        }
+        messages = rest;
+    }
+    value
 }
 
 /// One field of an ErrorResponse or NoticeResponse: `b'C'` is the SQLSTATE, `b'V'` the severity, untranslated.
@@ -129,12 +147,22 @@ mod tests {
         assert_eq!(error_field(b"", b'C'), None);
     }
 
+    #[test]
+    fn the_last_report_of_a_parameter_counts() {
+        let messages = b"S\0\0\0\x08a\x001\0N\0\0\0\x05\0S\0\0\0\x08a\x002\0S\0\0\0\x08b\x003\0";
+        assert_eq!(reported(messages, b"a"), Some(&b"2"[..]));
+        assert_eq!(reported(messages, b"b"), Some(&b"3"[..]));
+        assert_eq!(reported(messages, b"c"), None);
+        assert_eq!(reported(b"S\0\0\0\x03a\x001\0", b"a"), None);
+    }
+
     proptest! {
         #[test]
         fn arbitrary_bodies_never_panic(body in prop::collection::vec(any::<u8>(), 0..64)) {
             let _ = authentication(&body);
             let _ = backend_key(&body);
             let _ = error_fields(&body).count();
+            let _ = reported(&body, b"a");
         }
     }
 }

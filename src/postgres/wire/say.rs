@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use pgwire::messages::Message;
 use pgwire::messages::cancel::CancelRequest;
 use pgwire::messages::response::ErrorResponse;
+use pgwire::messages::simplequery::Query;
 use pgwire::messages::startup::{
     Authentication, BackendKeyData, NegotiateProtocolVersion, SASLInitialResponse, SASLResponse, SecretKey,
     SslRequest,
@@ -73,6 +74,10 @@ pub fn terminate(out: &mut BytesMut) {
     put(out, &Terminate::new());
 }
 
+pub fn query(out: &mut BytesMut, statement: &str) {
+    put(out, &Query::new(statement.to_owned()));
+}
+
 pub fn ssl_request(out: &mut BytesMut) {
     put(out, &SslRequest::new());
 }
@@ -93,6 +98,23 @@ pub fn error_body(out: &mut BytesMut, body: &[u8]) {
     out.put_u8(b'E');
     out.put_u32(body.len() as u32 + 4);
     out.put_slice(body);
+}
+
+/// The same bytes with every `"old"` turned into `"new"`, double quotes included.
+pub fn requote(text: &[u8], old: &str, new: &str) -> Vec<u8> {
+    let (old, new) = (format!("\"{old}\""), format!("\"{new}\""));
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.first() {
+        if let Some(after) = rest.strip_prefix(old.as_bytes()) {
+            out.extend_from_slice(new.as_bytes());
+            rest = after;
+        } else {
+            out.push(*first);
+            rest = &rest[1..];
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -117,6 +139,16 @@ mod tests {
             let process_id = 42;
             assert_eq!(Opening::read(&out[4..]), Ok(Opening::Cancel { process_id, key }));
         }
+    }
+
+    #[test]
+    fn a_quoted_name_is_replaced_wherever_it_stands() {
+        let text = b"Mtoo many connections for role \"app_v1\"\0Happ_v1 \"app_v12\"\0\0";
+        let told = requote(text, "app_v1", "app");
+        assert_eq!(
+            told,
+            b"Mtoo many connections for role \"app\"\0Happ_v1 \"app_v12\"\0\0"
+        );
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! What a Secrets Manager store remembers between two reads, so that a poll costs one cheap call.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use super::stages::{Stage, Stages};
 use crate::credentials::Credential;
-use crate::stores::StoreError;
 use crate::stores::payload::Payload;
+use crate::stores::{Made, StoreError};
 
 /// What the last complete read left behind.
 #[derive(Clone, Default)]
@@ -26,6 +26,7 @@ pub(super) struct Memory {
 pub(super) struct Value {
     pub(super) version: Arc<str>,
     pub(super) payload: Result<Payload, StoreError>,
+    pub(super) made: Option<SystemTime>,
 }
 
 /// What is known of a pending version.
@@ -114,6 +115,11 @@ impl Pending {
 }
 
 impl Value {
+    pub(super) fn made(&self) -> Option<Made> {
+        let version = Arc::clone(&self.version);
+        self.made.map(|at| Made { version, at })
+    }
+
     /// The one credential that a version beside the current one stands for.
     pub(super) fn leading(&self, stage: Stage) -> Option<Credential> {
         let mut pair = self.payload.as_ref().ok()?.pairs.first()?.clone();

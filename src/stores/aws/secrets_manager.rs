@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
@@ -72,6 +73,7 @@ impl SecretsManagerStore {
         let mut next = round.next;
         let values = [Some(&current), pending.as_ref(), previous.as_ref()];
         next.values = values.into_iter().flatten().cloned().collect();
+        let made = next.values.iter().filter_map(|value| value.made()).collect();
         let next_read = next
             .pending
             .as_ref()
@@ -94,6 +96,7 @@ impl SecretsManagerStore {
                 .into_iter()
                 .flatten()
                 .collect(),
+            made,
             ..Reading::of(credentials)
         })
     }
@@ -152,6 +155,9 @@ impl SecretsManagerStore {
         Ok(Arc::new(Value {
             version: answer.version_id().or(version).unwrap_or_default().into(),
             payload: parse(),
+            made: answer
+                .created_date()
+                .and_then(|at| SystemTime::try_from(*at).ok()),
         }))
     }
 }

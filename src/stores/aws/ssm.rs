@@ -61,14 +61,16 @@ impl SsmStore {
         self.calls.count(Operation::GetParameter);
         let answer = connection.exchange.invoke(request).await;
         let parameter = answer.map_err(|error| from_transport(&error))?.parameter()?;
+        let changed_at = parameter.changed_at();
         let value = Zeroizing::new(parameter.value.into_bytes());
         check_size(&value)?;
         let payload = payload::parse(&value, self.fields.as_ref())?;
         let version = Arc::from(parameter.version.to_string());
         let pairs = payload.pairs.into_iter();
+        let reading = Reading::of(pairs.map(|pair| pair.versioned(&version)).collect());
         Ok(Reading {
             host: payload.host,
-            ..Reading::of(pairs.map(|pair| pair.versioned(&version)).collect())
+            ..reading.made_at(changed_at)
         })
     }
 }
@@ -189,6 +191,16 @@ struct GetParameterAnswer {
 struct Parameter {
     value: String,
     version: i64,
+    /// Seconds since 1970.
+    #[serde(default)]
+    last_modified_date: Option<f64>,
+}
+
+impl Parameter {
+    fn changed_at(&self) -> Option<SystemTime> {
+        let since = Duration::try_from_secs_f64(self.last_modified_date?).ok()?;
+        SystemTime::UNIX_EPOCH.checked_add(since)
+    }
 }
 
 #[derive(Default, Deserialize)]

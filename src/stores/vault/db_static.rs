@@ -5,6 +5,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::VaultClient;
+use super::time::rfc3339;
 use super::wire::Request;
 use crate::config::Vault;
 use crate::credentials::Position;
@@ -34,6 +35,8 @@ struct StaticCredential {
     /// Seconds to the next rotation. Absent or negative values have been seen.
     #[serde(default)]
     ttl: Option<i64>,
+    #[serde(default)]
+    last_vault_rotation: Option<String>,
 }
 
 /// A rotation is not over in the second it is due.
@@ -60,9 +63,10 @@ impl VaultDbStaticStore {
             let seconds = u64::try_from(seconds).unwrap_or_default();
             Duration::from_secs(seconds) + AFTER_ROTATION
         });
+        let rotated_at = data.last_vault_rotation.as_deref().and_then(rfc3339);
         Ok(Reading {
             next_read: [rotation, self.client.upkeep_in()].into_iter().flatten().min(),
-            ..Reading::of(vec![pair.digested(&self.digests)])
+            ..Reading::of(vec![pair.digested(&self.digests)]).made_at(rotated_at)
         })
     }
 }

@@ -2,12 +2,13 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::time::rfc3339;
 use super::wire::Request;
 use super::{Answer, VaultClient};
 use crate::config::{Fields, Vault};
 use crate::credentials::{Credential, Position};
 use crate::stores::payload::{self, Json, Payload};
-use crate::stores::{Calls, Operation, Reading, Said, Store, StoreError, StoreFuture};
+use crate::stores::{Calls, Made, Operation, Reading, Said, Store, StoreError, StoreFuture};
 
 /// A secret of a KV engine, version 2. Versions are kept, so the one before the current is an alternate for
 /// free.
@@ -23,6 +24,7 @@ pub struct VaultKvStore {
 struct Previous {
     beside: KvMetadata,
     credential: Option<Credential>,
+    made: Option<Made>,
 }
 
 /// `GET /v1/<mount>/data/<path>`
@@ -43,6 +45,15 @@ struct KvMetadata {
     version: u64,
     #[serde(default)]
     created_time: String,
+}
+
+impl KvMetadata {
+    fn made(&self) -> Option<Made> {
+        Some(Made {
+            version: self.version.to_string().into(),
+            at: rfc3339(&self.created_time)?,
+        })
+    }
 }
 
 impl VaultKvStore {
@@ -71,8 +82,14 @@ impl VaultKvStore {
         Ok(Reading {
             host: payload.host,
             next_read: self.client.upkeep_in(),
+            made: self.made(&current.metadata),
             ..Reading::of(credentials)
         })
+    }
+
+    fn made(&self, current: &KvMetadata) -> Vec<Made> {
+        let previous = self.previous.as_ref().and_then(|previous| previous.made.clone());
+        current.made().into_iter().chain(previous).collect()
     }
 
     /// A version never changes its value, so the one before is asked for once.
@@ -82,18 +99,19 @@ impl VaultKvStore {
         {
             return Ok(previous.credential.clone());
         }
-        let credential = match current.version {
-            0 | 1 => None,
+        let (credential, made) = match current.version {
+            0 | 1 => (None, None),
             number => match self.fetch(Some(number - 1)).await? {
-                Answer::Given(KvAnswer { data }) => self.leading(&data),
+                Answer::Given(KvAnswer { data }) => (self.leading(&data), data.metadata.made()),
                 // Deleted, destroyed, trimmed, or not for us to see.
-                Answer::Refused(refusal) if (400..429).contains(&refusal.status) => None,
+                Answer::Refused(refusal) if (400..429).contains(&refusal.status) => (None, None),
                 Answer::Refused(refusal) => return Err(refusal.into_error()),
             },
         };
         self.previous = Some(Previous {
             beside: current.clone(),
             credential: credential.clone(),
+            made,
         });
         Ok(credential)
     }

@@ -23,6 +23,10 @@ export function told(error) {
   return { ...fields, message: error.message };
 }
 
+// Whether it is the certificate's root that is not known: OpenSSL names that by how much of the chain is sent.
+export const isUnknownRoot = ({ code }) =>
+  ["SELF_SIGNED_CERT_IN_CHAIN", "UNABLE_TO_VERIFY_LEAF_SIGNATURE", "UNABLE_TO_GET_ISSUER_CERT_LOCALLY"].includes(code);
+
 export async function errorOf(action) {
   try {
     await (typeof action === "function" ? action() : action);

@@ -254,7 +254,7 @@ async def tls():
     try:
         await connect(ssl=ssl.create_default_context())
     except ssl.SSLCertVerificationError as error:
-        show("tls unknown root", error.verify_code)
+        show("tls unknown root", error.reason)
 
 
 async def main():

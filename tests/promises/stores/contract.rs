@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use pgswivel::credentials::Position;
 use pgswivel::stores::{self, Reading, Retry, Store, StoreError};
@@ -228,4 +229,21 @@ pub async fn logs_no_secret(world: &impl World) {
     for line in text.lines() {
         assert!(!line.contains(CANARY), "{line}");
     }
+}
+
+/// A store that knows when a version was made says so, of the right version.
+pub async fn tells_when_it_was_made(world: &impl World) {
+    world.put(Login(1)).await;
+    let reading = read(&mut *world.open()).await;
+    let current = &reading.credentials[0];
+    let made = (reading.made.iter())
+        .find(|made| made.version == current.version)
+        .unwrap_or_else(|| panic!("{:?} says nothing of {}", reading.made, current.version));
+    // Stores count in seconds, and some round.
+    let age = (SystemTime::now() + Duration::from_secs(2)).duration_since(made.at);
+    assert!(
+        age.is_ok_and(|age| age < Duration::from_secs(120)),
+        "{:?}",
+        made.at
+    );
 }

@@ -138,6 +138,7 @@ async fn a_file_keeps_the_contract() {
     let world = OneFile::new();
     contract::gives_what_is_there_and_names_it_stably(&world).await;
     contract::says_what_is_wrong_and_recovers(&world, &FILE_FAULTS).await;
+    contract::tells_when_it_was_made(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,6 +152,7 @@ async fn a_mounted_volume_keeps_the_contract() {
     let faults = [Fault::Missing, Fault::Garbage, Fault::Partial, Fault::Large];
     contract::gives_what_is_there_and_names_it_stably(&world).await;
     contract::says_what_is_wrong_and_recovers(&world, &faults).await;
+    contract::tells_when_it_was_made(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,6 +39,8 @@ pub struct Unstarted {
     role: Vec<String>,
     upstream_lines: Vec<String>,
     secret: Vec<String>,
+    top: Vec<String>,
+    addresses: Vec<String>,
     sections: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -110,6 +112,18 @@ impl Unstarted {
         self
     }
 
+    /// A line that stands before all sections.
+    pub fn top_line(mut self, toml: &str) -> Self {
+        self.top.push(toml.to_owned());
+        self
+    }
+
+    /// One more address to listen on; `PORT` in it stands for the port of the first.
+    pub fn also_on(mut self, address: &str) -> Self {
+        self.addresses.push(address.to_owned());
+        self
+    }
+
     /// More sections at the end of the file.
     pub fn section(mut self, toml: &str) -> Self {
         self.sections.push(toml.to_owned());
@@ -140,18 +154,41 @@ impl Unstarted {
         swivel
     }
 
+    /// Runs `pgswivel check` over this configuration to its end.
+    pub fn check(&self, arguments: &[&str]) -> Output {
+        let config = self.write(&Port::free(), &Port::free());
+        let mut command = Swivel::binary();
+        command.args(["check", "--config"]).arg(config).args(arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.output().unwrap()
+    }
+
+    /// Where its configuration and secret files are written.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     fn write(&self, port: &Port, admin: &Port) -> PathBuf {
         let path = |name: &str| self.directory.path().join(name);
         write_secret(&path("secret.json"), &self.credential.0, &self.credential.1);
         std::fs::write(path("password"), Swivel::PASSWORD).unwrap();
 
-        let mut toml = String::new();
+        let mut toml = self.top.join("\n") + "\n";
         let mut section = |name: &str, first: &[String], more: &[String]| {
             writeln!(toml, "[{name}]\n{}\n{}\n", first.join("\n"), more.join("\n")).unwrap();
         };
         let text = |name: &str, value: &str| format!("{name} = {}", toml_string(value));
-        let address = format!("127.0.0.1:{}", port.number());
-        section("listen", &[text("address", &address)], &self.listen);
+        let own = format!("127.0.0.1:{}", port.number());
+        let more = self
+            .addresses
+            .iter()
+            .map(|more| more.replace("PORT", &port.number().to_string()));
+        let addresses: Vec<_> = std::iter::once(own)
+            .chain(more)
+            .map(|address| toml_string(&address))
+            .collect();
+        let addresses = format!("address = [{}]", addresses.join(", "));
+        section("listen", &[addresses], &self.listen);
         let password = toml_string(&path("password").display().to_string());
         let role = [
             if self.trusts {
@@ -208,6 +245,8 @@ impl Swivel {
             role: Vec::new(),
             upstream_lines: Vec::new(),
             secret: Vec::new(),
+            top: Vec::new(),
+            addresses: Vec::new(),
             sections: Vec::new(),
             environment: Vec::new(),
         }
@@ -238,6 +277,13 @@ impl Swivel {
         let mut process = Process::start(command, &directory.path().join("log"));
         let status = process.wait();
         (status, process.log())
+    }
+
+    /// The same, for a command that ends by itself, with what it printed and what it logged apart.
+    pub fn output(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+        let mut command = Swivel::binary();
+        command.args(arguments).envs(environment.iter().copied());
+        command.output().unwrap()
     }
 
     pub fn port(&self) -> u16 {

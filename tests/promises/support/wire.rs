@@ -19,6 +19,9 @@ pub const PROTOCOL_3_0: u32 = 196_608;
 /// 3.2
 pub const PROTOCOL_3_2: u32 = 196_610;
 
+/// How much is read at once, if there is that much.
+const READ: usize = 1 << 16;
+
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
@@ -291,6 +294,7 @@ impl Wire {
     async fn fill(&mut self, length: usize) -> bool {
         while self.pending.len() < length {
             let before = self.pending.len();
+            self.pending.reserve(READ);
             let read = within(PATIENCE, "reading", self.stream.read_buf(&mut self.pending)).await;
             match read {
                 // A reset is an end, and rustls calls an end without close_notify an error.

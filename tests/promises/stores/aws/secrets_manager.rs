@@ -157,6 +157,12 @@ aws_promise! {
 }
 
 aws_promise! {
+    async fn a_secret_has_its_age(aws) {
+        contract::tells_when_it_was_made(&Secret::new(aws).await).await;
+    }
+}
+
+aws_promise! {
     async fn a_secret_is_in_no_log_line(aws) {
         contract::logs_no_secret(&Secret::new(aws).await).await;
     }

@@ -85,6 +85,12 @@ aws_promise! {
 }
 
 aws_promise! {
+    async fn a_parameter_has_its_age(aws) {
+        contract::tells_when_it_was_made(&Parameter::new(aws).await).await;
+    }
+}
+
+aws_promise! {
     async fn a_parameter_is_known_by_its_version_and_costs_one_call(aws) {
         let parameter = Parameter::new(aws).await;
         parameter.put(Login(1)).await;

@@ -1,5 +1,5 @@
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pgswivel::config::{Source, VaultAuth};
 use pgswivel::stores::{Lease, Operation, Store};
@@ -137,6 +137,12 @@ async fn a_static_role_is_read_again_a_second_after_it_rotates() {
         let reading = read(&mut *store).await;
         assert_eq!(reading.next_read, Some(Duration::from_secs(next_read)));
         assert_eq!(reading.lease, None);
+        let made = &reading.made[0];
+        assert_eq!(made.version, reading.credentials[0].version);
+        assert_eq!(
+            made.at,
+            SystemTime::UNIX_EPOCH + Duration::from_secs(1_557_174_402)
+        );
     }
 }
 

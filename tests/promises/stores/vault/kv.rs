@@ -126,6 +126,8 @@ async fn is_followed_by_version(kv: &Kv) {
         let previous = &reading.credentials[1];
         assert_eq!((previous.position, &*previous.version), (Position::Previous, "1"));
         assert_eq!(&*previous.user, "app_1");
+        let made: Vec<&str> = reading.made.iter().map(|made| &*made.version).collect();
+        assert_eq!(made, ["2", "1"]);
     }
     assert_eq!(store.calls().of(Operation::VaultRead), 1 + 3 + 1);
 

@@ -1,0 +1,93 @@
+//! `pgswivel check`: does what is configured work, before anybody depends on it.
+
+mod endpoints;
+mod findings;
+mod login_advice;
+mod look;
+mod secrets;
+mod store_advice;
+mod text;
+
+use std::io::{self, IsTerminal, Write};
+
+use self::findings::Findings;
+use super::exit::Exit;
+use super::flags::Flags;
+use super::logging;
+use super::process::Process;
+use crate::config;
+use crate::server::Parts;
+use crate::stores::DigestKey;
+
+/// Read every secret, log in with every credential, and say what does not work
+#[derive(clap::Args)]
+#[command(after_help = EXIT)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+
+    /// Print one JSON document instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+const EXIT: &str = "\
+Reads every secret that a role uses, and tries each of its credentials once on every endpoint of every upstream that it
+is for. A login that was refused is not tried again, and after limits.refused_logins_per_minute refusals an endpoint is
+left alone, so no account gets locked. Nothing is changed, except that a vault-db secret is read by asking for a lease.
+
+Exit codes:
+  0   every role has a credential that works on every endpoint of its upstream (its database and set_role included), and
+      every secret could be read; a refused credential beside one that works is shown, and is no failure
+  1   that is not so
+  64  bad configuration: every problem is listed, nothing is tried
+  69  that is not so, but only because an endpoint or a store can't be reached";
+
+pub(super) fn run(arguments: Arguments) -> Exit {
+    let config = match config::load(&arguments.flags.into(), &Process) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Exit::BadConfiguration;
+        }
+    };
+    logging::start(&config.log);
+    let parts = match Parts::load(&config, &DigestKey::random()) {
+        Ok(parts) => parts,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Exit::BadConfiguration;
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "can't start");
+            return Exit::Failed;
+        }
+    };
+    let findings = runtime.block_on(look::look(&config, parts));
+    print(&findings, arguments.json);
+    findings.result.into()
+}
+
+fn print(findings: &Findings, as_json: bool) {
+    let text = if as_json {
+        let json = serde_json::to_string_pretty(findings);
+        json.expect("findings are texts, numbers and lists of them") + "\n"
+    } else {
+        text::write(findings, width())
+    };
+    // Whoever reads it may have left (`| head`); the exit code still says what there is to say.
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// Of the terminal, if it is one.
+fn width() -> Option<usize> {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(&stdout).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}

@@ -1,0 +1,174 @@
+//! Letting a client in: from its first packet to its proof of who it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::debug;
+
+use super::auth::{self, AuthError};
+use super::errors::ClientError;
+use super::startup::{self, Failed, Purpose};
+use super::talk::{Talk, TalkError};
+use super::wire::opening::Startup;
+use super::{Client, Mapping, Wing};
+use crate::net::Stream;
+
+/// A client that is told why it is turned away gets this long, and may still send so much, before the socket
+/// closes: closing with unread data would destroy the message on its way.
+pub const FAREWELL_TIME: Duration = Duration::from_secs(1);
+const FAREWELL_BYTES: usize = 64 * 1024;
+
+/// Why a session came to nothing, or to its end.
+#[derive(Debug)]
+enum Ending {
+    Left,
+    Refused(ClientError),
+}
+
+/// An authenticated client that has not been answered yet.
+pub struct Guest {
+    pub talk: Talk<Stream>,
+    /// Messages that go before anything else.
+    pub out: BytesMut,
+    pub startup: Startup,
+    pub mapping: Arc<Mapping>,
+    pub seat: OwnedSemaphorePermit,
+}
+
+/// From the first packet to the client's proof of who it is. A cancel request is carried out on the way.
+pub async fn enter(client: Client, deadline: Instant, wing: &Arc<Wing>) -> Option<Guest> {
+    let Client {
+        socket,
+        id,
+        must_encrypt,
+    } = client;
+    let Ok(opened) = timeout_at(deadline, startup::open(socket, wing.tls.as_ref())).await else {
+        debug!(
+            session = id,
+            "client did not say what it came for in time (limits.startup_time)"
+        );
+        return None;
+    };
+    let (stream, startup) = match opened {
+        Ok((stream, Purpose::Session(startup))) => (stream, startup),
+        Ok((mut stream, Purpose::Cancel { process_id, key })) => {
+            // Detached: a client that closes at once is served all the same.
+            let cancels = Arc::clone(&wing.lobby.cancels);
+            tokio::spawn(async move {
+                if let Err(error) = cancels.carry_out(process_id, &key).await {
+                    debug!(process_id, %error, "cancel request not carried out");
+                }
+                // A client over TLS takes an end without close_notify for a failed cancel.
+                let _ = timeout(FAREWELL_TIME, stream.shutdown()).await;
+            });
+            return None;
+        }
+        Err(Failed::Left) => return None,
+        Err(Failed::Tls(error)) => {
+            debug!(session = id, %error, "TLS with the client failed");
+            return None;
+        }
+        Err(Failed::Refused(stream, error)) => {
+            turn_away(*stream, &mut BytesMut::new(), &error, id).await;
+            return None;
+        }
+    };
+    let mut talk = Talk::new(stream);
+    let mut out = BytesMut::new();
+    let introduced = introduce(&mut talk, &mut out, startup, must_encrypt, wing);
+    let introduced = timeout_at(deadline, introduced).await.unwrap_or_else(|_| {
+        let limit = wing.limits.startup_time;
+        Err(ClientError::StartupTime { limit }.into())
+    });
+    match introduced {
+        Ok((startup, mapping, seat)) => Some(Guest {
+            talk,
+            out,
+            startup,
+            mapping,
+            seat,
+        }),
+        Err(Ending::Left) => None,
+        Err(Ending::Refused(error)) => {
+            turn_away(talk.into_parts().0, &mut out, &error, id).await;
+            None
+        }
+    }
+}
+
+async fn introduce(
+    talk: &mut Talk<Stream>,
+    out: &mut BytesMut,
+    mut startup: Startup,
+    must_encrypt: bool,
+    wing: &Wing,
+) -> Result<(Startup, Arc<Mapping>, OwnedSemaphorePermit), Ending> {
+    startup::negotiate(&mut startup, out);
+    let Some(name) = startup.get(b"user").filter(|name| !name.is_empty()) else {
+        return Err(ClientError::NoUser.into());
+    };
+    let encrypted = talk.stream.tls();
+    if must_encrypt && encrypted.is_none() {
+        return Err(ClientError::TlsRequired.into());
+    }
+    let binding = encrypted.and_then(|tls| tls.end_point.clone());
+    let mapping = str::from_utf8(name).ok().and_then(|name| wing.mappings.get(name));
+    let verifier = match mapping {
+        Some(mapping) => mapping.verifier.clone(),
+        None => Some(wing.mock_verifier(name)),
+    };
+    let shown = String::from_utf8_lossy(name).into_owned();
+    if let Some(verifier) = verifier {
+        auth::authenticate(talk, out, &shown, verifier, binding).await?;
+    }
+    let Some(mapping) = mapping else {
+        return Err(ClientError::WrongPassword { role: shown }.into());
+    };
+    let seat = Arc::clone(&wing.lobby.seats).try_acquire_owned();
+    let seat = seat.map_err(|_| ClientError::TooManyClients {
+        limit: wing.limits.clients,
+    })?;
+    Ok((startup, Arc::clone(mapping), seat))
+}
+
+/// Says why, and closes so that it is heard.
+pub async fn turn_away(mut stream: Stream, out: &mut BytesMut, error: &ClientError, id: u64) {
+    debug!(session = id, side = ?error.side(), sqlstate = error.sqlstate(), %error, "client turned away");
+    error.write(out);
+    let farewell = async {
+        stream.write_all_buf(out).await?;
+        stream.shutdown().await?;
+        let mut rest = [0; 1024];
+        let mut taken = 0;
+        while taken < FAREWELL_BYTES {
+            match stream.read(&mut rest).await? {
+                0 => break,
+                count => taken += count,
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    // Whether it was heard is the client's affair.
+    let _ = timeout(FAREWELL_TIME, farewell).await;
+}
+
+impl From<ClientError> for Ending {
+    fn from(error: ClientError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<AuthError> for Ending {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Refused(error) => Self::Refused(error),
+            AuthError::Talk(TalkError::BadLength(bad)) => Self::Refused(bad.into()),
+            AuthError::Talk(TalkError::TooLong { tag, .. }) => Self::Refused(ClientError::NoPassword(tag)),
+            AuthError::Talk(TalkError::Closed | TalkError::Io(_)) => Self::Left,
+        }
+    }
+}

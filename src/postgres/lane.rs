@@ -1,0 +1,200 @@
+//! One direction of a relay.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::io::poll_read_buf;
+
+use super::wire::frame::{BadLength, Cutter, Piece};
+
+/// What one read takes at most while little is moved: it lives on the stack and is never kept.
+const READ_SMALL: usize = 16 * 1024;
+/// Bulk doubles that so often, and then has a buffer of its own.
+const LEVEL_MAX: u8 = 4;
+
+#[derive(Debug)]
+pub struct Lane {
+    cutter: Cutter,
+    /// `ready` bytes that the other side has not taken yet, then the beginning of a small message.
+    buffer: BytesMut,
+    ready: usize,
+    /// The buffer was filled by somebody else, and has not been looked at.
+    unseen: bool,
+    /// How often reads were full lately.
+    level: u8,
+    /// Written bytes may still lie in the stream's own buffer (TLS).
+    unflushed: bool,
+    ended: bool,
+}
+
+/// Why a lane can't go on.
+#[derive(Debug)]
+pub enum Stop {
+    End,
+    ReadFailed(io::Error),
+    WriteFailed,
+    Malformed(BadLength),
+}
+
+impl Lane {
+    /// `unseen`: what was read already, and not passed on.
+    pub fn new(unseen: BytesMut) -> Self {
+        Self {
+            cutter: Cutter::default(),
+            unseen: !unseen.is_empty(),
+            buffer: unseen,
+            ready: 0,
+            level: 0,
+            unflushed: false,
+            ended: false,
+        }
+    }
+
+    /// Whether the other side has everything, up to the last byte of a message.
+    pub fn is_passed_on(&self) -> bool {
+        self.buffer.is_empty() && !self.cutter.is_passing()
+    }
+
+    /// Reads, shows every piece to `see`, and writes, until one of the two streams makes it wait.
+    pub fn pump<F, T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut F,
+        to: &mut T,
+        mut see: impl FnMut(Piece<'_>),
+    ) -> Poll<Stop>
+    where
+        F: AsyncRead + Unpin,
+        T: AsyncWrite + Unpin,
+    {
+        if std::mem::take(&mut self.unseen)
+            && let Err(bad) = self.look(&mut see)
+        {
+            return Poll::Ready(Stop::Malformed(bad));
+        }
+        loop {
+            if ready!(self.poll_send(cx, to)).is_err() {
+                return Poll::Ready(Stop::WriteFailed);
+            }
+            if self.ended {
+                return Poll::Ready(Stop::End);
+            }
+            let read = if self.level == 0 && self.buffer.is_empty() {
+                self.read_small(cx, from, to, &mut see)
+            } else {
+                self.read_bulk(cx, from, &mut see)
+            };
+            match ready!(read) {
+                Ok(0) => self.ended = true,
+                Ok(count) => self.adapt(count),
+                Err(stop) => return Poll::Ready(stop),
+            }
+        }
+    }
+
+    /// Gives the buffer back.
+    pub fn rest(&mut self) {
+        if self.buffer.is_empty() && self.buffer.capacity() > 0 {
+            self.buffer = BytesMut::new();
+        }
+        self.level = 0;
+    }
+
+    /// Memory held.
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Reads onto the stack and writes from there; keeps only what can't go on.
+    fn read_small<F, T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut F,
+        to: &mut T,
+        see: &mut impl FnMut(Piece<'_>),
+    ) -> Poll<Result<usize, Stop>>
+    where
+        F: AsyncRead + Unpin,
+        T: AsyncWrite + Unpin,
+    {
+        let mut space = [MaybeUninit::uninit(); READ_SMALL];
+        let mut space = ReadBuf::uninit(&mut space);
+        if let Err(error) = ready!(Pin::new(from).poll_read(cx, &mut space)) {
+            return Poll::Ready(Err(Stop::ReadFailed(error)));
+        }
+        let bytes = space.filled_mut();
+        let cut = match self.cutter.cut(bytes, see) {
+            Ok(cut) => cut,
+            Err(bad) => return Poll::Ready(Err(Stop::Malformed(bad))),
+        };
+        let mut written = 0;
+        if cut > 0 {
+            written = match Pin::new(to).poll_write(cx, &bytes[..cut]) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Stop::WriteFailed)),
+                Poll::Ready(Ok(count)) => count,
+                Poll::Pending => 0,
+            };
+            self.unflushed = true;
+        }
+        self.ready = cut - written;
+        self.buffer.extend_from_slice(&bytes[written..]);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    /// Reads behind what is kept.
+    fn read_bulk<F: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut F,
+        see: &mut impl FnMut(Piece<'_>),
+    ) -> Poll<Result<usize, Stop>> {
+        self.buffer.reserve(READ_SMALL << self.level);
+        let count = match ready!(poll_read_buf(Pin::new(from), cx, &mut self.buffer)) {
+            Ok(count) => count,
+            Err(error) => return Poll::Ready(Err(Stop::ReadFailed(error))),
+        };
+        match self.look(see) {
+            Ok(()) => Poll::Ready(Ok(count)),
+            Err(bad) => Poll::Ready(Err(Stop::Malformed(bad))),
+        }
+    }
+
+    fn look(&mut self, see: &mut impl FnMut(Piece<'_>)) -> Result<(), BadLength> {
+        self.ready += self.cutter.cut(&mut self.buffer[self.ready..], see)?;
+        self.unflushed |= self.ready > 0;
+        Ok(())
+    }
+
+    fn poll_send<T: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut T) -> Poll<io::Result<()>> {
+        while self.ready > 0 {
+            let count = ready!(Pin::new(&mut *to).poll_write(cx, &self.buffer[..self.ready]))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.buffer.advance(count);
+            self.ready -= count;
+        }
+        if self.unflushed {
+            ready!(Pin::new(to).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn adapt(&mut self, count: usize) {
+        let size = READ_SMALL << self.level;
+        if count >= size {
+            self.level = (self.level + 1).min(LEVEL_MAX);
+        } else if count < size / 4 {
+            self.level = self.level.saturating_sub(1);
+        }
+        if self.level == 0 {
+            self.rest();
+        }
+    }
+}

@@ -1,0 +1,105 @@
+use bytes::Bytes;
+
+use super::GREETING_MAX;
+use crate::credentials::Refusal;
+use crate::net::dial::DialError;
+use crate::net::tls::TlsError;
+use crate::postgres::by_the_book::AttemptError;
+use crate::postgres::talk::TalkError;
+use crate::postgres::wire::read::{self, Malformed};
+use crate::postgres::wire::scram::client::ScramClientError;
+
+/// The server starts, stops, or recovers.
+const CANNOT_CONNECT_NOW: &str = "57P03";
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    #[error("{0}")]
+    Dial(#[from] DialError),
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    #[error("the server does not offer TLS, and tls.mode demands it")]
+    TlsNotOffered,
+    #[error("the server answered SSLRequest with byte {0:#04x}; only S and N are answers")]
+    BadTlsAnswer(u8),
+    #[error("the server did not finish the login within connect_timeout")]
+    TimedOut,
+    #[error("the connection failed during login: {0}")]
+    Talk(#[from] TalkError),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("the server sent message {0:?} during login")]
+    Unexpected(char),
+    #[error(
+        "the server asks for the password in clear text, which is sent over verified TLS only (tls.mode verify-ca or verify-full)"
+    )]
+    CleartextRefused,
+    #[error("the server asks for an md5 answer, which is given over TLS or with md5 = \"allow\" only")]
+    Md5Refused,
+    #[error("the server asks for authentication method {0}, which is not supported")]
+    Method(u32),
+    #[error("the server offers no SASL mechanism that is spoken here")]
+    Mechanism,
+    #[error("the server does not bind the login to its TLS certificate, and channel binding is required")]
+    Unbound,
+    #[error("{0}")]
+    Scram(#[from] ScramClientError),
+    #[error("the server ended SCRAM without proving that it knows the password")]
+    Unproven,
+    #[error("the server sent more than {GREETING_MAX} bytes before it was ready")]
+    Greeting,
+    #[error("the server refused the login with {}", sqlstate(.body))]
+    Server {
+        /// Of the server's ErrorResponse.
+        body: Bytes,
+        /// The credential was accepted; something else was not: the database, the role, a limit.
+        authenticated: bool,
+    },
+}
+
+/// What a failed login means for the next one.
+impl From<LoginError> for AttemptError<LoginError> {
+    fn from(error: LoginError) -> Self {
+        let (sqlstate, authenticated) = match &error {
+            LoginError::Server { body, authenticated } => (sqlstate(body), *authenticated),
+            LoginError::Dial(_)
+            | LoginError::TimedOut
+            | LoginError::Talk(TalkError::Closed | TalkError::Io(_)) => {
+                return Self::NotYet(error);
+            }
+            _ => ("", false),
+        };
+        if sqlstate == CANNOT_CONNECT_NOW {
+            return Self::NotYet(error);
+        }
+        match Refusal::from_sqlstate(sqlstate) {
+            // NOLOGIN and a dropped role are told after the password was taken.
+            Some(refusal) => Self::Refused(refusal, error),
+            None => Self::Fatal { error, authenticated },
+        }
+    }
+}
+
+impl LoginError {
+    /// None: the server did not answer with an error of its own.
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Server { body, .. } => Some(sqlstate(body)),
+            _ => None,
+        }
+    }
+
+    /// What the server says about its error, in its own words: they may hold anything.
+    pub fn server_message(&self) -> Option<String> {
+        let Self::Server { body, .. } = self else {
+            return None;
+        };
+        let message = read::error_field(body, b'M')?;
+        Some(String::from_utf8_lossy(message).into_owned())
+    }
+}
+
+fn sqlstate(body: &[u8]) -> &str {
+    let state = read::error_field(body, b'C').unwrap_or_default();
+    str::from_utf8(state).unwrap_or_default()
+}

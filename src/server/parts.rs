@@ -1,0 +1,127 @@
+//! What a configuration names, made ready: files are read, stores are made, nothing is dialled yet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tracing::warn;
+
+use crate::config::{Config, Problem, Problems, Secret, Upstream};
+use crate::names::{Endpoint, SecretName, UpstreamName};
+use crate::net::tls::{ServerTls, TlsFilesError};
+use crate::postgres::Target;
+use crate::stores::{self, DigestKey, Store, Surroundings};
+
+pub struct Parts {
+    /// Of the listeners.
+    pub tls: Option<ServerTls>,
+    pub targets: Targets,
+    /// Only those that a role uses: reading a secret may cost money, and make leases.
+    pub secrets: Vec<OpenSecret>,
+}
+
+pub type Targets = BTreeMap<UpstreamName, Arc<Target>>;
+
+pub struct OpenSecret {
+    pub secret: Arc<Secret>,
+    /// The upstreams that it opens.
+    pub users: Vec<Arc<Target>>,
+    pub store: Box<dyn Store>,
+}
+
+impl OpenSecret {
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        endpoints(&self.users)
+    }
+}
+
+impl Parts {
+    /// All of them, or everything that is wrong with the files and places that the configuration names.
+    pub fn load(config: &Config, digests: &DigestKey) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let mut note = |path: String, message: String| problems.push(Problem { path, message });
+
+        let mut tls = None;
+        match config.listen.tls.as_ref().map(ServerTls::load).transpose() {
+            Ok(loaded) => tls = loaded,
+            Err(error) => note("listen.tls".to_owned(), error.to_string()),
+        }
+        let mut targets = Targets::new();
+        for upstream in config.upstreams.values() {
+            match target(upstream) {
+                Ok(target) => {
+                    targets.insert(upstream.name.clone(), Arc::new(target));
+                }
+                Err(error) => note(format!("upstream.{}.tls", upstream.name), error.to_string()),
+            }
+        }
+        let mut secrets = Vec::new();
+        for secret in config.secrets.values() {
+            let upstreams = upstreams_of(&secret.name, config);
+            let users: Vec<_> = upstreams.iter().filter_map(|name| targets.get(*name)).collect();
+            // An upstream that could not be made ready is a problem that was noted already.
+            if upstreams.is_empty() || users.len() < upstreams.len() {
+                continue;
+            }
+            match open(secret, users.into_iter().cloned().collect(), digests) {
+                Ok(open) => secrets.push(open),
+                Err(error) => note(format!("secret.{}", secret.name), error.to_string()),
+            }
+        }
+        if problems.is_empty() {
+            Ok(Self {
+                tls,
+                targets,
+                secrets,
+            })
+        } else {
+            Err(Problems::from(problems))
+        }
+    }
+}
+
+fn target(upstream: &Arc<Upstream>) -> Result<Target, TlsFilesError> {
+    let target = Target::load(Arc::clone(upstream))?;
+    match target.tls.roots_skipped() {
+        0 => {}
+        skipped => {
+            warn!(upstream = %upstream.name, skipped, "some root certificates can't be read and do not count");
+        }
+    }
+    Ok(target)
+}
+
+fn upstreams_of<'a>(secret: &SecretName, config: &'a Config) -> Vec<&'a UpstreamName> {
+    let mut names: Vec<&UpstreamName> = config
+        .roles
+        .values()
+        .filter(|role| role.secret == *secret)
+        .map(|role| &role.upstream)
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn open(
+    secret: &Arc<Secret>,
+    users: Vec<Arc<Target>>,
+    digests: &DigestKey,
+) -> Result<OpenSecret, stores::StoreError> {
+    let endpoints = endpoints(&users);
+    let around = Surroundings {
+        endpoints: &endpoints,
+        digests,
+    };
+    Ok(OpenSecret {
+        secret: Arc::clone(secret),
+        store: stores::open(secret, around)?,
+        users,
+    })
+}
+
+fn endpoints(users: &[Arc<Target>]) -> Vec<Endpoint> {
+    users
+        .iter()
+        .flat_map(|target| target.upstream.hosts.clone())
+        .collect()
+}

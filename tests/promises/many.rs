@@ -1,0 +1,81 @@
+//! Thousands of clients at once.
+
+use std::time::Duration;
+
+use crate::support::wire::PROTOCOL_3_0;
+use crate::support::{Forged, Postgres, Swivel, Wire, raise_open_files, within};
+
+const CLIENTS: usize = 5000;
+
+/// How many log in at the same time: below any backlog of connections that nobody has accepted yet.
+const ABREAST: usize = 100;
+
+async fn login(address: &str, user: &str) -> Wire {
+    let mut wire = Wire::connect(address).await;
+    wire.startup(PROTOCOL_3_0, &[("user", user), ("database", Postgres::DATABASE)])
+        .await;
+    wire.authenticate(b"").await.unwrap();
+    wire.until(b'Z').await;
+    wire
+}
+
+/// Lets everyone in and has an empty answer to everything: five thousand backends of a real server are
+/// eight gigabytes, and nothing that is promised here is theirs.
+async fn light_server() -> Forged {
+    Forged::start(|mut wire| async move {
+        wire.packet().await;
+        wire.say(b'R', &[0, 0, 0, 0]).await;
+        wire.say(b'Z', b"I").await;
+        while wire.next().await.is_some_and(|message| message.tag == b'Q') {
+            wire.say(b'I', b"").await;
+            wire.say(b'Z', b"I").await;
+        }
+        wire
+    })
+    .await
+}
+
+#[tokio::test]
+async fn five_thousand_idle_clients_stay_connected_and_one_more_is_served_at_once() {
+    let files = raise_open_files();
+    assert!(files > 3 * CLIENTS as u64, "only {files} open files are allowed");
+    let forged = light_server().await;
+    let postgres = Postgres::start(18);
+    // Trust for the crowd: what is counted is sessions, and SCRAM would be most of the work.
+    let second = format!(
+        "[role.real]\nauth = \"trust\"\nupstream = \"real\"\nsecret = \"orders\"\n\
+         [upstream.real]\nhosts = [\"{}\"]\ntls = {{ mode = \"disable\" }}\n",
+        postgres.address()
+    );
+    let swivel = Swivel::in_front_of_port(forged.port())
+        .trusting()
+        .upstream_line("connections_max = 5050")
+        .section(&second)
+        .start()
+        .await;
+    let before = swivel.rss();
+    let mut idle = Vec::with_capacity(CLIENTS);
+    while idle.len() < CLIENTS {
+        let logins: Vec<_> = (0..ABREAST)
+            .map(|_| {
+                let address = swivel.address();
+                tokio::spawn(async move { login(&address, Swivel::USER).await })
+            })
+            .collect();
+        for login in logins {
+            idle.push(login.await.unwrap());
+        }
+    }
+    let each = (swivel.rss() - before) / CLIENTS as u64;
+    assert!(each < 32 << 10, "{each} bytes for each idle session");
+
+    let limit = Duration::from_secs(2);
+    let mut one_more = within(limit, "one more login", login(&swivel.address(), "real")).await;
+    one_more.query("SELECT 'served'").await;
+    let answer = within(limit, "its query", one_more.until(b'Z')).await;
+    assert_eq!(answer[1].first_column().as_deref(), Some("served"));
+    for wire in &mut idle {
+        wire.query("still here?").await;
+        assert_eq!(wire.until(b'Z').await.len(), 2);
+    }
+}
