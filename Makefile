@@ -2,7 +2,7 @@
 
 .PHONY: demo test lint bench regress setup
 
-# Binds a PostgreSQL of its own and a pgswivel in front of it, on loopback.
+# A PostgreSQL of its own, the same application with pgswivel and without, and a rotation every few seconds.
 demo:
 	tests/setup toolchain postgres
 	cargo build --release

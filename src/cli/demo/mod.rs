@@ -128,6 +128,7 @@ impl Show {
         let play = play(&admin, rotator.run(self.every, ending), loads, stop);
         let written = self.watch(stage, &admin, &mut view, end, play).await?;
         view.look(&stage.sidecar);
+        view.turn_second();
         Ok(Summary::new(view, written, where_it_is(stage)))
     }
 
@@ -146,7 +147,7 @@ impl Show {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut is_ending = false;
         let mut tick = 0;
-        let mut before = view.now.clone();
+
         loop {
             tokio::select! {
                 written = &mut play => return written,
@@ -166,11 +167,11 @@ impl Show {
                     view.look(&stage.sidecar);
                     tick += 1;
                     if tick % TICKS_PER_SECOND == 0 {
-                        view.turn_second(&before);
+                        view.turn_second();
                         if !is_ending {
                             view.ask(admin).await?;
                         }
-                        before = view.now.clone();
+
                         self.screen.second(&view.now).map_err(failure::io("write"))?;
                     }
                     let left = (!is_ending).then(|| self.end.saturating_duration_since(Instant::now()));

@@ -79,7 +79,7 @@ fn live(paint: Paint, stage: &Stage, view: &View, left: Option<Duration>) -> Vec
             "sessions lost",
             counts.each_ref().map(|side| side.sessions_lost),
         ),
-        row("  as Postgres knows them", &moment.users),
+        row("  logged in as", &moment.users),
         row(
             "longest stall",
             &counts.each_ref().map(|side| short(side.stall())),

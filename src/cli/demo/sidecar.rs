@@ -1,4 +1,4 @@
-//! The pgswivel that is shown: this very binary, as `pgswivel run`, with its default settings.
+//! The pgswivel that is shown: this very binary, as `pgswivel run`.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -115,6 +115,8 @@ impl Sidecar {
     }
 }
 
+/// Default settings but for one: as many logins are refused when a secret rotates every few seconds as would,
+/// anywhere else, lock somebody out.
 fn write_config(place: &Place, port: u16, secret: &str, password: &str) -> Result<PathBuf, Failure> {
     let text = format!(
         r#"drain = "1s"
@@ -135,6 +137,9 @@ tls = {{ mode = "disable" }}
 [secret.orders]
 store = "file"
 id = {secret}
+
+[limits]
+refused_logins_per_minute = 1000
 
 [admin]
 address = "127.0.0.1:0"

@@ -17,6 +17,8 @@ pub(super) struct View {
     progress: watch::Receiver<Progress>,
     pub(super) began: Instant,
     sampled: Instant,
+    /// When the second began.
+    before: Moment,
     pub(super) now: Moment,
     /// One a second.
     pub(super) seconds: Vec<Second>,
@@ -49,6 +51,7 @@ impl View {
             progress,
             began: Instant::now(),
             sampled: Instant::now(),
+            before: Moment::default(),
             now: Moment::default(),
             seconds: Vec::new(),
         }
@@ -66,21 +69,22 @@ impl View {
         self.now.leading = sidecar.leading();
     }
 
-    /// Once a second: what the second brought.
-    pub(super) fn turn_second(&mut self, before: &Moment) {
+    /// Once a second, and at the end: what it brought.
+    pub(super) fn turn_second(&mut self) {
         let passed = self.sampled.elapsed().as_secs_f64().max(0.001);
         self.sampled = Instant::now();
         let mut second = Second {
-            rotations: self.now.progress.begun() - before.progress.begun(),
+            rotations: self.now.progress.begun() - self.before.progress.begun(),
             ..Second::default()
         };
         for side in 0..SIDES.len() {
-            let (counts, earlier) = (&self.now.counts[side], &before.counts[side]);
+            let (counts, earlier) = (&self.now.counts[side], &self.before.counts[side]);
             second.failed[side] = counts.failed() - earlier.failed();
             let requests = counts.requests() - earlier.requests();
             self.now.rates[side] = per_second(requests, passed);
         }
         self.seconds.push(second);
+        self.before = self.now.clone();
     }
 
     /// Asks Postgres as whom the sessions of both sides are logged in.
