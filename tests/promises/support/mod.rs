@@ -23,6 +23,8 @@ mod postgres;
 mod process;
 mod swivel;
 mod tls;
+#[cfg(feature = "vault")]
+pub mod vault;
 pub mod wire;
 
 use std::future::Future;

@@ -1,6 +1,5 @@
 mod auth;
 mod db;
-mod double;
 mod kv;
 
 use std::time::Duration;
@@ -8,9 +7,9 @@ use std::time::Duration;
 use pgswivel::config::{Vault, VaultAuth};
 use pgswivel::credentials::Password;
 
-use self::double::ROOT;
 use super::contract::Fault;
 use crate::support::http::{FaultProxy, Reply};
+use crate::support::vault::ROOT;
 
 fn vault(address: &str, auth: VaultAuth) -> Vault {
     Vault {
