@@ -38,6 +38,7 @@ fn harmless() -> Targets {
     Targets::new()
         .with_default(LevelFilter::WARN)
         .with_target("pgswivel", LevelFilter::TRACE)
+        .with_target("audit", LevelFilter::INFO)
         .with_target("rustify", LevelFilter::OFF)
         .with_target("vaultrs", LevelFilter::OFF)
 }
@@ -52,6 +53,7 @@ mod tests {
     fn no_level_lets_other_crates_print_secrets() {
         let harmless = harmless();
         assert!(harmless.would_enable("pgswivel::keeper", &Level::TRACE));
+        assert!(harmless.would_enable("audit", &Level::INFO));
         assert!(harmless.would_enable("aws_config::imds", &Level::WARN));
         assert!(!harmless.would_enable("aws_smithy_runtime::client", &Level::DEBUG));
         assert!(!harmless.would_enable("tokio_postgres::query", &Level::DEBUG));

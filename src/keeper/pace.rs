@@ -39,6 +39,7 @@ pub(super) enum Ended {
     Well {
         is_change: bool,
         next_read: Option<Duration>,
+        read_by: Option<Duration>,
     },
     Badly {
         retry: Retry,
@@ -89,9 +90,15 @@ impl Pace {
     pub(super) fn read_ended(&mut self, ended: Ended, now: Instant) {
         let was_wanted = std::mem::take(&mut self.is_wanted);
         match ended {
-            Ended::Well { is_change, next_read } => {
+            Ended::Well {
+                is_change,
+                next_read,
+                read_by,
+            } => {
                 self.failures.reset();
-                self.due = now + self.until_next(next_read);
+                let ordinary = self.until_next(next_read);
+                let latest = read_by.map_or(ordinary, |read_by| read_by.max(SPACING_MIN));
+                self.due = now + ordinary.min(latest);
                 if is_change {
                     self.wants.reset();
                 }
@@ -139,6 +146,7 @@ mod tests {
     const SAME: Ended = Ended::Well {
         is_change: false,
         next_read: None,
+        read_by: None,
     };
 
     fn seconds(seconds: u64) -> Duration {
@@ -156,10 +164,27 @@ mod tests {
             let wish = Ended::Well {
                 is_change: true,
                 next_read: Some(seconds(3600)),
+                read_by: None,
             };
             pace.read_ended(wish, start);
             let wait = pace.next_read() - start;
             assert!(wait >= seconds(3600) && wait <= seconds(3630));
+        }
+    }
+
+    #[test]
+    fn a_store_that_wants_to_be_read_in_time_never_puts_off_a_poll() {
+        let start = Instant::now();
+        for (read_by, expected) in [(5, 5..6), (86_400, 270..331)] {
+            let mut pace = Pace::new(POLL, start);
+            let ended = Ended::Well {
+                is_change: false,
+                next_read: None,
+                read_by: Some(seconds(read_by)),
+            };
+            pace.read_ended(ended, start);
+            let wait = (pace.next_read() - start).as_secs();
+            assert!(expected.contains(&wait), "{wait} of {read_by}");
         }
     }
 

@@ -367,7 +367,11 @@ async fn greeted(mut talk: Talk<Stream>, endpoint: &Endpoint) -> Result<Link, Lo
                     key: key.into(),
                 });
             }
-            b'E' => return Err(refused(message.body(), true)),
+            b'E' => {
+                // A user may be dropped between its authentication and its session.
+                let is_accepted = sqlstate(message.body()) != Refusal::NotAllowed.sqlstate();
+                return Err(refused(message.body(), is_accepted));
+            }
             b'S' | b'N' | b'A' | b'Z' => greeting.extend_from_slice(message.raw()),
             other => return Err(LoginError::Unexpected(char::from(other))),
         }

@@ -20,6 +20,7 @@ mod drivers;
 mod hostile;
 mod relay;
 mod replication;
+mod rotation;
 mod startup;
 mod stores;
 mod upstream_auth;

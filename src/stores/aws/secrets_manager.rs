@@ -72,7 +72,7 @@ impl SecretsManagerStore {
         let mut next = round.next;
         let values = [Some(&current), pending.as_ref(), previous.as_ref()];
         next.values = values.into_iter().flatten().cloned().collect();
-        let next_read = next
+        let read_by = next
             .pending
             .as_ref()
             .map(|pending| look_again_in(pending.since.elapsed()));
@@ -88,7 +88,7 @@ impl SecretsManagerStore {
             credentials.extend(value.and_then(|value| value.leading(stage)));
         }
         Ok(Reading {
-            next_read,
+            read_by,
             host: payload.host,
             skipped: [pending_skipped, previous_skipped]
                 .into_iter()

@@ -21,7 +21,7 @@ pub mod http;
 mod place;
 mod postgres;
 mod process;
-mod swivel;
+pub mod swivel;
 mod tls;
 #[cfg(feature = "vault")]
 pub mod vault;

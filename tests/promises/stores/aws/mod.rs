@@ -25,7 +25,7 @@ fn keys() -> Credentials {
 }
 
 /// What AWS says, or does not say, when it is troubled.
-fn harm(proxy: &FaultProxy, fault: Fault) {
+pub fn harm(proxy: &FaultProxy, fault: Fault) {
     proxy.answer(move |_| Some(trouble(fault)));
 }
 

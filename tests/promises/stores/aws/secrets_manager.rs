@@ -127,7 +127,7 @@ aws_promise! {
         let new = secret.stored.put_pending(&Login(2).json()).await;
         let during = read(&mut *store).await;
         assert_eq!(found(&during), [(Position::Current, "app_1"), (Position::Next, "app_2")]);
-        assert_eq!(during.next_read, Some(Duration::from_secs(2)));
+        assert_eq!(during.read_by, Some(Duration::from_secs(2)));
         assert_eq!(&*during.credentials[1].version, new);
 
         secret.stored.move_stage("AWSCURRENT", Some(&old), Some(&new)).await;
@@ -180,7 +180,7 @@ aws_promise! {
             let reading = read(&mut *store).await;
             assert_eq!(found(&reading), [(Position::Current, "app_1")]);
             assert_eq!(reading.skipped, []);
-            assert_eq!(reading.next_read, Some(Duration::from_secs(2)));
+            assert_eq!(reading.read_by, Some(Duration::from_secs(2)));
         }
         assert_eq!(store.calls().of(Operation::GetSecretValue), 2);
 
@@ -201,7 +201,7 @@ aws_promise! {
         let mut store = secret.open();
         let reading = read(&mut *store).await;
         assert_eq!(found(&reading), [(Position::Current, "app_1")]);
-        assert_eq!(reading.next_read, None);
+        assert_eq!(reading.read_by, None);
         assert_eq!(store.calls().of(Operation::GetSecretValue), 1);
     }
 }

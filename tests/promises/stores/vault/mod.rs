@@ -24,7 +24,7 @@ fn root() -> VaultAuth {
     VaultAuth::Token(Password::new(ROOT))
 }
 
-fn host(url: &str) -> String {
+pub fn host(url: &str) -> String {
     url.strip_prefix("http://")
         .unwrap()
         .trim_end_matches('/')
@@ -32,7 +32,7 @@ fn host(url: &str) -> String {
 }
 
 /// What Vault says, or does not say, when it is troubled.
-fn harm(proxy: &FaultProxy, fault: Fault) {
+pub fn harm(proxy: &FaultProxy, fault: Fault) {
     proxy.answer(move |_| {
         let errors = |status, words: &str| Reply::json(status, &serde_json::json!({ "errors": [words] }));
         Some(match fault {

@@ -1,0 +1,22 @@
+//! Rotations as an application sees them that opens new connections all the time: not at all.
+
+mod application;
+mod orders;
+#[cfg(feature = "vault")]
+mod vault;
+
+use std::time::Duration;
+
+pub use application::Application;
+
+/// How much longer than the window a client may wait: for a read of the store, which are a second apart,
+/// and for a login on a busy machine.
+const MOMENT: Duration = Duration::from_secs(3);
+
+/// How long one side knows of a new credential before the other does.
+const WINDOW: Duration = Duration::from_millis(1500);
+
+/// Lets the window pass, which is what some orders of events are made of.
+async fn window() {
+    tokio::time::sleep(WINDOW).await;
+}
