@@ -5,6 +5,8 @@ use crate::stores::Retry;
 
 /// Two reads never start closer than this, except when a person asks.
 const SPACING_MIN: Duration = Duration::from_secs(1);
+/// A store that sees its own changes has one to give: clients may be waiting for it.
+const NOTICE_SPACING_MIN: Duration = Duration::from_millis(100);
 /// Reads that waiting clients cause come this often at least.
 const WANTED_CAP: Duration = Duration::from_secs(15);
 /// Reads after failures that nobody waits for come this often at least, or as often as the poll.
@@ -79,7 +81,7 @@ impl Pace {
 
     /// The store saw a change.
     pub(super) fn notice(&mut self, last_read: Instant, now: Instant) {
-        self.due = self.due.min(now.max(last_read + SPACING_MIN));
+        self.due = self.due.min(now.max(last_read + NOTICE_SPACING_MIN));
     }
 
     /// Somebody asked.
@@ -205,6 +207,19 @@ mod tests {
         }
         assert_eq!(reads[0], 60);
         assert!((6..=9).contains(&reads.len()), "{reads:?}");
+    }
+
+    #[test]
+    fn a_change_that_the_store_sees_is_read_at_once_but_not_without_end() {
+        let start = Instant::now();
+        let mut pace = Pace::new(POLL, start);
+        pace.read_ended(SAME, start);
+        let soon = start + Duration::from_millis(150);
+        pace.notice(start, soon);
+        assert_eq!(pace.next_read(), soon);
+        pace.read_ended(SAME, soon);
+        pace.notice(soon, soon);
+        assert_eq!(pace.next_read(), soon + Duration::from_millis(100));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The order in which the database and the store learn of a new password.
 
-use super::{Application, MOMENT, WINDOW, window};
+use super::{Application, MOMENT, ONE_AT_A_TIME, WINDOW, window};
 use crate::support::{Postgres, Swivel, eventually};
 
 const NEXT: &str = "upstream-secret-2";
@@ -8,7 +8,7 @@ const NEXT: &str = "upstream-secret-2";
 promise! {
     async fn first_the_database_then_the_store(version) {
         let postgres = Postgres::start(version);
-        let swivel = Swivel::in_front_of(&postgres).trusting().start().await;
+        let swivel = Swivel::in_front_of(&postgres).trusting().section(ONE_AT_A_TIME).start().await;
         let application = Application::of(&swivel).await;
 
         postgres.change_password(Postgres::USER, NEXT).await;
@@ -23,7 +23,7 @@ promise! {
 promise! {
     async fn first_the_store_then_the_database(version) {
         let postgres = Postgres::start(version);
-        let swivel = Swivel::in_front_of(&postgres).trusting().start().await;
+        let swivel = Swivel::in_front_of(&postgres).trusting().section(ONE_AT_A_TIME).start().await;
         let application = Application::of(&swivel).await;
 
         swivel.write_secret(Postgres::USER, NEXT);
@@ -62,5 +62,25 @@ promise! {
         postgres.change_password(Postgres::USER, NEXT).await;
         application.is_served().await;
         application.leave().await.is_untroubled(WINDOW + MOMENT);
+    }
+}
+
+promise! {
+    /// Passwords were stored one way, and the next ones are stored another way.
+    async fn a_rotation_from_md5_to_scram(version) {
+        let postgres = Postgres::version(version).hba("host all all all md5").start();
+        let store = |how: &str, password: &str| {
+            let user = Postgres::USER;
+            format!("SET password_encryption = '{how}'; ALTER ROLE {user} PASSWORD '{password}'")
+        };
+        postgres.execute(&store("md5", Postgres::PASSWORD)).await;
+        let swivel = Swivel::in_front_of(&postgres).trusting().start().await;
+        let application = Application::of(&swivel).await;
+        for (how, password) in [("md5", "second"), ("scram-sha-256", "third"), ("md5", "fourth")] {
+            postgres.execute(&store(how, password)).await;
+            swivel.write_secret(Postgres::USER, password);
+            application.is_served().await;
+        }
+        application.leave().await.is_untroubled(MOMENT);
     }
 }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Application, MOMENT, WINDOW, window};
+use super::{Application, MOMENT, ONE_AT_A_TIME, WINDOW, window};
 use crate::stores::contract::Fault;
 use crate::stores::vault::{harm, host};
 use crate::support::http::FaultProxy;
@@ -14,6 +14,7 @@ use crate::support::{Postgres, Swivel, eventually};
 fn before(postgres: &Postgres, store: &str, id: &str, url: &str) -> Unstarted {
     Swivel::in_front_of(postgres)
         .trusting()
+        .section(ONE_AT_A_TIME)
         .store(store, id)
         .environment("VAULT_ADDR", url)
         .environment("VAULT_TOKEN", ROOT)

@@ -68,6 +68,10 @@ impl Aws {
         Self { stand_in, address }
     }
 
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// One call of the JSON protocol, such as `secretsmanager.CreateSecret`. Stops the test when it fails.
     pub async fn call(&self, target: &str, body: Value) -> Value {
         let service = match target.starts_with("AmazonSSM") {

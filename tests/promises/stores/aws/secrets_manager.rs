@@ -6,7 +6,7 @@ use pgswivel::credentials::Position;
 use pgswivel::stores::{self, Operation, Reading, SecretsManagerStore, Store, Warning};
 use serde_json::json;
 
-use super::{harm, is_for, keys, refusal, settings, trouble};
+use super::{harm, keys, refusal, settings, trouble};
 use crate::stores::contract::{self, CANARY, Fault, Login, World, leading, read};
 use crate::support::aws::{Aws, Secret as Stored};
 use crate::support::http::{FaultProxy, Reply};
@@ -69,7 +69,7 @@ impl World for Secret<'_> {
                 let text = String::from_utf8(payload).unwrap();
                 self.proxy.answer(move |asked| {
                     let value = json!({ "Name": "x", "VersionId": "large", "SecretString": text });
-                    is_for(asked, "GetSecretValue").then(|| Reply::json(200, &value))
+                    asked.is_for("GetSecretValue").then(|| Reply::json(200, &value))
                 });
             }
             (_, Some(payload)) => self.put_text(std::str::from_utf8(&payload).unwrap()).await,
@@ -170,7 +170,7 @@ aws_promise! {
         secret.put(Login(1)).await;
         secret.stored.put_pending(&Login(2).json()).await;
         secret.proxy.answer(|asked| {
-            let is_pending = is_for(asked, "GetSecretValue")
+            let is_pending = asked.is_for("GetSecretValue")
                 && String::from_utf8_lossy(&asked.body).contains("AWSPENDING");
             let words = "Secrets Manager can't find the specified secret value for staging label: AWSPENDING";
             is_pending.then(|| refusal(400, "ResourceNotFoundException", words))
@@ -229,7 +229,7 @@ aws_promise! {
         secret.put(Login(1)).await;
         secret.stored.put_pending(&Login(2).json()).await;
         secret.proxy.answer(|asked| {
-            let is_pending = is_for(asked, "GetSecretValue")
+            let is_pending = asked.is_for("GetSecretValue")
                 && String::from_utf8_lossy(&asked.body).contains("AWSPENDING");
             is_pending.then(|| trouble(Fault::Throttled))
         });
@@ -249,7 +249,7 @@ aws_promise! {
         secret.put(Login(1)).await;
         secret.stored.put_pending(&Login(2).json()).await;
         secret.proxy.answer(|asked| {
-            is_for(asked, "DescribeSecret").then(|| trouble(Fault::Denied))
+            asked.is_for("DescribeSecret").then(|| trouble(Fault::Denied))
         });
         let mut store = secret.open();
         let reading = read(&mut *store).await;
@@ -284,7 +284,7 @@ aws_promise! {
         secret.put(Login(1)).await;
         secret.proxy.answer(|asked| {
             let words = "Secrets Manager can't find the specified secret value";
-            is_for(asked, "GetSecretValue").then(|| refusal(400, "ResourceNotFoundException", words))
+            asked.is_for("GetSecretValue").then(|| refusal(400, "ResourceNotFoundException", words))
         });
         let mut store = secret.open();
         assert_eq!(stores::read(&mut *store).await.unwrap_err().label(), "unsettled");
