@@ -38,7 +38,7 @@ fn harmless() -> Targets {
     Targets::new()
         .with_default(LevelFilter::WARN)
         .with_target("pgswivel", LevelFilter::TRACE)
-        .with_target("audit", LevelFilter::TRACE)
+        .with_target("audit", LevelFilter::INFO)
         .with_target("rustify", LevelFilter::OFF)
         .with_target("vaultrs", LevelFilter::OFF)
 }

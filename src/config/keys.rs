@@ -226,7 +226,7 @@ pub(super) const LIMITS: Keys = Keys {
         key("statement_bytes", Number(65_536), "bytes of statement text kept per session for replay"),
         key("moves", Number(8), "sessions that change connections at once"),
         key("admin_connections", Number(64), "connections to the admin address at once"),
-        key("refused_logins_per_minute", Number(10), "logins that an endpoint may refuse in a minute before no more are sent"),
+        key("refused_logins_per_minute", Number(10), "logins that an endpoint may refuse in a minute before doubtful credentials wait"),
     ],
 };
 

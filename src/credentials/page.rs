@@ -126,6 +126,13 @@ impl Entry {
         }
     }
 
+    fn refused_at(&self, endpoint: &Endpoint) -> Option<Instant> {
+        match self.verdict(endpoint) {
+            Some(Verdict::Refused { at, .. }) => Some(*at),
+            _ => None,
+        }
+    }
+
     fn has_ended(&self, now: Instant) -> bool {
         [self.lease_ends, self.logins_end]
             .iter()
@@ -164,8 +171,9 @@ impl Page {
     }
 
     /// The order of tries on one endpoint: what is proven there, the leader before the others and then
-    /// the latest proof first; then what is not, in the page's order. A refused credential is left out
-    /// until its time has come, and one whose time is over comes last.
+    /// the latest proof first; then what is not judged there, in the page's order. A refused credential is
+    /// left out until its time has come and then comes after those, the one that has waited longest
+    /// first. One whose time is over comes last.
     pub fn tries(&self, endpoint: &Endpoint, now: Instant) -> impl Iterator<Item = Try> + use<> {
         let mut ranked: Vec<_> = self
             .entries
@@ -173,11 +181,12 @@ impl Page {
             .filter(|entry| entry.blocked_until(endpoint).is_none_or(|until| until <= now))
             .map(|entry| {
                 let proven = entry.proven_since(endpoint).filter(|_| !entry.has_ended(now));
+                let refused = entry.refused_at(endpoint);
                 let rank = match proven {
-                    Some(_) if self.leads(&entry.credential) => (0, None),
-                    Some(since) => (1, Some(Reverse(since))),
-                    None if entry.has_ended(now) => (3, None),
-                    None => (2, None),
+                    Some(_) if self.leads(&entry.credential) => (0, None, None),
+                    Some(since) => (1, Some(Reverse(since)), None),
+                    None if entry.has_ended(now) => (3, None, refused),
+                    None => (2, None, refused),
                 };
                 let credential = entry.credential.clone();
                 (

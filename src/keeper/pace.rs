@@ -5,6 +5,8 @@ use crate::stores::Retry;
 
 /// Two reads never start closer than this, except when a person asks.
 const SPACING_MIN: Duration = Duration::from_secs(1);
+/// A store that sees its own changes has one to give: clients may be waiting for it.
+const NOTICE_SPACING_MIN: Duration = Duration::from_millis(100);
 /// Reads that waiting clients cause come this often at least.
 const WANTED_CAP: Duration = Duration::from_secs(15);
 /// Reads after failures that nobody waits for come this often at least, or as often as the poll.
@@ -39,6 +41,7 @@ pub(super) enum Ended {
     Well {
         is_change: bool,
         next_read: Option<Duration>,
+        read_by: Option<Duration>,
     },
     Badly {
         retry: Retry,
@@ -78,7 +81,7 @@ impl Pace {
 
     /// The store saw a change.
     pub(super) fn notice(&mut self, last_read: Instant, now: Instant) {
-        self.due = self.due.min(now.max(last_read + SPACING_MIN));
+        self.due = self.due.min(now.max(last_read + NOTICE_SPACING_MIN));
     }
 
     /// Somebody asked.
@@ -89,9 +92,15 @@ impl Pace {
     pub(super) fn read_ended(&mut self, ended: Ended, now: Instant) {
         let was_wanted = std::mem::take(&mut self.is_wanted);
         match ended {
-            Ended::Well { is_change, next_read } => {
+            Ended::Well {
+                is_change,
+                next_read,
+                read_by,
+            } => {
                 self.failures.reset();
-                self.due = now + self.until_next(next_read);
+                let ordinary = self.until_next(next_read);
+                let latest = read_by.map_or(ordinary, |read_by| read_by.max(SPACING_MIN));
+                self.due = now + ordinary.min(latest);
                 if is_change {
                     self.wants.reset();
                 }
@@ -139,6 +148,7 @@ mod tests {
     const SAME: Ended = Ended::Well {
         is_change: false,
         next_read: None,
+        read_by: None,
     };
 
     fn seconds(seconds: u64) -> Duration {
@@ -156,10 +166,27 @@ mod tests {
             let wish = Ended::Well {
                 is_change: true,
                 next_read: Some(seconds(3600)),
+                read_by: None,
             };
             pace.read_ended(wish, start);
             let wait = pace.next_read() - start;
             assert!(wait >= seconds(3600) && wait <= seconds(3630));
+        }
+    }
+
+    #[test]
+    fn a_store_that_wants_to_be_read_in_time_never_puts_off_a_poll() {
+        let start = Instant::now();
+        for (read_by, expected) in [(5, 5..6), (86_400, 270..331)] {
+            let mut pace = Pace::new(POLL, start);
+            let ended = Ended::Well {
+                is_change: false,
+                next_read: None,
+                read_by: Some(seconds(read_by)),
+            };
+            pace.read_ended(ended, start);
+            let wait = (pace.next_read() - start).as_secs();
+            assert!(expected.contains(&wait), "{wait} of {read_by}");
         }
     }
 
@@ -180,6 +207,19 @@ mod tests {
         }
         assert_eq!(reads[0], 60);
         assert!((6..=9).contains(&reads.len()), "{reads:?}");
+    }
+
+    #[test]
+    fn a_change_that_the_store_sees_is_read_at_once_but_not_without_end() {
+        let start = Instant::now();
+        let mut pace = Pace::new(POLL, start);
+        pace.read_ended(SAME, start);
+        let soon = start + Duration::from_millis(150);
+        pace.notice(start, soon);
+        assert_eq!(pace.next_read(), soon);
+        pace.read_ended(SAME, soon);
+        pace.notice(soon, soon);
+        assert_eq!(pace.next_read(), soon + Duration::from_millis(100));
     }
 
     #[test]

@@ -85,13 +85,17 @@ impl Reader {
         }
         self.say_what_is_odd(&reading);
         let ends = |left: Option<Duration>| left.and_then(|left| now.checked_add(left));
-        let next_read = reading.next_read;
+        let (next_read, read_by) = (reading.next_read, reading.read_by);
         let is_change = self.desk.offer(Offer {
             credentials: reading.credentials,
             lease_ends: ends(reading.lease.map(|lease| lease.left)),
             logins_end: ends(reading.logins_for),
         });
-        Ended::Well { is_change, next_read }
+        Ended::Well {
+            is_change,
+            next_read,
+            read_by,
+        }
     }
 
     fn complain(&mut self, error: StoreError, now: Instant) -> Ended {

@@ -37,6 +37,7 @@ fn reading(credentials: &[Credential]) -> Reading {
     Reading {
         credentials: credentials.to_vec(),
         next_read: None,
+        read_by: None,
         lease: None,
         logins_for: None,
         host: None,

@@ -155,14 +155,17 @@ pub async fn prove<L, E>(
             return None;
         }
     };
-    if turnstile.is_governed() {
+    if turnstile.is_governed(credential) {
         return None;
     }
     let result = {
         let _permit = turnstile.permit().await;
         attempt.await
     };
-    let told = tell(&turnstile, verdicts, credential, endpoint, &result);
+    let told = tell(verdicts, credential, endpoint, &result);
+    if told == ScoutVerdict::Refused {
+        turnstile.count_refusal(credential);
+    }
     pass.report(told);
     Some(result)
 }
@@ -199,24 +202,23 @@ where
         let mut refused: Vec<Credential> = Vec::new();
         loop {
             let page = self.page.borrow_and_update().clone();
-            let is_governed = turnstile.is_governed();
             let candidate = page.tries(endpoint, Instant::now().into_std()).find(|candidate| {
                 let was_refused = (refused.iter()).any(|login| login.is_same_login(&candidate.credential));
-                !(was_refused || (candidate.doubtful && is_governed))
+                !(was_refused || (candidate.doubtful && turnstile.is_governed(&candidate.credential)))
             });
-            let Some(Try { credential, doubtful }) = candidate else {
+            let Some(candidate) = candidate else {
                 if !page.entries().is_empty() {
                     self.say_refused(None);
                 }
                 return Err(Stop::Refused(page));
             };
-            match self.log_in_with(&credential, endpoint, &turnstile).await {
+            match self.log_in_with(&candidate, endpoint, &turnstile).await {
                 Ok(logged_in) => return Ok(logged_in),
                 Err(Miss::Stop(stop)) => return Err(stop),
                 Err(Miss::LookAgain) => {}
                 Err(Miss::Refused) => {
-                    refused.push(credential);
-                    if !doubtful {
+                    refused.push(candidate.credential);
+                    if !candidate.doubtful {
                         self.refresh_once(&page).await;
                     }
                 }
@@ -226,10 +228,11 @@ where
 
     async fn log_in_with(
         &mut self,
-        credential: &Credential,
+        candidate: &Try,
         endpoint: &Endpoint,
         turnstile: &Turnstile,
     ) -> Result<LoggedIn<L>, Miss<E>> {
+        let Try { credential, doubtful } = candidate;
         let pass = self.pass(turnstile, credential).await?;
         let _permit = turnstile.permit().await;
         // The wait may have outlived what the page said.
@@ -240,8 +243,13 @@ where
             return Err(Miss::LookAgain);
         }
         let result = (self.attempt)(credential.clone(), endpoint.clone()).await;
-        let told = tell(turnstile, &*self.book.verdicts, credential, endpoint, &result);
+        let told = tell(&*self.book.verdicts, credential, endpoint, &result);
         if let Some(pass) = pass {
+            // That a credential is refused which worked is news, and those who were under way with it can't
+            // be called back: it happens once for each change of the database, and is nobody's guess.
+            if *doubtful && told == ScoutVerdict::Refused {
+                turnstile.count_refusal(credential);
+            }
             pass.report(told);
         }
         match result {
@@ -331,7 +339,6 @@ where
 
 /// Puts into the book what an attempt says of the credential.
 fn tell<L, E>(
-    turnstile: &Turnstile,
     verdicts: &dyn Verdicts,
     credential: &Credential,
     endpoint: &Endpoint,
@@ -346,7 +353,6 @@ fn tell<L, E>(
             ScoutVerdict::Taken
         }
         Err(AttemptError::Refused(refusal, _)) => {
-            turnstile.count_refusal();
             verdicts.refused(credential, endpoint, *refusal);
             ScoutVerdict::Refused
         }

@@ -5,18 +5,18 @@
 //! * Refused logins are counted, and doubtful credentials are not tried once a minute has had its share.
 //! * Logins at once are limited.
 
-use std::collections::{HashMap, VecDeque};
+mod governor;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
+use self::governor::Governor;
 use crate::config::Limits;
 use crate::credentials::Credential;
 use crate::names::Endpoint;
-
-const GOVERNOR_WINDOW: Duration = Duration::from_secs(60);
 
 /// One turnstile per endpoint, for the whole process: endpoints do not care which secret or role logs in.
 #[derive(Debug)]
@@ -29,8 +29,7 @@ pub struct Turnstiles {
 #[derive(Debug)]
 pub(super) struct Turnstile {
     permits: Semaphore,
-    refused_per_minute: usize,
-    refused: Mutex<VecDeque<Instant>>,
+    governor: Mutex<Governor>,
     scouts: Mutex<Vec<Scout>>,
 }
 
@@ -80,8 +79,7 @@ impl Turnstiles {
         }
         let turnstile = Arc::new(Turnstile {
             permits: Semaphore::new(self.logins_at_once),
-            refused_per_minute: self.refused_per_minute,
-            refused: Mutex::default(),
+            governor: Mutex::new(Governor::new(self.refused_per_minute)),
             scouts: Mutex::default(),
         });
         each.insert(endpoint.clone(), turnstile.clone());
@@ -115,23 +113,14 @@ impl Turnstile {
         permit.expect("a turnstile's semaphore is never closed")
     }
 
-    pub(super) fn count_refusal(&self) {
-        let mut refused = lock(&self.refused);
-        // More would not change the answer.
-        if refused.len() >= self.refused_per_minute {
-            refused.pop_front();
-        }
-        refused.push_back(Instant::now());
+    /// A login that nobody could be sure of was refused.
+    pub(super) fn count_refusal(&self, credential: &Credential) {
+        lock(&self.governor).count(credential, Instant::now());
     }
 
     /// Whether the endpoint has refused its share of the last minute.
-    pub(super) fn is_governed(&self) -> bool {
-        let mut refused = lock(&self.refused);
-        let now = Instant::now();
-        while (refused.front()).is_some_and(|at| now.duration_since(*at) >= GOVERNOR_WINDOW) {
-            refused.pop_front();
-        }
-        refused.len() >= self.refused_per_minute
+    pub(super) fn is_governed(&self, credential: &Credential) -> bool {
+        lock(&self.governor).holds_back(credential, Instant::now())
     }
 }
 

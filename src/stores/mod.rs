@@ -89,8 +89,10 @@ pub async fn read(store: &mut dyn Store) -> Result<Reading, StoreError> {
 pub struct Reading {
     /// Never empty; best first: current, next, previous, or the list in its own order.
     pub credentials: Vec<Credential>,
-    /// When the store itself wants to be read again, if it has a reason of its own.
+    /// When the store itself wants to be read again instead of at the next poll.
     pub next_read: Option<Duration>,
+    /// When it wants to be read at the latest. A poll may come before.
+    pub read_by: Option<Duration>,
     /// The store will take the user away: sessions on these credentials end too.
     pub lease: Option<Lease>,
     /// How long these passwords open new sessions, when that is limited. Sessions they opened go on.
@@ -155,6 +157,7 @@ impl Reading {
         Self {
             credentials: once,
             next_read: None,
+            read_by: None,
             lease: None,
             logins_for: None,
             host: None,

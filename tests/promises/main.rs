@@ -23,6 +23,7 @@ mod hostile;
 mod many;
 mod relay;
 mod replication;
+mod rotation;
 mod serving;
 mod startup;
 mod stores;

@@ -434,6 +434,50 @@ async fn the_governor_stops_doubtful_logins_but_not_proven_ones() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_credential_does_not_wait_because_others_were_refused_so_often() {
+    let limits = Limits {
+        refused_logins_per_minute: 10,
+        ..limits()
+    };
+    let world = World::running_on("one");
+    let book = world.by_the_book(&limits);
+    let (next, previous) = (
+        credential("two", Position::Next),
+        credential("zero", Position::Previous),
+    );
+    world.store_publishes(&[current("one"), next, previous]);
+    world.database_takes(&[]);
+    let clients = arrive(50, &world, &book);
+    sleep(SECOND * 25).await;
+    assert!(world.refused() <= 10, "{} refused", world.refused());
+    world.database_takes(&["three"]);
+    world.store_publishes(&[current("three")]);
+    let caught_up = Instant::now();
+    all_served(clients).await;
+    assert!(caught_up.elapsed() < SECOND, "{:?}", caught_up.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn logins_under_way_when_the_password_changes_are_not_held_against_the_new_one() {
+    let limits = Limits {
+        refused_logins_per_minute: 10,
+        ..limits()
+    };
+    let world = World::running_on("one");
+    let book = world.by_the_book(&limits);
+    let clients = arrive(17, &world, &book);
+    // One has shown that the credential is taken, and the others have set out.
+    sleep(LOGIN_TAKES * 3 / 2).await;
+    world.database_takes(&["two"]);
+    sleep(SECOND).await;
+    assert_eq!(world.refused(), 16);
+    world.store_publishes(&[current("two")]);
+    let caught_up = Instant::now();
+    all_served(clients).await;
+    assert!(caught_up.elapsed() < SECOND, "{:?}", caught_up.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn logins_at_once_are_limited_and_all_are_served() {
     let limits = Limits {
         logins_per_endpoint: 4,

@@ -74,7 +74,7 @@ impl SecretsManagerStore {
         let values = [Some(&current), pending.as_ref(), previous.as_ref()];
         next.values = values.into_iter().flatten().cloned().collect();
         let made = next.values.iter().filter_map(|value| value.made()).collect();
-        let next_read = next
+        let read_by = next
             .pending
             .as_ref()
             .map(|pending| look_again_in(pending.since.elapsed()));
@@ -90,7 +90,7 @@ impl SecretsManagerStore {
             credentials.extend(value.and_then(|value| value.leading(stage)));
         }
         Ok(Reading {
-            next_read,
+            read_by,
             host: payload.host,
             skipped: [pending_skipped, previous_skipped]
                 .into_iter()

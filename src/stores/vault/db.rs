@@ -155,7 +155,7 @@ impl VaultDbStore {
         let credentials = Reading::of(vec![held.credential.clone()]);
         if held.granted.is_zero() {
             return Reading {
-                next_read: self.client.upkeep_in(),
+                read_by: self.client.upkeep_in(),
                 ..credentials
             };
         }

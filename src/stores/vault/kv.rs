@@ -81,7 +81,7 @@ impl VaultKvStore {
         credentials.extend(self.before(&current.metadata).await?);
         Ok(Reading {
             host: payload.host,
-            next_read: self.client.upkeep_in(),
+            read_by: self.client.upkeep_in(),
             made: self.made(&current.metadata),
             ..Reading::of(credentials)
         })

@@ -1,13 +1,13 @@
 //! Every store keeps one contract, and each has treacheries of its own to survive.
 
 #[cfg(feature = "aws")]
-mod aws;
+pub mod aws;
 mod command;
-mod contract;
+pub mod contract;
 mod env;
 mod file;
 #[cfg(feature = "vault")]
-mod vault;
+pub mod vault;
 
 use std::time::Duration;
 

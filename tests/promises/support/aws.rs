@@ -1,10 +1,11 @@
 //! Two stand-ins for AWS, whose mistakes differ: what holds in front of both is likely to hold.
 
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use super::eventually;
@@ -67,6 +68,10 @@ impl Aws {
         Self { stand_in, address }
     }
 
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// One call of the JSON protocol, such as `secretsmanager.CreateSecret`. Stops the test when it fails.
     pub async fn call(&self, target: &str, body: Value) -> Value {
         let service = match target.starts_with("AmazonSSM") {
@@ -97,6 +102,78 @@ impl Aws {
         assert_eq!(status, 200, "{target}: {}", String::from_utf8_lossy(&body));
         serde_json::from_slice(&body).unwrap()
     }
+}
+
+/// One secret of Secrets Manager, under a name of its own.
+pub struct Secret<'a> {
+    aws: &'a Aws,
+    pub name: String,
+}
+
+impl Aws {
+    pub fn name_a_secret(&self) -> Secret<'_> {
+        Secret {
+            aws: self,
+            name: format!("prod/orders-{}", random_word()),
+        }
+    }
+}
+
+impl Secret<'_> {
+    pub async fn create(&self, text: &str) {
+        let body = json!({ "Name": self.name, "SecretString": text });
+        self.aws.call("secretsmanager.CreateSecret", body).await;
+    }
+
+    /// A new version that is current at once.
+    pub async fn put(&self, text: &str) {
+        self.call("PutSecretValue", json!({ "SecretString": text })).await;
+    }
+
+    /// createSecret of a rotation: a value that waits at AWSPENDING. Returns its version.
+    pub async fn put_pending(&self, text: &str) -> String {
+        let token = format!("11111111-1111-4111-8111-{}", &random_word()[..12]);
+        let body = json!({
+            "SecretString": text,
+            "VersionStages": ["AWSPENDING"],
+            "ClientRequestToken": token,
+        });
+        self.call("PutSecretValue", body).await;
+        token
+    }
+
+    /// finishSecret of a rotation.
+    pub async fn promote(&self, version: &str) {
+        let current = self.current_version().await;
+        self.move_stage("AWSCURRENT", Some(&current), Some(version)).await;
+        self.move_stage("AWSPENDING", Some(version), None).await;
+    }
+
+    pub async fn current_version(&self) -> String {
+        let value = self
+            .call("GetSecretValue", json!({ "VersionStage": "AWSCURRENT" }))
+            .await;
+        value["VersionId"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn move_stage(&self, stage: &str, from: Option<&str>, to: Option<&str>) {
+        let body = json!({ "VersionStage": stage, "RemoveFromVersionId": from, "MoveToVersionId": to });
+        let Value::Object(mut body) = body else {
+            unreachable!()
+        };
+        body.retain(|_, value| !value.is_null());
+        self.call("UpdateSecretVersionStage", body.into()).await;
+    }
+
+    pub async fn call(&self, operation: &str, mut body: Value) -> Value {
+        body["SecretId"] = self.name.as_str().into();
+        self.aws.call(&format!("secretsmanager.{operation}"), body).await
+    }
+}
+
+/// Sixteen hexadecimal digits.
+fn random_word() -> String {
+    format!("{:016x}", RandomState::new().hash_one(()))
 }
 
 /// Held by a thread that never ends, because the process is killed with the thread that started it.

@@ -1,5 +1,6 @@
 //! HTTP for stand-ins: a server that answers as a test says, and a proxy that gets in the way.
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
@@ -19,6 +20,22 @@ pub struct Asked {
     pub target: String,
     pub headers: hyper::HeaderMap,
     pub body: Bytes,
+}
+
+impl Asked {
+    /// Whether it is for this operation of an AWS service.
+    pub fn is_for(&self, operation: &str) -> bool {
+        self.operation() == operation
+    }
+
+    fn operation(&self) -> String {
+        let target = self
+            .headers
+            .get("x-amz-target")
+            .and_then(|target| target.to_str().ok());
+        let operation = target.and_then(|target| target.rsplit('.').next());
+        operation.unwrap_or(&self.target).to_owned()
+    }
 }
 
 pub enum Reply {
@@ -160,6 +177,8 @@ type Rule = Box<dyn FnMut(&Asked) -> Option<Reply> + Send>;
 pub struct FaultProxy {
     server: HttpServer,
     rule: Arc<Mutex<Option<Rule>>>,
+    /// By operation of AWS, or by path.
+    asked: Arc<Mutex<HashMap<String, usize>>>,
 }
 
 impl FaultProxy {
@@ -167,7 +186,10 @@ impl FaultProxy {
     pub async fn before(to: String) -> Self {
         let rule: Arc<Mutex<Option<Rule>>> = Arc::default();
         let rules = Arc::clone(&rule);
+        let counts: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
+        let counted = Arc::clone(&counts);
         let server = HttpServer::start(move |asked| {
+            *counted.lock().unwrap().entry(asked.operation()).or_default() += 1;
             let instead = rules.lock().unwrap().as_mut().and_then(|rule| rule(&asked));
             let to = to.clone();
             async move {
@@ -178,7 +200,11 @@ impl FaultProxy {
             }
         })
         .await;
-        Self { server, rule }
+        Self {
+            server,
+            rule,
+            asked: counts,
+        }
     }
 
     pub fn url(&self) -> String {
@@ -187,6 +213,16 @@ impl FaultProxy {
 
     pub fn answer(&self, rule: impl FnMut(&Asked) -> Option<Reply> + Send + 'static) {
         *self.rule.lock().unwrap() = Some(Box::new(rule));
+    }
+
+    /// How often it was asked for this operation of AWS, or for this path.
+    pub fn count(&self, operation: &str) -> usize {
+        self.asked.lock().unwrap().get(operation).copied().unwrap_or(0)
+    }
+
+    /// How often it was asked for anything.
+    pub fn count_all(&self) -> usize {
+        self.asked.lock().unwrap().values().sum()
     }
 
     pub fn carry_all(&self) {

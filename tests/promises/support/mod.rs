@@ -21,8 +21,10 @@ pub mod http;
 mod place;
 mod postgres;
 mod process;
-mod swivel;
+pub mod swivel;
 mod tls;
+#[cfg(feature = "vault")]
+pub mod vault;
 pub mod wire;
 
 use std::future::Future;

@@ -192,6 +192,26 @@ impl Postgres {
         .await;
     }
 
+    pub async fn has_user(&self, name: &str) -> bool {
+        let sql = "SELECT 1 FROM pg_roles WHERE rolname = $1";
+        let found = self.admin().await.query_opt(sql, &[&name]).await;
+        found.unwrap().is_some()
+    }
+
+    /// From the next login on.
+    pub async fn change_password(&self, user: &str, password: &str) {
+        let password = password.replace('\'', "''");
+        self.execute(&format!("ALTER ROLE \"{user}\" PASSWORD '{password}'"))
+            .await;
+    }
+
+    /// How many logins it refused for their password.
+    pub fn refusals(&self) -> usize {
+        self.log()
+            .matches("FATAL:  password authentication failed")
+            .count()
+    }
+
     /// Replaces what pg_hba.conf says about TCP and waits until the server goes by it.
     pub async fn set_hba(&self, lines: &str) {
         write_hba(&self.data(), lines);

@@ -37,6 +37,8 @@ pub struct Unstarted {
     trusts: bool,
     listen: Vec<String>,
     role: Vec<String>,
+    /// None: a file of its own.
+    store: Option<(String, String)>,
     upstream_lines: Vec<String>,
     secret: Vec<String>,
     top: Vec<String>,
@@ -103,6 +105,12 @@ impl Unstarted {
     /// One more line of `[upstream.orders]`.
     pub fn upstream_line(mut self, toml: &str) -> Self {
         self.upstream_lines.push(toml.to_owned());
+        self
+    }
+
+    /// Another store and id for the secret than a file of its own.
+    pub fn store(mut self, store: &str, id: &str) -> Self {
+        self.store = Some((store.to_owned(), id.to_owned()));
         self
     }
 
@@ -206,8 +214,9 @@ impl Unstarted {
             upstream.push("tls = { mode = \"disable\" }".to_owned());
         }
         section("upstream.orders", &upstream, &self.upstream_lines);
-        let secret = path("secret.json").display().to_string();
-        let secret = [text("store", "file"), text("id", &secret)];
+        let file = ("file".to_owned(), path("secret.json").display().to_string());
+        let (store, id) = self.store.as_ref().unwrap_or(&file);
+        let secret = [text("store", store), text("id", id)];
         section("secret.orders", &secret, &self.secret);
         let admin = format!("127.0.0.1:{}", admin.number());
         section("admin", &[text("address", &admin)], &[]);
@@ -243,6 +252,7 @@ impl Swivel {
             trusts: false,
             listen: Vec::new(),
             role: Vec::new(),
+            store: None,
             upstream_lines: Vec::new(),
             secret: Vec::new(),
             top: Vec::new(),
@@ -371,6 +381,11 @@ impl Swivel {
         self.process.log()
     }
 
+    /// How many lines of its log hold these words.
+    pub fn said(&self, words: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(words)).count()
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.pid().as_raw().unsigned_abs()
     }
@@ -387,6 +402,11 @@ impl Swivel {
 
     pub fn is_running(&mut self) -> bool {
         self.process.exited().is_none()
+    }
+
+    /// Tells it to read every secret now.
+    pub fn refresh(&self) {
+        self.process.signal(Signal::SIGHUP);
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -25,7 +25,7 @@ fn keys() -> Credentials {
 }
 
 /// What AWS says, or does not say, when it is troubled.
-fn harm(proxy: &FaultProxy, fault: Fault) {
+pub fn harm(proxy: &FaultProxy, fault: Fault) {
     proxy.answer(move |_| Some(trouble(fault)));
 }
 
@@ -48,10 +48,4 @@ fn trouble(fault: Fault) -> Reply {
 fn refusal(status: u16, kind: &str, message: &str) -> Reply {
     Reply::json(status, &serde_json::json!({ "__type": kind, "message": message }))
         .with_header("x-amzn-errortype", kind)
-}
-
-/// Whether a request is for this operation.
-fn is_for(asked: &crate::support::http::Asked, operation: &str) -> bool {
-    let target = asked.headers.get("x-amz-target").map(|target| target.as_bytes());
-    target.is_some_and(|target| target.ends_with(operation.as_bytes()))
 }

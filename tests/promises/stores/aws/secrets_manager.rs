@@ -1,43 +1,32 @@
-use std::cell::{Cell, RefCell};
-use std::hash::{BuildHasher, RandomState};
+use std::cell::Cell;
 use std::time::Duration;
 
 use pgswivel::config;
 use pgswivel::credentials::Position;
 use pgswivel::stores::{self, Operation, Reading, SecretsManagerStore, Store, Warning};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{harm, is_for, keys, refusal, settings, trouble};
+use super::{harm, keys, refusal, settings, trouble};
 use crate::stores::contract::{self, CANARY, Fault, Login, World, leading, read};
-use crate::support::aws::Aws;
+use crate::support::aws::{Aws, Secret as Stored};
 use crate::support::http::{FaultProxy, Reply};
 
 /// One secret behind a proxy.
 struct Secret<'a> {
-    aws: &'a Aws,
+    stored: Stored<'a>,
     proxy: FaultProxy,
-    name: RefCell<String>,
     exists: Cell<bool>,
     login: Cell<Login>,
-}
-
-fn unique(kind: &str) -> String {
-    format!("{kind}-{:016x}", RandomState::new().hash_one(kind))
 }
 
 impl<'a> Secret<'a> {
     async fn new(aws: &'a Aws) -> Self {
         Self {
-            aws,
+            stored: aws.name_a_secret(),
             proxy: FaultProxy::before(aws.address.clone()).await,
-            name: RefCell::new(unique("prod/orders")),
             exists: Cell::new(false),
             login: Cell::new(Login(0)),
         }
-    }
-
-    fn name(&self) -> String {
-        self.name.borrow().clone()
     }
 
     fn store(&self) -> SecretsManagerStore {
@@ -45,52 +34,14 @@ impl<'a> Secret<'a> {
             region: None,
             endpoint: Some(self.proxy.url()),
         };
-        SecretsManagerStore::new(self.name(), aws, None).with_settings(settings(keys()))
-    }
-
-    async fn call(&self, operation: &str, mut body: Value) -> Value {
-        body["SecretId"] = self.name().into();
-        self.aws.call(&format!("secretsmanager.{operation}"), body).await
+        SecretsManagerStore::new(self.stored.name.clone(), aws, None).with_settings(settings(keys()))
     }
 
     async fn put_text(&self, text: &str) {
-        if self.exists.replace(true) {
-            self.call("PutSecretValue", json!({ "SecretString": text })).await;
-            return;
+        match self.exists.replace(true) {
+            true => self.stored.put(text).await,
+            false => self.stored.create(text).await,
         }
-        let body = json!({ "Name": self.name(), "SecretString": text });
-        self.aws.call("secretsmanager.CreateSecret", body).await;
-    }
-
-    /// createSecret of a rotation: a value that waits at AWSPENDING.
-    async fn put_pending(&self, text: &str) -> String {
-        let token = format!(
-            "11111111-1111-4111-8111-{:012x}",
-            RandomState::new().hash_one(text) >> 16
-        );
-        let body = json!({
-            "SecretString": text,
-            "VersionStages": ["AWSPENDING"],
-            "ClientRequestToken": token,
-        });
-        self.call("PutSecretValue", body).await;
-        token
-    }
-
-    async fn current_version(&self) -> String {
-        let value = self
-            .call("GetSecretValue", json!({ "VersionStage": "AWSCURRENT" }))
-            .await;
-        value["VersionId"].as_str().unwrap().to_owned()
-    }
-
-    async fn move_stage(&self, stage: &str, from: Option<&str>, to: Option<&str>) {
-        let body = json!({ "VersionStage": stage, "RemoveFromVersionId": from, "MoveToVersionId": to });
-        let Value::Object(mut body) = body else {
-            unreachable!()
-        };
-        body.retain(|_, value| !value.is_null());
-        self.call("UpdateSecretVersionStage", body.into()).await;
     }
 }
 
@@ -107,7 +58,8 @@ impl World for Secret<'_> {
     async fn harm(&self, fault: Fault) {
         match (fault, fault.payload()) {
             (Fault::Missing, _) => {
-                self.call("DeleteSecret", json!({ "ForceDeleteWithoutRecovery": true }))
+                self.stored
+                    .call("DeleteSecret", json!({ "ForceDeleteWithoutRecovery": true }))
                     .await;
                 self.exists.set(false);
             }
@@ -117,7 +69,7 @@ impl World for Secret<'_> {
                 let text = String::from_utf8(payload).unwrap();
                 self.proxy.answer(move |asked| {
                     let value = json!({ "Name": "x", "VersionId": "large", "SecretString": text });
-                    is_for(asked, "GetSecretValue").then(|| Reply::json(200, &value))
+                    asked.is_for("GetSecretValue").then(|| Reply::json(200, &value))
                 });
             }
             (_, Some(payload)) => self.put_text(std::str::from_utf8(&payload).unwrap()).await,
@@ -176,15 +128,15 @@ aws_promise! {
         secret.put(Login(1)).await;
         let mut store = secret.open();
         assert_eq!(found(&read(&mut *store).await), [(Position::Current, "app_1")]);
-        let old = secret.current_version().await;
+        let old = secret.stored.current_version().await;
 
-        let new = secret.put_pending(&Login(2).json()).await;
+        let new = secret.stored.put_pending(&Login(2).json()).await;
         let during = read(&mut *store).await;
         assert_eq!(found(&during), [(Position::Current, "app_1"), (Position::Next, "app_2")]);
-        assert_eq!(during.next_read, Some(Duration::from_secs(2)));
+        assert_eq!(during.read_by, Some(Duration::from_secs(2)));
         assert_eq!(&*during.credentials[1].version, new);
 
-        secret.move_stage("AWSCURRENT", Some(&old), Some(&new)).await;
+        secret.stored.move_stage("AWSCURRENT", Some(&old), Some(&new)).await;
         let after = read(&mut *store).await;
         assert_eq!(found(&after), [(Position::Current, "app_2"), (Position::Previous, "app_1")]);
         assert_eq!(&*after.credentials[0].version, new);
@@ -208,7 +160,7 @@ aws_promise! {
         println!("{:?}: calls in an hour of polls every 5 minutes: {hour:?}", aws.stand_in);
         assert_eq!(hour, [("describe_secret", polls_an_hour), ("get_secret_value", 1)]);
 
-        secret.put_pending(&Login(2).json()).await;
+        secret.stored.put_pending(&Login(2).json()).await;
         for _ in 0..10 {
             assert_eq!(read(&mut *store).await.credentials.len(), 2);
         }
@@ -222,9 +174,9 @@ aws_promise! {
     async fn a_pending_version_without_a_value_is_no_error(aws) {
         let secret = Secret::new(aws).await;
         secret.put(Login(1)).await;
-        secret.put_pending(&Login(2).json()).await;
+        secret.stored.put_pending(&Login(2).json()).await;
         secret.proxy.answer(|asked| {
-            let is_pending = is_for(asked, "GetSecretValue")
+            let is_pending = asked.is_for("GetSecretValue")
                 && String::from_utf8_lossy(&asked.body).contains("AWSPENDING");
             let words = "Secrets Manager can't find the specified secret value for staging label: AWSPENDING";
             is_pending.then(|| refusal(400, "ResourceNotFoundException", words))
@@ -234,7 +186,7 @@ aws_promise! {
             let reading = read(&mut *store).await;
             assert_eq!(found(&reading), [(Position::Current, "app_1")]);
             assert_eq!(reading.skipped, []);
-            assert_eq!(reading.next_read, Some(Duration::from_secs(2)));
+            assert_eq!(reading.read_by, Some(Duration::from_secs(2)));
         }
         assert_eq!(store.calls().of(Operation::GetSecretValue), 2);
 
@@ -250,12 +202,12 @@ aws_promise! {
     async fn a_pending_version_that_is_current_is_the_current_one(aws) {
         let secret = Secret::new(aws).await;
         secret.put(Login(1)).await;
-        let current = secret.current_version().await;
-        secret.move_stage("AWSPENDING", None, Some(&current)).await;
+        let current = secret.stored.current_version().await;
+        secret.stored.move_stage("AWSPENDING", None, Some(&current)).await;
         let mut store = secret.open();
         let reading = read(&mut *store).await;
         assert_eq!(found(&reading), [(Position::Current, "app_1")]);
-        assert_eq!(reading.next_read, None);
+        assert_eq!(reading.read_by, None);
         assert_eq!(store.calls().of(Operation::GetSecretValue), 1);
     }
 }
@@ -264,7 +216,7 @@ aws_promise! {
     async fn a_pending_version_that_is_garbage_is_reported_and_skipped(aws) {
         let secret = Secret::new(aws).await;
         secret.put(Login(1)).await;
-        secret.put_pending(&format!("{CANARY} is not JSON")).await;
+        secret.stored.put_pending(&format!("{CANARY} is not JSON")).await;
         let mut store = secret.open();
         for _ in 0..3 {
             let reading = read(&mut *store).await;
@@ -281,9 +233,9 @@ aws_promise! {
     async fn trouble_with_the_pending_version_leaves_the_current_one(aws) {
         let secret = Secret::new(aws).await;
         secret.put(Login(1)).await;
-        secret.put_pending(&Login(2).json()).await;
+        secret.stored.put_pending(&Login(2).json()).await;
         secret.proxy.answer(|asked| {
-            let is_pending = is_for(asked, "GetSecretValue")
+            let is_pending = asked.is_for("GetSecretValue")
                 && String::from_utf8_lossy(&asked.body).contains("AWSPENDING");
             is_pending.then(|| trouble(Fault::Throttled))
         });
@@ -301,9 +253,9 @@ aws_promise! {
     async fn who_may_only_get_values_still_gets_them(aws) {
         let secret = Secret::new(aws).await;
         secret.put(Login(1)).await;
-        secret.put_pending(&Login(2).json()).await;
+        secret.stored.put_pending(&Login(2).json()).await;
         secret.proxy.answer(|asked| {
-            is_for(asked, "DescribeSecret").then(|| trouble(Fault::Denied))
+            asked.is_for("DescribeSecret").then(|| trouble(Fault::Denied))
         });
         let mut store = secret.open();
         let reading = read(&mut *store).await;
@@ -324,9 +276,9 @@ aws_promise! {
         secret.put(Login(1)).await;
         let mut store = secret.open();
         assert_eq!(leading(&read(&mut *store).await), 1);
-        secret.call("DeleteSecret", json!({ "RecoveryWindowInDays": 7 })).await;
+        secret.stored.call("DeleteSecret", json!({ "RecoveryWindowInDays": 7 })).await;
         assert_eq!(stores::read(&mut *store).await.unwrap_err().label(), "missing");
-        secret.call("RestoreSecret", json!({})).await;
+        secret.stored.call("RestoreSecret", json!({})).await;
         assert_eq!(leading(&read(&mut *store).await), 1);
     }
 }
@@ -338,7 +290,7 @@ aws_promise! {
         secret.put(Login(1)).await;
         secret.proxy.answer(|asked| {
             let words = "Secrets Manager can't find the specified secret value";
-            is_for(asked, "GetSecretValue").then(|| refusal(400, "ResourceNotFoundException", words))
+            asked.is_for("GetSecretValue").then(|| refusal(400, "ResourceNotFoundException", words))
         });
         let mut store = secret.open();
         assert_eq!(stores::read(&mut *store).await.unwrap_err().label(), "unsettled");

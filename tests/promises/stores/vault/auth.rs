@@ -9,11 +9,11 @@ use pgswivel::stores::{self, Operation, Store};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::double::{ROOT, VaultDouble};
 use super::{host, pass, root, vault};
 use crate::stores::contract::{Login, leading, read};
 use crate::support::Authority;
 use crate::support::http::{HttpServer, Reply};
+use crate::support::vault::{ROOT, VaultDouble};
 
 pub fn app_role(secret_id: &str) -> VaultAuth {
     VaultAuth::AppRole {

@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime};
 use pgswivel::config::{Source, VaultAuth};
 use pgswivel::stores::{Lease, Operation, Store};
 
-use super::double::VaultDouble;
 use super::{harm, host, pass, root, vault};
 use crate::stores::contract::{self, Fault, Login, World, leading, read};
 use crate::support::http::FaultProxy;
+use crate::support::vault::VaultDouble;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {

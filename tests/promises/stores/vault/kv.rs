@@ -6,10 +6,10 @@ use pgswivel::credentials::{Password, Position};
 use pgswivel::stores::{self, Operation, Store};
 use serde_json::{Value, json};
 
-use super::double::{ROOT, VaultDouble};
 use super::{harm, host, vault};
 use crate::stores::contract::{self, CANARY, Fault, Login, World, leading, read};
 use crate::support::http::{Asked, FaultProxy, Reply, carry};
+use crate::support::vault::{ROOT, VaultDouble};
 
 /// One secret of a KV engine at `secret/`, in a double or in a real Vault.
 struct Kv {

@@ -1,6 +1,5 @@
 mod auth;
 mod db;
-mod double;
 mod kv;
 
 use std::time::Duration;
@@ -8,9 +7,9 @@ use std::time::Duration;
 use pgswivel::config::{Vault, VaultAuth};
 use pgswivel::credentials::Password;
 
-use self::double::ROOT;
 use super::contract::Fault;
 use crate::support::http::{FaultProxy, Reply};
+use crate::support::vault::ROOT;
 
 fn vault(address: &str, auth: VaultAuth) -> Vault {
     Vault {
@@ -25,7 +24,7 @@ fn root() -> VaultAuth {
     VaultAuth::Token(Password::new(ROOT))
 }
 
-fn host(url: &str) -> String {
+pub fn host(url: &str) -> String {
     url.strip_prefix("http://")
         .unwrap()
         .trim_end_matches('/')
@@ -33,7 +32,7 @@ fn host(url: &str) -> String {
 }
 
 /// What Vault says, or does not say, when it is troubled.
-fn harm(proxy: &FaultProxy, fault: Fault) {
+pub fn harm(proxy: &FaultProxy, fault: Fault) {
     proxy.answer(move |_| {
         let errors = |status, words: &str| Reply::json(status, &serde_json::json!({ "errors": [words] }));
         Some(match fault {

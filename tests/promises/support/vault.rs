@@ -1,10 +1,14 @@
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use tokio_postgres::Client;
+use tokio_util::task::AbortOnDropHandle;
 
+use crate::support::Postgres;
 use crate::support::http::{Asked, HttpServer, Reply};
 
 /// A double of HashiCorp Vault, not a Vault: written from the official HTTP API documentation (KV version 2,
@@ -13,6 +17,7 @@ use crate::support::http::{Asked, HttpServer, Reply};
 pub struct VaultDouble {
     server: HttpServer,
     state: Arc<Mutex<State>>,
+    revoking: Option<AbortOnDropHandle<()>>,
 }
 
 /// A token that may do everything and does not end, as `vault server -dev` gives one.
@@ -37,6 +42,11 @@ pub struct State {
     pub static_ttl: i64,
     /// What the next lease of the dynamic role is for.
     pub dynamic_role: Option<(String, String)>,
+    /// Where it is made before, if anywhere.
+    database: Option<Arc<Client>>,
+    /// Users whose leases have ended and who are still in the database.
+    ended: Vec<String>,
+    pub lease_renewals: u32,
     pub lease_ttl: Duration,
     pub lease_renewed_ttl: Duration,
     pub lease_is_renewable: bool,
@@ -49,8 +59,12 @@ struct Token {
 
 struct Lease {
     token: String,
+    user: String,
     ends: Instant,
 }
+
+/// How long a user may outlive its lease.
+const REVOCATION_PACE: Duration = Duration::from_millis(20);
 
 struct Version {
     data: Option<Value>,
@@ -79,17 +93,56 @@ impl VaultDouble {
             static_role: None,
             static_ttl: 60,
             dynamic_role: None,
+            database: None,
+            ended: Vec::new(),
+            lease_renewals: 0,
             lease_ttl: hour,
             lease_renewed_ttl: hour,
             lease_is_renewable: true,
         }));
         let shared = Arc::clone(&state);
         let server = HttpServer::start(move |asked| {
-            let reply = shared.lock().unwrap().answer(&asked);
-            std::future::ready(reply)
+            let shared = Arc::clone(&shared);
+            async move {
+                let database = shared.lock().unwrap().database.clone();
+                if let Some(database) = database.filter(|_| asked.target == "/v1/database/creds/orders") {
+                    let user = create_user(&database).await;
+                    shared.lock().unwrap().dynamic_role = Some(user);
+                }
+                shared.lock().unwrap().answer(&asked)
+            }
         })
         .await;
-        Self { server, state }
+        Self {
+            server,
+            state,
+            revoking: None,
+        }
+    }
+
+    /// From now on the dynamic role's users are real ones, dropped when their lease ends.
+    pub async fn make_users_in(&mut self, postgres: &Postgres) {
+        let database = Arc::new(postgres.admin_of(Postgres::DATABASE).await);
+        self.state().database = Some(Arc::clone(&database));
+        let state = Arc::clone(&self.state);
+        let revoke = async move {
+            loop {
+                let ended = {
+                    let mut state = state.lock().unwrap();
+                    state.forget_what_ended();
+                    std::mem::take(&mut state.ended)
+                };
+                for user in ended {
+                    // What Vault's own plugin says when the role has no revocation statements of its own.
+                    database
+                        .batch_execute(&format!("DROP ROLE \"{user}\""))
+                        .await
+                        .unwrap();
+                }
+                tokio::time::sleep(REVOCATION_PACE).await;
+            }
+        };
+        self.revoking = Some(AbortOnDropHandle::new(tokio::spawn(revoke)));
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -105,6 +158,18 @@ impl State {
     pub fn add_token(&mut self, token: &str, ttl: Duration, is_renewable: bool) {
         let ends = Some(Instant::now() + ttl);
         self.tokens.insert(token.to_owned(), Token { ends, is_renewable });
+    }
+
+    /// One more version of a secret of the KV engine.
+    pub fn put_kv(&mut self, path: &str, data: Value) -> usize {
+        self.issued_leases += 1;
+        let created_time = format!("2026-01-01T00:00:00.{:06}Z", self.issued_leases);
+        let versions = self.kv.entry(path.to_owned()).or_default();
+        versions.push(Version {
+            data: Some(data),
+            created_time,
+        });
+        versions.len()
     }
 
     /// Every token of a login is gone, and its leases with it.
@@ -163,8 +228,9 @@ impl State {
         self.tokens
             .retain(|_, token| token.ends.is_none_or(|end| end > now));
         let tokens = &self.tokens;
-        self.leases
-            .retain(|_, lease| lease.ends > now && tokens.contains_key(&lease.token));
+        let is_over = |lease: &Lease| lease.ends <= now || !tokens.contains_key(&lease.token);
+        let over = self.leases.extract_if(|_, lease| is_over(lease));
+        self.ended.extend(over.map(|(_, lease)| lease.user));
     }
 
     fn log_in(&mut self, is_right: bool, status: u16, words: &str) -> Reply {
@@ -214,6 +280,7 @@ impl State {
             return errors(400, &["lease not found"]);
         };
         lease.ends = Instant::now() + self.lease_renewed_ttl;
+        self.lease_renewals += 1;
         let seconds = self.lease_renewed_ttl.as_secs();
         Reply::json(
             200,
@@ -249,8 +316,12 @@ impl State {
             "data": { "username": user, "password": password },
         });
         let ends = Instant::now() + self.lease_ttl;
-        let token = token.to_owned();
-        self.leases.insert(id, Lease { token, ends });
+        let lease = Lease {
+            token: token.to_owned(),
+            user: user.clone(),
+            ends,
+        };
+        self.leases.insert(id, lease);
         Reply::json(200, &reply)
     }
 
@@ -260,13 +331,8 @@ impl State {
         };
         match (method, kind) {
             ("POST" | "PUT", "data") => {
-                let versions = self.kv.entry(path.to_owned()).or_default();
-                self.issued_leases += 1;
-                versions.push(Version {
-                    data: Some(body["data"].clone()),
-                    created_time: format!("2026-01-01T00:00:00.{:06}Z", self.issued_leases),
-                });
-                Reply::json(200, &json!({ "data": { "version": versions.len() } }))
+                let version = self.put_kv(path, body["data"].clone());
+                Reply::json(200, &json!({ "data": { "version": version } }))
             }
             ("DELETE", "metadata") => {
                 self.kv.remove(path);
@@ -313,6 +379,20 @@ impl State {
             }),
         )
     }
+}
+
+/// A user of its own for each lease, with the rights of the owner.
+async fn create_user(database: &Client) -> (String, String) {
+    let word = format!("{:016x}", RandomState::new().hash_one(()));
+    let (user, password) = (format!("v-token-orders-{word}"), format!("A1a-{word}"));
+    let owner = Postgres::USER;
+    database
+        .batch_execute(&format!(
+            "CREATE ROLE \"{user}\" LOGIN PASSWORD '{password}' IN ROLE \"{owner}\""
+        ))
+        .await
+        .unwrap();
+    (user, password)
 }
 
 fn errors(status: u16, errors: &[&str]) -> Reply {

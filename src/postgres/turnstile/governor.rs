@@ -1,0 +1,123 @@
+//! How many refused logins an endpoint is given to see: someone may count them, and lock the user out.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::credentials::Credential;
+
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Remembers what was refused in the last minute.
+///
+/// What is new to the endpoint may use all of the limit. What it refused in this minute may not: half of the
+/// limit as soon as its back-off says, then one at a time and far between, and never the last fifth. So a
+/// store that catches up after many vain tries is heard at once, and a database that catches up is noticed.
+#[derive(Debug)]
+pub(super) struct Governor {
+    limit: usize,
+    refused: VecDeque<(Instant, Credential)>,
+}
+
+impl Governor {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit: limit.max(1),
+            refused: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn count(&mut self, credential: &Credential, now: Instant) {
+        // More would not change the answer.
+        if self.refused.len() >= self.limit {
+            self.refused.pop_front();
+        }
+        self.refused.push_back((now, credential.clone()));
+    }
+
+    /// Whether a doubtful login has to wait.
+    pub(super) fn holds_back(&mut self, credential: &Credential, now: Instant) -> bool {
+        let is_over = |at: &Instant| now.saturating_duration_since(*at) >= WINDOW;
+        while self.refused.front().is_some_and(|(at, _)| is_over(at)) {
+            self.refused.pop_front();
+        }
+        let seen = self.refused.len();
+        let is_known = (self.refused.iter()).any(|(_, refused)| refused.is_same_login(credential));
+        if !is_known || seen < (self.limit / 2).max(1) {
+            return seen >= self.limit;
+        }
+        let reserve = (self.limit / 5).max(1);
+        let spacing = WINDOW * 2 / u32::try_from(self.limit).unwrap_or(u32::MAX);
+        let is_soon =
+            (self.refused.back()).is_some_and(|(at, _)| now.saturating_duration_since(*at) < spacing);
+        seen + reserve >= self.limit || is_soon
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::{Password, Position};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn login(password: &str) -> Credential {
+        Credential {
+            user: "app".into(),
+            password: Password::new(password),
+            version: "1".into(),
+            position: Position::Current,
+        }
+    }
+
+    /// When a login that is always refused is tried, by somebody who asks every second.
+    fn tries(governor: &mut Governor, start: Instant, seconds: u32) -> Vec<u32> {
+        let wrong = login("wrong");
+        (0..seconds)
+            .filter(|second| {
+                let now = start + SECOND * *second;
+                let goes = !governor.holds_back(&wrong, now);
+                if goes {
+                    governor.count(&wrong, now);
+                }
+                goes
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_refused_again_and_again_is_tried_ever_more_rarely_and_never_given_up() {
+        let start = Instant::now();
+        let tries = tries(&mut Governor::new(10), start, 300);
+        assert_eq!(tries[..8], [0, 1, 2, 3, 4, 16, 28, 40]);
+        for window in 0..240 {
+            let within = tries.iter().filter(|at| (window..window + 60).contains(*at));
+            assert!(within.count() <= 8, "from {window}: {tries:?}");
+        }
+        assert!(tries.windows(2).all(|pair| pair[1] - pair[0] <= 20), "{tries:?}");
+    }
+
+    #[test]
+    fn what_is_new_does_not_wait_for_what_was_refused_before() {
+        let start = Instant::now();
+        let mut governor = Governor::new(10);
+        tries(&mut governor, start, 50);
+        let now = start + SECOND * 50;
+        assert!(governor.holds_back(&login("wrong"), now));
+        for password in ["a", "b"] {
+            assert!(!governor.holds_back(&login(password), now));
+            governor.count(&login(password), now);
+        }
+        assert!(
+            governor.holds_back(&login("c"), now),
+            "ten a minute are ten a minute"
+        );
+    }
+
+    #[test]
+    fn a_limit_of_one_is_one_a_minute() {
+        let start = Instant::now();
+        assert_eq!(tries(&mut Governor::new(1), start, 130), [0, 60, 120]);
+    }
+}

@@ -1,0 +1,86 @@
+//! The order in which the database and the store learn of a new password.
+
+use super::{Application, MOMENT, ONE_AT_A_TIME, WINDOW, window};
+use crate::support::{Postgres, Swivel, eventually};
+
+const NEXT: &str = "upstream-secret-2";
+
+promise! {
+    async fn first_the_database_then_the_store(version) {
+        let postgres = Postgres::start(version);
+        let swivel = Swivel::in_front_of(&postgres).trusting().section(ONE_AT_A_TIME).start().await;
+        let application = Application::of(&swivel).await;
+
+        postgres.change_password(Postgres::USER, NEXT).await;
+        window().await;
+        swivel.write_secret(Postgres::USER, NEXT);
+        application.is_served().await;
+        application.leave().await.is_untroubled(WINDOW + MOMENT);
+        assert!(postgres.refusals() <= 3, "{} refused", postgres.refusals());
+    }
+}
+
+promise! {
+    async fn first_the_store_then_the_database(version) {
+        let postgres = Postgres::start(version);
+        let swivel = Swivel::in_front_of(&postgres).trusting().section(ONE_AT_A_TIME).start().await;
+        let application = Application::of(&swivel).await;
+
+        swivel.write_secret(Postgres::USER, NEXT);
+        eventually("the new password is found not to work yet", async || postgres.refusals() > 0).await;
+        application.is_served().await;
+        postgres.change_password(Postgres::USER, NEXT).await;
+        application.is_served().await;
+        application.leave().await.is_untroubled(MOMENT);
+        assert_eq!(postgres.refusals(), 2, "the new one too early, the old one too late");
+        eventually("the new password leads", async || swivel.said("now using rotated credentials") == 1).await;
+    }
+}
+
+promise! {
+    async fn a_cold_start_while_the_store_is_behind_waits_for_it(version) {
+        let postgres = Postgres::start(version);
+        postgres.change_password(Postgres::USER, NEXT).await;
+        let swivel = Swivel::in_front_of(&postgres).trusting().start().await;
+        let application = Application::waiting_for(&swivel);
+        eventually("the stale password is refused", async || postgres.refusals() > 0).await;
+        window().await;
+        swivel.write_secret(Postgres::USER, NEXT);
+        application.is_served().await;
+        application.leave().await.is_untroubled(WINDOW + MOMENT);
+    }
+}
+
+promise! {
+    async fn a_cold_start_while_the_database_is_behind_waits_for_it(version) {
+        let postgres = Postgres::start(version);
+        let swivel = Swivel::in_front_of(&postgres).trusting();
+        let swivel = swivel.credential(Postgres::USER, NEXT).start().await;
+        let application = Application::waiting_for(&swivel);
+        eventually("the new password is refused", async || postgres.refusals() > 0).await;
+        window().await;
+        postgres.change_password(Postgres::USER, NEXT).await;
+        application.is_served().await;
+        application.leave().await.is_untroubled(WINDOW + MOMENT);
+    }
+}
+
+promise! {
+    /// Passwords were stored one way, and the next ones are stored another way.
+    async fn a_rotation_from_md5_to_scram(version) {
+        let postgres = Postgres::version(version).hba("host all all all md5").start();
+        let store = |how: &str, password: &str| {
+            let user = Postgres::USER;
+            format!("SET password_encryption = '{how}'; ALTER ROLE {user} PASSWORD '{password}'")
+        };
+        postgres.execute(&store("md5", Postgres::PASSWORD)).await;
+        let swivel = Swivel::in_front_of(&postgres).trusting().start().await;
+        let application = Application::of(&swivel).await;
+        for (how, password) in [("md5", "second"), ("scram-sha-256", "third"), ("md5", "fourth")] {
+            postgres.execute(&store(how, password)).await;
+            swivel.write_secret(Postgres::USER, password);
+            application.is_served().await;
+        }
+        application.leave().await.is_untroubled(MOMENT);
+    }
+}
