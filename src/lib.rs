@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | roof | [`cli`] | one file a command |
 //! | 3 | [`server`] | binds, accepts, listens for signals, drains; puts the rooms below together |
+//! | 3 | [`admin`] | health, readiness and `POST /refresh`, on a thread of its own |
 //! | 2 | [`keeper`] | one task a secret: store → book → proof → page |
 //! | 2 | [`postgres`] | one task a client. The only door is [`postgres::serve`] |
 //! | 1 | [`stores`] | one trait, one file a store, and the shapes of payloads |
@@ -41,6 +42,7 @@
 //! * What a client or a server sends is bounded before it is believed.
 //! * There are no statics: no global configuration, no global metrics.
 
+pub mod admin;
 pub mod backoff;
 pub mod cli;
 pub mod config;

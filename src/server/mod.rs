@@ -9,11 +9,13 @@ mod signals;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::admin::{self, AdminError, Facts};
 use crate::config::{Config, Limits, Problems};
 use crate::keeper;
 use crate::net::listen::{BindError, bind};
@@ -33,6 +35,8 @@ pub enum Failure {
     Bind(#[from] BindError),
     #[error("{0}")]
     Configuration(#[from] Problems),
+    #[error("{0}")]
+    Admin(#[from] AdminError),
     #[error("can't listen for signals: {0}")]
     Signals(#[source] std::io::Error),
 }
@@ -64,9 +68,17 @@ pub async fn run(config: Config) -> Result<(), Failure> {
             }
         });
     }
+    let (leave, leaving) = watch::channel(false);
+    let facts = Facts {
+        secrets: assembly.keepers.clone().into_iter().collect(),
+        stopping: leaving,
+        sessions: Handle::current(),
+    };
+    admin::start(config.admin.address, config.limits.admin_connections, facts)?;
     while signals.next().await == Signal::Reload {
         assembly.keepers.values().for_each(keeper::Handle::refresh);
     }
+    leave.send_replace(true);
     drain(&config, &sessions, &mut signals).await;
     // The receivers may all be gone, and then nobody has to stop.
     let _ = stop.send(true);

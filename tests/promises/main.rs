@@ -13,6 +13,7 @@
 #[macro_use]
 mod support;
 
+mod admin;
 mod bench;
 mod cancel;
 mod check;

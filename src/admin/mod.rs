@@ -1,0 +1,97 @@
+//! The admin server: whether it lives, whether it is ready, and a way to ask for fresh secrets. It has a thread
+//! of its own, so that whoever asks much of it slows no session, and it never dials a database.
+
+mod answers;
+
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::runtime::{self, Handle};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use crate::keeper;
+use crate::names::SecretName;
+
+/// A client that takes longer to ask is no health check.
+const HEADER_TIME: Duration = Duration::from_secs(5);
+/// For everything that one connection wants.
+const CONNECTION_TIME: Duration = Duration::from_secs(60);
+/// As small as the library lets it be.
+const BUFFER_MAX: usize = 8 * 1024;
+
+/// What there is to be told.
+pub struct Facts {
+    pub secrets: Vec<(SecretName, keeper::Handle)>,
+    /// True: no more clients are expected.
+    pub stopping: watch::Receiver<bool>,
+    /// Where the sessions run.
+    pub sessions: Handle,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("admin.address: can't serve on {address}: {source}")]
+pub struct AdminError {
+    address: SocketAddr,
+    source: std::io::Error,
+}
+
+/// Binds, and serves from then on.
+pub fn start(address: SocketAddr, connections_max: u32, facts: Facts) -> Result<(), AdminError> {
+    let failed = |source| AdminError { address, source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    let listener = {
+        let _inside = runtime.enter();
+        tokio::net::TcpListener::from_std(listener).map_err(failed)?
+    };
+    let serving = serve(listener, connections_max, Arc::new(facts));
+    let thread = std::thread::Builder::new().name("admin".to_owned());
+    thread.spawn(move || runtime.block_on(serving)).map_err(failed)?;
+    info!(address = %bound, "admin server listening");
+    Ok(())
+}
+
+async fn serve(listener: tokio::net::TcpListener, connections_max: u32, facts: Arc<Facts>) {
+    let places = Arc::new(Semaphore::new(connections_max as usize));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!(%error, "can't accept on the admin address");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let facts = Arc::clone(&facts);
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let facts = Arc::clone(&facts);
+                async move { Ok::<_, Infallible>(answers::to(&request, peer.ip(), &facts).await) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIME)
+                .max_buf_size(BUFFER_MAX)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Ok(Err(error)) = timeout(CONNECTION_TIME, connection).await {
+                debug!(%peer, %error, "admin connection failed");
+            }
+            drop(place);
+        });
+    }
+}
