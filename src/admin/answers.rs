@@ -18,9 +18,9 @@ pub type Answer = Response<Full<Bytes>>;
 pub async fn to(request: &Request<Incoming>, peer: IpAddr, facts: &Facts) -> Answer {
     let read = matches!(*request.method(), Method::GET | Method::HEAD);
     match request.uri().path() {
-        "/livez" if read => health(alive(facts).await),
-        "/startupz" if read => health(started(facts)),
-        "/readyz" if read => health(ready(facts)),
+        "/livez" if read => health(&alive(facts).await),
+        "/startupz" if read => health(&started(facts)),
+        "/readyz" if read => health(&ready(facts)),
         "/refresh" if *request.method() == Method::POST => refresh(peer, facts),
         "/livez" | "/startupz" | "/readyz" => refused_method("GET, HEAD"),
         "/refresh" => refused_method("POST"),
@@ -64,7 +64,7 @@ fn ready(facts: &Facts) -> Reasons {
     reasons
 }
 
-fn health(reasons: Reasons) -> Answer {
+fn health(reasons: &[String]) -> Answer {
     if reasons.is_empty() {
         answer(StatusCode::OK, &json!({ "ok": true }))
     } else {

@@ -1,8 +1,11 @@
 use std::cmp::Reverse;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Credential, Refusal};
 use crate::names::Endpoint;
+
+/// What was read so short a time ago is not worth waiting for another read.
+const NEWS_FOR: Duration = Duration::from_secs(1);
 
 /// What the book publishes: the order of credentials to try, and what is known of each per endpoint.
 ///
@@ -14,6 +17,8 @@ pub struct Page {
     pub generation: u64,
     /// Reads of the store that were over, well or badly, when this page was written.
     pub reads: u64,
+    /// When the last of them was over.
+    pub(super) read_at: Option<Instant>,
     /// The leader first, then what the store lists, then what led before.
     pub(super) entries: Vec<Entry>,
     /// No more tries, but links may still be open with them.
@@ -200,6 +205,15 @@ impl Page {
             .collect();
         ranked.sort_by_key(|(rank, _)| *rank);
         ranked.into_iter().map(|(_, candidate)| candidate)
+    }
+
+    /// Whether something that worked was refused on this endpoint, and the store was not read since nor right
+    /// before: it may know by now what to try instead.
+    pub fn is_behind(&self, endpoint: &Endpoint) -> bool {
+        self.known().any(|entry| {
+            let refused_at = entry.refused_at(endpoint).filter(|_| entry.worked);
+            refused_at.is_some_and(|at| self.read_at.is_none_or(|read_at| read_at + NEWS_FOR <= at))
+        })
     }
 
     /// When the next refused credential may be tried on this endpoint.

@@ -82,13 +82,22 @@ impl Desk {
 
     /// What a proof said.
     pub(super) fn proof(&self, credential: &Credential, endpoint: &Endpoint, proof: &Result<(), ProofError>) {
-        self.write(|book, now| match proof {
+        let page = self.write(|book, now| match proof {
             Ok(()) => book.confirm(credential, endpoint, now),
             Err(ProofError::Refused(refusal)) => book.refuse(credential, endpoint, *refusal, now),
             Err(ProofError::Unreachable(_) | ProofError::Unrelated(_) | ProofError::LeftToOthers) => {
                 book.untested(credential, endpoint, now);
             }
         });
+        self.follow_up(credential, endpoint, &page);
+    }
+
+    /// What worked and is refused has been replaced, and the store may know by what.
+    fn follow_up(&self, credential: &Credential, endpoint: &Endpoint, page: &Page) {
+        let entry = page.entry(credential).filter(|entry| entry.worked);
+        if entry.is_some_and(|entry| entry.blocked_until(endpoint).is_some()) {
+            self.refresh_wanted();
+        }
     }
 
     pub(super) fn refresh(&self) {
@@ -155,7 +164,8 @@ impl Verdicts for Desk {
     }
 
     fn refused(&self, credential: &Credential, endpoint: &Endpoint, refusal: Refusal) {
-        self.write(|book, now| book.refuse(credential, endpoint, refusal, now));
+        let page = self.write(|book, now| book.refuse(credential, endpoint, refusal, now));
+        self.follow_up(credential, endpoint, &page);
         self.judged.notify_one();
     }
 

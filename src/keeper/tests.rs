@@ -409,6 +409,39 @@ async fn a_dead_pending_credential_is_never_tried_and_a_dead_current_one_rarely(
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_store_is_read_before_a_second_choice_is_proven() {
+    let (world, mut keeper) = World::running_on("one").await;
+    let dead = credential("dead", Position::Next);
+    world.store_has(&[current("one"), dead.clone()]);
+    keeper.refresh();
+    sleep(SECOND * 20).await;
+    world.database_takes(&["two"]);
+    world.store_has(&[current("two"), dead]);
+    keeper
+        .verdicts
+        .refused(&current("one"), &endpoint(1), Refusal::BadPassword);
+    let refused = Instant::now();
+    leads(&mut keeper, "two").await;
+    assert_eq!(refused.elapsed(), ANSWER_TAKES * 2);
+    assert_eq!(world.proofs_of("dead"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_new_value_the_other_ones_are_proven_soon_after_the_store_was_read() {
+    let (world, mut keeper) = World::running_on("one").await;
+    world.store_has(&[current("one"), credential("two", Position::Next)]);
+    keeper.refresh();
+    sleep(SECOND * 20).await;
+    world.database_takes(&["two"]);
+    keeper
+        .verdicts
+        .refused(&current("one"), &endpoint(1), Refusal::BadPassword);
+    let refused = Instant::now();
+    leads(&mut keeper, "two").await;
+    assert!(refused.elapsed() < SECOND * 2, "{:?}", refused.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_credential_does_not_wait_for_the_patience_lost_on_a_dead_one() {
     let (world, mut keeper) = World::running_on("one").await;
     world.store_has(&[current("dead")]);

@@ -212,16 +212,14 @@ where
                 }
                 return Err(Stop::Refused(page));
             };
+            if candidate.doubtful && page.is_behind(endpoint) && self.refresh_once(&page).await {
+                continue;
+            }
             match self.log_in_with(&candidate, endpoint, &turnstile).await {
                 Ok(logged_in) => return Ok(logged_in),
                 Err(Miss::Stop(stop)) => return Err(stop),
                 Err(Miss::LookAgain) => {}
-                Err(Miss::Refused) => {
-                    refused.push(candidate.credential);
-                    if !candidate.doubtful {
-                        self.refresh_once(&page).await;
-                    }
-                }
+                Err(Miss::Refused) => refused.push(candidate.credential),
             }
         }
     }
@@ -295,15 +293,17 @@ where
         }
     }
 
-    /// The last good credential was refused: perhaps the store knows more than this page.
-    async fn refresh_once(&mut self, page: &Page) {
+    /// The last good credential was refused: perhaps the store knows more than this page. False: it was
+    /// asked before.
+    async fn refresh_once(&mut self, page: &Page) -> bool {
         if std::mem::replace(&mut self.has_refreshed, true) {
-            return;
+            return false;
         }
         self.book.verdicts.refresh_wanted();
         let is_newer = |now: &Arc<Page>| now.reads > page.reads || now.generation > page.generation;
         // Late or in vain, the tries go on.
         let _ = timeout(REFRESH_WAIT_MAX, self.page.wait_for(is_newer)).await;
+        true
     }
 
     /// Waits for a page with more to try than the one that was tried through, or for a refused

@@ -20,11 +20,16 @@ pub enum Unfinished {
 impl Book {
     /// Per endpoint in the order to try: anything where nothing works; elsewhere only what the store puts
     /// first, and what works on another endpoint. A next or previous credential is never tried for
-    /// curiosity: it may be dead, and a refusal may be counted against us.
+    /// curiosity: it may be dead, and a refusal may be counted against us. Where the last good one has just
+    /// been refused, nothing is tried before the store was read again.
     pub fn unproven(&self, now: Instant) -> Vec<(Credential, Endpoint)> {
         let mut unproven = Vec::new();
         let first = self.first();
-        for endpoint in &self.endpoints {
+        for endpoint in self
+            .endpoints
+            .iter()
+            .filter(|endpoint| !self.page.is_behind(endpoint))
+        {
             let works = self.works_at(endpoint);
             let is_worth_it = |entry: &Entry| {
                 let is_candidate = Some(rank(entry)) == first || entry.is_proven_somewhere();

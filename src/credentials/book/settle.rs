@@ -16,7 +16,7 @@ impl Book {
         self.lapse();
         self.retire(now);
         self.forget();
-        self.publish(reads);
+        self.publish(reads, now);
     }
 
     fn elect(&mut self, now: Instant) {
@@ -107,7 +107,7 @@ impl Book {
         }
     }
 
-    fn publish(&mut self, reads: u64) {
+    fn publish(&mut self, reads: u64, now: Instant) {
         let is_tried = |entry: &&Entry| {
             entry.listed || self.leads(entry) || self.falls_back_on(entry) || entry.is_proven_somewhere()
         };
@@ -123,6 +123,11 @@ impl Book {
         let mut page = Page {
             generation: self.page.generation,
             reads,
+            read_at: if reads > self.page.reads {
+                Some(now)
+            } else {
+                self.page.read_at
+            },
             entries: entries.into_iter().cloned().collect(),
             remembered: remembered.into_iter().cloned().collect(),
             leader,

@@ -29,22 +29,43 @@ struct World {
     links: AtomicU64,
 }
 
-/// The world as a login sees it; the store answers a wish for a refresh by itself.
-struct Reports(Arc<World>);
+/// The world as a login sees it; the store answers a wish for a refresh by itself, or not.
+struct Reports {
+    world: Arc<World>,
+    is_store_slow: bool,
+}
+
+impl Reports {
+    fn to(world: &Arc<World>) -> Self {
+        Self {
+            world: world.clone(),
+            is_store_slow: false,
+        }
+    }
+
+    fn to_a_slow_store(world: &Arc<World>) -> Self {
+        Self {
+            is_store_slow: true,
+            ..Self::to(world)
+        }
+    }
+}
 
 impl Verdicts for Reports {
     fn proven(&self, credential: &Credential, endpoint: &Endpoint) {
-        self.0.write(|book| book.confirm(credential, endpoint, now()));
+        self.world.write(|book| book.confirm(credential, endpoint, now()));
     }
 
     fn refused(&self, credential: &Credential, endpoint: &Endpoint, refusal: Refusal) {
-        self.0
+        self.world
             .write(|book| book.refuse(credential, endpoint, refusal, now()));
     }
 
     fn refresh_wanted(&self) {
-        self.0.refreshes.fetch_add(1, Ordering::Relaxed);
-        self.0.read_store();
+        self.world.refreshes.fetch_add(1, Ordering::Relaxed);
+        if !self.is_store_slow {
+            self.world.read_store();
+        }
     }
 }
 
@@ -179,7 +200,7 @@ impl World {
     fn by_the_book(self: &Arc<Self>, limits: &Limits) -> ByTheBook {
         ByTheBook {
             page: self.pages.subscribe(),
-            verdicts: Arc::new(Reports(self.clone())),
+            verdicts: Arc::new(Reports::to(self)),
             turnstiles: Arc::new(Turnstiles::new(limits)),
             patience: Duration::from_secs(30),
         }
@@ -306,11 +327,43 @@ async fn the_store_is_asked_before_a_second_choice_is_tried() {
     let world = World::running_on("one");
     let book = world.by_the_book(&limits());
     world.store_publishes(&[current("one"), credential("dead", Position::Next)]);
+    sleep(SECOND).await;
     world.database_takes(&["two"]);
     world.store_has(&[current("two"), credential("dead", Position::Next)]);
     let login = log_in(&world, &book, &[endpoint(1)]).await.unwrap();
     assert_eq!(login.credential, current("two"));
     assert_eq!(world.refreshes.load(Ordering::Relaxed), 1);
+    assert_eq!(world.refused(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_was_read_a_moment_ago_is_not_waited_for() {
+    let world = World::running_on("one");
+    let mut book = world.by_the_book(&limits());
+    book.verdicts = Arc::new(Reports::to_a_slow_store(&world));
+    world.store_publishes(&[current("one"), credential("two", Position::Next)]);
+    sleep(SECOND / 2).await;
+    world.database_takes(&["two"]);
+    let start = Instant::now();
+    log_in(&world, &book, &[endpoint(1)]).await.unwrap();
+    assert_eq!(start.elapsed(), LOGIN_TAKES * 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_after_the_refusal_waits_for_the_store_as_well() {
+    let world = World::running_on("one");
+    let mut book = world.by_the_book(&limits());
+    world.store_publishes(&[current("one"), credential("dead", Position::Next)]);
+    sleep(SECOND).await;
+    world.database_takes(&["two"]);
+    book.verdicts = Arc::new(Reports::to_a_slow_store(&world));
+    let first = arrive(1, &world, &book);
+    sleep(SECOND / 2).await;
+    let late = arrive(10, &world, &book);
+    sleep(SECOND / 2).await;
+    world.store_publishes(&[current("two"), credential("dead", Position::Next)]);
+    all_served(first).await;
+    all_served(late).await;
     assert_eq!(world.refused(), 1);
 }
 
@@ -547,7 +600,7 @@ async fn a_proof_beside_a_login_with_the_same_credential_is_not_sent() {
     world.store_publishes(&[current("wrong")]);
     let mut clients = arrive(10, &world, &book);
     tokio::task::yield_now().await;
-    let reports = Reports(world.clone());
+    let reports = Reports::to(&world);
     let attempt = world.clone().attempt(current("wrong"), endpoint(1));
     let proof = prove(
         &book.turnstiles,

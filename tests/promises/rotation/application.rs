@@ -14,7 +14,7 @@ const PACE: Duration = Duration::from_millis(35);
 /// An application that keeps one session, uses it, and opens new ones all the time, each of which asks who
 /// it is.
 pub struct Application {
-    visits: Arc<Mutex<Vec<Visit>>>,
+    visits: Arc<Mutex<Visits>>,
     closing: watch::Sender<bool>,
     arrivals: JoinHandle<()>,
     session: JoinHandle<Result<(), Error>>,
@@ -25,7 +25,14 @@ pub struct Application {
 struct Customers {
     config: Config,
     sql: &'static str,
-    visits: Arc<Mutex<Vec<Visit>>>,
+    visits: Arc<Mutex<Visits>>,
+}
+
+#[derive(Default)]
+struct Visits {
+    over: Vec<Visit>,
+    /// When those began that are not over.
+    waiting: Vec<Instant>,
 }
 
 /// One connection, from its beginning to the answer.
@@ -63,7 +70,7 @@ impl Application {
     }
 
     fn start(swivel: &Swivel, sql: &'static str) -> Self {
-        let visits = Arc::default();
+        let visits: Arc<Mutex<Visits>> = Arc::default();
         let (closing, is_closing) = watch::channel(false);
         let customers = Customers {
             config: swivel.config(),
@@ -80,12 +87,12 @@ impl Application {
         }
     }
 
-    /// Waits until somebody who arrives from now on was served.
+    /// Waits until somebody who arrives from now on was served, and everybody who arrived before.
     pub async fn is_served(&self) {
         self.sees("a new connection is served", |_| true).await;
     }
 
-    /// Waits until somebody who arrives from now on was served as this user.
+    /// The same, and it was served as this user.
     pub async fn is_served_as(&self, user: &str) {
         let what = format!("a new connection is served as {user}");
         self.sees(&what, |served| served == user).await;
@@ -95,9 +102,10 @@ impl Application {
         let now = Instant::now();
         eventually(what, async || {
             let visits = self.visits.lock().unwrap();
-            (visits.iter().rev())
+            let is_served = (visits.over.iter().rev())
                 .filter(|visit| visit.began >= now)
-                .any(|visit| visit.user.as_deref().is_ok_and(&is_wanted))
+                .any(|visit| visit.user.as_deref().is_ok_and(&is_wanted));
+            is_served && visits.waiting.iter().all(|began| *began >= now)
         })
         .await;
     }
@@ -107,7 +115,7 @@ impl Application {
         self.closing.send_replace(true);
         self.arrivals.await.unwrap();
         let session = self.session.await.unwrap();
-        let visits = std::mem::take(&mut *self.visits.lock().unwrap());
+        let visits = std::mem::take(&mut self.visits.lock().unwrap().over);
         let mut report = Report {
             connections: visits.len(),
             errors: Vec::new(),
@@ -155,13 +163,16 @@ async fn arrive(customers: Customers, mut is_closing: watch::Receiver<bool>) {
         let customer = customers.clone();
         clients.spawn(async move {
             let began = Instant::now();
+            customer.visits.lock().unwrap().waiting.push(began);
             let user = tokio::time::timeout(PATIENCE * 2, customer.visit()).await;
             let user = match user {
                 Ok(user) => user.map_err(|error| words(&error)),
                 Err(_) => Err("no answer".to_owned()),
             };
             let took = began.elapsed();
-            customer.visits.lock().unwrap().push(Visit { began, took, user });
+            let mut visits = customer.visits.lock().unwrap();
+            visits.waiting.retain(|waiting| *waiting != began);
+            visits.over.push(Visit { began, took, user });
         });
         tokio::select! {
             _ = ticks.tick() => {}

@@ -3,7 +3,10 @@
 mod application;
 #[cfg(feature = "aws")]
 mod aws;
+mod broken_stores;
+mod files;
 mod orders;
+mod storms;
 #[cfg(feature = "vault")]
 mod vault;
 

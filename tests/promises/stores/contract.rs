@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime};
 use pgswivel::credentials::Position;
 use pgswivel::stores::{self, Reading, Retry, Store, StoreError};
 
+use crate::support::swivel::Unstarted;
+
 /// What can befall a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -23,7 +25,7 @@ pub enum Fault {
     /// Nothing comes for longer than a read may take.
     Slow,
     Unreachable,
-    /// Come back in 7 seconds.
+    /// Come back after [`PAUSE`].
     Throttled,
 }
 
@@ -57,6 +59,9 @@ pub fn large() -> String {
     CANARY.repeat(3_000_000 / CANARY.len())
 }
 
+/// What a throttled store asks for.
+pub const PAUSE: Duration = Duration::from_secs(1);
+
 /// Stands in every password, and must stand nowhere else.
 pub const CANARY: &str = "canary-7f3a";
 
@@ -85,6 +90,12 @@ pub trait World {
     async fn harm(&self, fault: Fault);
     /// Everything is as it was after the last `put`.
     async fn heal(&self);
+}
+
+/// A world that the real pgswivel can live in.
+pub trait Habitable: World {
+    /// A pgswivel that finds its secret here.
+    fn settle(&self, swivel: Unstarted) -> Unstarted;
 }
 
 pub async fn read(store: &mut dyn Store) -> Reading {
@@ -173,7 +184,7 @@ pub async fn says_what_is_wrong_and_recovers(world: &impl World, faults: &[Fault
         };
         assert_eq!(error.label(), fault.label(), "{fault:?}: {error}");
         let retry = match fault {
-            Fault::Throttled => Retry::After(std::time::Duration::from_secs(7)),
+            Fault::Throttled => Retry::After(PAUSE),
             _ => Retry::BackOff,
         };
         assert_eq!(error.retry(), retry, "{fault:?}");

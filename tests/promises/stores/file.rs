@@ -7,24 +7,25 @@ use pgswivel::credentials::Position;
 use pgswivel::stores::Store;
 use tempfile::TempDir;
 
-use super::contract::{self, Fault, Login, World, leading, read};
+use super::contract::{self, Fault, Habitable, Login, World, leading, read};
+use crate::support::swivel::Unstarted;
 use crate::support::{PATIENCE, within};
 
 /// One file, replaced by rename as a careful writer does.
-struct OneFile {
+pub struct OneFile {
     directory: TempDir,
     login: Cell<Login>,
 }
 
 impl OneFile {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             directory: tempfile::tempdir().unwrap(),
             login: Cell::new(Login(0)),
         }
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.directory.path().join("orders.json")
     }
 
@@ -58,14 +59,14 @@ impl World for OneFile {
 }
 
 /// A volume as the kubelet mounts it: files are links through `..data`, which is swapped.
-struct Volume {
+pub struct Volume {
     directory: TempDir,
     login: Cell<Login>,
     moment: Cell<u32>,
 }
 
 impl Volume {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         for name in ["username", "password"] {
             symlink(format!("..data/{name}"), directory.path().join(name)).unwrap();
@@ -122,6 +123,18 @@ impl World for Volume {
 
     async fn heal(&self) {
         self.put(self.login.get()).await;
+    }
+}
+
+impl Habitable for OneFile {
+    fn settle(&self, swivel: Unstarted) -> Unstarted {
+        swivel.store("file", self.path().to_str().unwrap())
+    }
+}
+
+impl Habitable for Volume {
+    fn settle(&self, swivel: Unstarted) -> Unstarted {
+        swivel.store("file", self.directory.path().to_str().unwrap())
     }
 }
 

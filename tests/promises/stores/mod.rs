@@ -5,7 +5,7 @@ pub mod aws;
 mod command;
 pub mod contract;
 mod env;
-mod file;
+pub mod file;
 #[cfg(feature = "vault")]
 pub mod vault;
 

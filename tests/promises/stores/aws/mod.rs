@@ -1,13 +1,13 @@
 mod chain;
 mod rds_iam;
-mod secrets_manager;
+pub mod secrets_manager;
 mod ssm;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 
-use super::contract::Fault;
+use super::contract::{Fault, PAUSE};
 use crate::support::aws::REGION;
 use crate::support::http::{FaultProxy, Reply};
 
@@ -36,9 +36,8 @@ fn trouble(fault: Fault) -> Reply {
             "AccessDeniedException",
             "User: x is not authorized to perform: y",
         ),
-        Fault::Throttled => {
-            refusal(429, "ThrottlingException", "Rate exceeded").with_header("retry-after", "7")
-        }
+        Fault::Throttled => refusal(429, "ThrottlingException", "Rate exceeded")
+            .with_header("retry-after", PAUSE.as_secs().to_string()),
         Fault::Slow => Reply::Silence,
         Fault::Unreachable => Reply::HangUp,
         fault => panic!("AWS has no answer that means {fault:?}"),

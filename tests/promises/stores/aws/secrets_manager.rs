@@ -7,20 +7,21 @@ use pgswivel::stores::{self, Operation, Reading, SecretsManagerStore, Store, War
 use serde_json::json;
 
 use super::{harm, keys, refusal, settings, trouble};
-use crate::stores::contract::{self, CANARY, Fault, Login, World, leading, read};
-use crate::support::aws::{Aws, Secret as Stored};
+use crate::stores::contract::{self, CANARY, Fault, Habitable, Login, World, leading, read};
+use crate::support::aws::{Aws, REGION, Secret as Stored};
 use crate::support::http::{FaultProxy, Reply};
+use crate::support::swivel::Unstarted;
 
 /// One secret behind a proxy.
-struct Secret<'a> {
+pub struct Secret<'a> {
     stored: Stored<'a>,
-    proxy: FaultProxy,
+    pub proxy: FaultProxy,
     exists: Cell<bool>,
     login: Cell<Login>,
 }
 
 impl<'a> Secret<'a> {
-    async fn new(aws: &'a Aws) -> Self {
+    pub async fn new(aws: &'a Aws) -> Self {
         Self {
             stored: aws.name_a_secret(),
             proxy: FaultProxy::before(aws.address.clone()).await,
@@ -80,6 +81,18 @@ impl World for Secret<'_> {
     async fn heal(&self) {
         self.proxy.carry_all();
         self.put(self.login.get()).await;
+    }
+}
+
+impl Habitable for Secret<'_> {
+    fn settle(&self, swivel: Unstarted) -> Unstarted {
+        let endpoint = format!("endpoint = \"{}\"", self.proxy.url());
+        swivel
+            .store("aws-secretsmanager", &self.stored.name)
+            .secret_line(&endpoint)
+            .environment("AWS_REGION", REGION)
+            .environment("AWS_ACCESS_KEY_ID", "AKID")
+            .environment("AWS_SECRET_ACCESS_KEY", "SECRET")
     }
 }
 

@@ -7,12 +7,13 @@ use pgswivel::stores::{self, Operation, Store};
 use serde_json::{Value, json};
 
 use super::{harm, host, vault};
-use crate::stores::contract::{self, CANARY, Fault, Login, World, leading, read};
+use crate::stores::contract::{self, CANARY, Fault, Habitable, Login, World, leading, read};
 use crate::support::http::{Asked, FaultProxy, Reply, carry};
+use crate::support::swivel::Unstarted;
 use crate::support::vault::{ROOT, VaultDouble};
 
 /// One secret of a KV engine at `secret/`, in a double or in a real Vault.
-struct Kv {
+pub struct Kv {
     /// `host:port`
     address: String,
     token: String,
@@ -22,7 +23,7 @@ struct Kv {
 }
 
 impl Kv {
-    async fn at(url: &str, token: &str) -> Self {
+    pub async fn at(url: &str, token: &str) -> Self {
         Self {
             address: host(url),
             token: token.to_owned(),
@@ -91,6 +92,15 @@ impl World for Kv {
     async fn heal(&self) {
         self.proxy.carry_all();
         self.put(self.login.get()).await;
+    }
+}
+
+impl Habitable for Kv {
+    fn settle(&self, swivel: Unstarted) -> Unstarted {
+        swivel
+            .store("vault-kv", &format!("secret/{}", self.path))
+            .environment("VAULT_ADDR", &self.proxy.url())
+            .environment("VAULT_TOKEN", &self.token)
     }
 }
 

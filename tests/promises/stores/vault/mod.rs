@@ -1,13 +1,13 @@
 mod auth;
 mod db;
-mod kv;
+pub mod kv;
 
 use std::time::Duration;
 
 use pgswivel::config::{Vault, VaultAuth};
 use pgswivel::credentials::Password;
 
-use super::contract::Fault;
+use super::contract::{Fault, PAUSE};
 use crate::support::http::{FaultProxy, Reply};
 use crate::support::vault::ROOT;
 
@@ -37,7 +37,8 @@ pub fn harm(proxy: &FaultProxy, fault: Fault) {
         let errors = |status, words: &str| Reply::json(status, &serde_json::json!({ "errors": [words] }));
         Some(match fault {
             Fault::Denied => errors(403, "permission denied"),
-            Fault::Throttled => errors(429, "rate limit quota exceeded").with_header("retry-after", "7"),
+            Fault::Throttled => errors(429, "rate limit quota exceeded")
+                .with_header("retry-after", PAUSE.as_secs().to_string()),
             Fault::Slow => Reply::Silence,
             Fault::Unreachable => Reply::HangUp,
             fault => panic!("Vault has no answer that means {fault:?}"),
