@@ -147,7 +147,6 @@ impl Show {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut is_ending = false;
         let mut tick = 0;
-
         loop {
             tokio::select! {
                 written = &mut play => return written,
@@ -171,7 +170,6 @@ impl Show {
                         if !is_ending {
                             view.ask(admin).await?;
                         }
-
                         self.screen.second(&view.now).map_err(failure::io("write"))?;
                     }
                     let left = (!is_ending).then(|| self.end.saturating_duration_since(Instant::now()));
