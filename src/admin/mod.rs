@@ -42,25 +42,40 @@ pub struct AdminError {
     source: std::io::Error,
 }
 
-/// Binds, and serves from then on.
-pub fn start(address: SocketAddr, connections_max: u32, facts: Facts) -> Result<(), AdminError> {
-    let failed = |source| AdminError { address, source };
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(failed)?;
-    let listener = {
-        let _inside = runtime.enter();
-        tokio::net::TcpListener::from_std(listener).map_err(failed)?
-    };
-    let serving = serve(listener, connections_max, Arc::new(facts));
-    let thread = std::thread::Builder::new().name("admin".to_owned());
-    thread.spawn(move || runtime.block_on(serving)).map_err(failed)?;
-    info!(address = %bound, "admin server listening");
-    Ok(())
+/// A bound address. Whoever connects is answered once it serves.
+#[derive(Debug)]
+pub struct Admin {
+    address: SocketAddr,
+    listener: TcpListener,
+}
+
+impl Admin {
+    pub fn bind(address: SocketAddr) -> Result<Self, AdminError> {
+        let failed = |source| AdminError { address, source };
+        let listener = TcpListener::bind(address).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { address, listener })
+    }
+
+    /// Serves from now on, for as long as the process runs.
+    pub fn serve(self, connections_max: u32, facts: Facts) -> Result<(), AdminError> {
+        let Self { address, listener } = self;
+        let failed = |source| AdminError { address, source };
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener).map_err(failed)?
+        };
+        let serving = serve(listener, connections_max, Arc::new(facts));
+        let thread = std::thread::Builder::new().name("admin".to_owned());
+        thread.spawn(move || runtime.block_on(serving)).map_err(failed)?;
+        info!(%address, "admin server listening");
+        Ok(())
+    }
 }
 
 async fn serve(listener: tokio::net::TcpListener, connections_max: u32, facts: Arc<Facts>) {

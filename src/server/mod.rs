@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::admin::{self, AdminError, Facts};
+use crate::admin::{Admin, AdminError, Facts};
 use crate::config::{Config, Limits, Problems};
 use crate::keeper;
 use crate::net::listen::{BindError, bind};
@@ -49,6 +49,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let lobby = Lobby::new(&config.limits, stopping.clone());
     let parts = Parts::load(&config, &DigestKey::random())?;
     let assembly = assemble::assemble(&config, parts, lobby);
+    let admin = Admin::bind(config.admin.address)?;
     let listeners = bind(&config.listen.addresses).await?;
     let sessions = TaskTracker::new();
     let door = Door {
@@ -74,7 +75,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         stopping: leaving,
         sessions: Handle::current(),
     };
-    admin::start(config.admin.address, config.limits.admin_connections, facts)?;
+    admin.serve(config.limits.admin_connections, facts)?;
     while signals.next().await == Signal::Reload {
         assembly.keepers.values().for_each(keeper::Handle::refresh);
     }
