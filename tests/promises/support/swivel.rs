@@ -24,6 +24,7 @@ pub struct Swivel {
     admin: Port,
     database: String,
     tools: Version,
+    password: String,
 }
 
 /// A pgswivel that is still being described.
@@ -34,6 +35,7 @@ pub struct Unstarted {
     authority: Authority,
     directory: TempDir,
     credential: (String, String),
+    password: String,
     trusts: bool,
     listen: Vec<String>,
     role: Vec<String>,
@@ -50,6 +52,17 @@ impl Unstarted {
     pub fn credential(mut self, user: &str, password: &str) -> Self {
         self.credential = (user.to_owned(), password.to_owned());
         self
+    }
+
+    /// What clients log in with, if it is not [`Swivel::PASSWORD`].
+    pub fn password(mut self, password: &str) -> Self {
+        password.clone_into(&mut self.password);
+        self
+    }
+
+    /// Where its files are going to be.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// What `tls` says about the upstream, as TOML: `{ mode = "verify-full", ca = "…" }`.
@@ -142,6 +155,7 @@ impl Unstarted {
             admin,
             database: self.database.unwrap_or_else(|| Postgres::DATABASE.to_owned()),
             tools: self.tools,
+            password: self.password,
             directory: self.directory,
         };
         swivel.wait_until_it_accepts().await;
@@ -151,7 +165,7 @@ impl Unstarted {
     fn write(&self, port: &Port, admin: &Port) -> PathBuf {
         let path = |name: &str| self.directory.path().join(name);
         write_secret(&path("secret.json"), &self.credential.0, &self.credential.1);
-        std::fs::write(path("password"), Swivel::PASSWORD).unwrap();
+        std::fs::write(path("password"), &self.password).unwrap();
 
         let mut toml = String::new();
         let mut section = |name: &str, first: &[String], more: &[String]| {
@@ -212,6 +226,7 @@ impl Swivel {
             authority: Authority::new(),
             directory: temporary_directory(),
             credential: (Postgres::USER.to_owned(), Postgres::PASSWORD.to_owned()),
+            password: Swivel::PASSWORD.to_owned(),
             trusts: false,
             listen: Vec::new(),
             role: Vec::new(),
@@ -248,7 +263,7 @@ impl Swivel {
     }
 
     pub fn url(&self) -> String {
-        let (user, password, address) = (Self::USER, Self::PASSWORD, self.address());
+        let (user, password, address) = (Self::USER, &self.password, self.address());
         format!("postgres://{user}:{password}@{address}/{}", self.database)
     }
 
@@ -266,7 +281,7 @@ impl Swivel {
     pub fn config(&self) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();
         config.host("127.0.0.1").port(self.port()).dbname(&self.database);
-        config.user(Self::USER).password(Self::PASSWORD);
+        config.user(Self::USER).password(&self.password);
         config
     }
 
@@ -285,7 +300,7 @@ impl Swivel {
 
     /// A session of the application, byte by byte.
     pub async fn wire(&self) -> Wire {
-        Wire::login(&self.address(), Self::USER, Self::PASSWORD, &self.database).await
+        Wire::login(&self.address(), Self::USER, &self.password, &self.database).await
     }
 
     /// Runs psql as the application and returns what it printed, errors included.
@@ -299,7 +314,7 @@ impl Swivel {
     pub fn tool(&self, name: &str) -> Command {
         let mut tool = client_tool(self.tools, name);
         tool.env("PGPORT", self.port().to_string());
-        tool.env("PGUSER", Self::USER).env("PGPASSWORD", Self::PASSWORD);
+        tool.env("PGUSER", Self::USER).env("PGPASSWORD", &self.password);
         tool.env("PGDATABASE", &self.database);
         tool
     }
