@@ -6,6 +6,7 @@ mod aws;
 mod broken_stores;
 mod files;
 mod orders;
+mod silence;
 mod storms;
 #[cfg(feature = "vault")]
 mod vault;

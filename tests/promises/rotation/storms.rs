@@ -72,7 +72,9 @@ promise! {
         }
         let swivel = Swivel::in_front_of(&postgres).trusting().upstream_line("connections_max = 150");
         let swivel = swivel.start().await;
+        swivel.connect().await;
         let list: Vec<Value> = users.iter().map(|user| json!({ "user": user, "password": user })).collect();
+        eventually("what it started with leads", async || swivel.said("credential.leading") == 1).await;
         write(&swivel, &list.into());
         eventually("the first user leads", async || swivel.said("credential.leading") == 2).await;
         for user in &users[..2] {

@@ -24,6 +24,7 @@ pub struct Swivel {
     admin: Port,
     database: String,
     tools: Version,
+    password: String,
 }
 
 /// A pgswivel that is still being described.
@@ -34,6 +35,7 @@ pub struct Unstarted {
     authority: Authority,
     directory: TempDir,
     credential: (String, String),
+    password: String,
     trusts: bool,
     listen: Vec<String>,
     role: Vec<String>,
@@ -51,6 +53,12 @@ impl Unstarted {
     /// What the secret's file holds at first.
     pub fn credential(mut self, user: &str, password: &str) -> Self {
         self.credential = (user.to_owned(), password.to_owned());
+        self
+    }
+
+    /// What clients log in with, if it is not [`Swivel::PASSWORD`].
+    pub fn password(mut self, password: &str) -> Self {
+        password.clone_into(&mut self.password);
         self
     }
 
@@ -156,6 +164,7 @@ impl Unstarted {
             admin,
             database: self.database.unwrap_or_else(|| Postgres::DATABASE.to_owned()),
             tools: self.tools,
+            password: self.password,
             directory: self.directory,
         };
         swivel.wait_until_it_accepts().await;
@@ -179,7 +188,7 @@ impl Unstarted {
     fn write(&self, port: &Port, admin: &Port) -> PathBuf {
         let path = |name: &str| self.directory.path().join(name);
         write_secret(&path("secret.json"), &self.credential.0, &self.credential.1);
-        std::fs::write(path("password"), Swivel::PASSWORD).unwrap();
+        std::fs::write(path("password"), &self.password).unwrap();
 
         let mut toml = self.top.join("\n") + "\n";
         let mut section = |name: &str, first: &[String], more: &[String]| {
@@ -249,6 +258,7 @@ impl Swivel {
             authority: Authority::new(),
             directory: temporary_directory(),
             credential: (Postgres::USER.to_owned(), Postgres::PASSWORD.to_owned()),
+            password: Swivel::PASSWORD.to_owned(),
             trusts: false,
             listen: Vec::new(),
             role: Vec::new(),
@@ -310,7 +320,7 @@ impl Swivel {
     }
 
     pub fn url(&self) -> String {
-        let (user, password, address) = (Self::USER, Self::PASSWORD, self.address());
+        let (user, password, address) = (Self::USER, &self.password, self.address());
         format!("postgres://{user}:{password}@{address}/{}", self.database)
     }
 
@@ -328,7 +338,7 @@ impl Swivel {
     pub fn config(&self) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();
         config.host("127.0.0.1").port(self.port()).dbname(&self.database);
-        config.user(Self::USER).password(Self::PASSWORD);
+        config.user(Self::USER).password(&self.password);
         config
     }
 
@@ -347,7 +357,7 @@ impl Swivel {
 
     /// A session of the application, byte by byte.
     pub async fn wire(&self) -> Wire {
-        Wire::login(&self.address(), Self::USER, Self::PASSWORD, &self.database).await
+        Wire::login(&self.address(), Self::USER, &self.password, &self.database).await
     }
 
     /// Runs psql as the application and returns what it printed, errors included.
@@ -361,7 +371,7 @@ impl Swivel {
     pub fn tool(&self, name: &str) -> Command {
         let mut tool = client_tool(self.tools, name);
         tool.env("PGPORT", self.port().to_string());
-        tool.env("PGUSER", Self::USER).env("PGPASSWORD", Self::PASSWORD);
+        tool.env("PGUSER", Self::USER).env("PGPASSWORD", &self.password);
         tool.env("PGDATABASE", &self.database);
         tool
     }

@@ -35,6 +35,8 @@ pub struct State {
     pub token_renewed_ttl: Duration,
     pub token_is_renewable: bool,
     pub secret_id: String,
+    /// What the tokens of logins begin with.
+    pub token_prefix: String,
     pub jwt: String,
     pub namespace: Option<String>,
     /// What the static role holds, and when it says that it rotates.
@@ -88,6 +90,7 @@ impl VaultDouble {
             token_renewed_ttl: hour,
             token_is_renewable: true,
             secret_id: "secret-id-canary-7f3a".to_owned(),
+            token_prefix: "hvs.canary-7f3a".to_owned(),
             jwt: "jwt-canary-7f3a".to_owned(),
             namespace: None,
             static_role: None,
@@ -238,7 +241,7 @@ impl State {
             return errors(status, &[words]);
         }
         self.issued_tokens += 1;
-        let token = format!("hvs.canary-7f3a-{}", self.issued_tokens);
+        let token = format!("{}-{}", self.token_prefix, self.issued_tokens);
         self.add_token(&token, self.token_ttl, self.token_is_renewable);
         self.auth(&token, self.token_ttl)
     }
