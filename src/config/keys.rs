@@ -182,9 +182,10 @@ pub(super) const FIELDS: Keys = Keys {
 pub(super) const VAULT_AUTH: Keys = Keys {
     title: "[secret.NAME.auth]",
     keys: &[
-        key("token", Means("one of the three is required"), "text, `{ file = \"…\" }` or `{ env = \"…\" }`"),
-        key("approle", Means("one of the three is required"), "log in by AppRole"),
-        key("kubernetes", Means("one of the three is required"), "log in with the service account's token"),
+        key("token", Means("one of the four is required"), "text, `{ file = \"…\" }` or `{ env = \"…\" }`"),
+        key("approle", Means("one of the four is required"), "log in by AppRole"),
+        key("kubernetes", Means("one of the four is required"), "log in with the service account's token"),
+        key("aws", Means("one of the four is required"), "log in as the AWS role that this runs as"),
     ],
 };
 
@@ -203,6 +204,16 @@ pub(super) const KUBERNETES: Keys = Keys {
         key("role", Means("required"), "the Vault role"),
         key("token_file", Text("/var/run/secrets/kubernetes.io/serviceaccount/token"), "the service account's token, read at every login"),
         key("mount", Text("kubernetes"), "where the method is mounted"),
+    ],
+};
+
+pub(super) const VAULT_AWS: Keys = Keys {
+    title: "[secret.NAME.auth.aws]",
+    keys: &[
+        key("role", Means("required"), "the Vault role"),
+        key("region", Means("the global endpoint"), "region of the STS endpoint that Vault is set up with"),
+        key("server_id", Means("none"), "Vault's `iam_server_id_header_value`"),
+        key("mount", Text("aws"), "where the method is mounted"),
     ],
 };
 
@@ -244,9 +255,9 @@ pub(super) const LOG: Keys = Keys {
 };
 
 #[cfg(test)]
-pub(super) const SECTIONS: [&Keys; 17] = [
+pub(super) const SECTIONS: [&Keys; 18] = [
     &ROOT, &LISTEN, &LISTEN_TLS, &ROLE, &SENSITIVE, &UPSTREAM, &UPSTREAM_TLS, &KEEPALIVE, &SECRET, &FIELDS,
-    &VAULT_AUTH, &APPROLE, &KUBERNETES, &LOGIN, &LIMITS, &ADMIN, &LOG,
+    &VAULT_AUTH, &APPROLE, &KUBERNETES, &VAULT_AWS, &LOGIN, &LIMITS, &ADMIN, &LOG,
 ];
 
 /// A store that a secret can name.

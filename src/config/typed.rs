@@ -257,6 +257,15 @@ pub enum VaultAuth {
         role: String,
         token_file: PathBuf,
     },
+    /// By who this machine is at AWS.
+    Aws {
+        mount: String,
+        role: String,
+        /// Of the STS endpoint that Vault asks; None: the global one.
+        region: Option<String>,
+        /// What Vault wants to see signed, so that a proof for another Vault is worth nothing.
+        server_id: Option<String>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -19,12 +19,14 @@ use aws_credential_types::provider::error::CredentialsError;
 
 pub use self::rds_iam::RdsIamStore;
 pub use self::secrets_manager::SecretsManagerStore;
+#[cfg(feature = "vault")]
+pub(super) use self::sign::Signer;
 pub use self::ssm::SsmStore;
 use super::{Said, StoreError, Unsuitable};
 use crate::config::Aws;
 
 /// Asks the environment, the profile and the machine, as every AWS SDK does. An ARN knows its own region.
-async fn load(aws: &Aws, id: &str) -> Result<SdkConfig, StoreError> {
+pub(super) async fn load(aws: &Aws, id: &str) -> Result<SdkConfig, StoreError> {
     let region = region_of_arn(id).or(aws.region.as_deref());
     let mut loader = aws_config::defaults(BehaviorVersion::latest());
     if let Some(region) = region {
@@ -44,7 +46,7 @@ fn region_of_arn(id: &str) -> Option<&str> {
 }
 
 /// Credentials for a signature of our own.
-async fn credentials(config: &SdkConfig) -> Result<Credentials, StoreError> {
+pub(super) async fn credentials(config: &SdkConfig) -> Result<Credentials, StoreError> {
     let provider = config
         .credentials_provider()
         .ok_or_else(|| StoreError::Denied(Said::new("no AWS credentials are configured")))?;

@@ -1,6 +1,8 @@
 //! What the Vault stores share: a client that keeps itself logged in. The answers are structs of our own,
 //! since the useful parts (versions, leases, waits) are what ready-made clients drop.
 
+#[cfg(feature = "aws")]
+mod aws_login;
 mod db;
 mod db_static;
 mod kv;

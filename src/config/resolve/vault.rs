@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::credentials::Password;
 
-use super::super::keys::{APPROLE, KUBERNETES, VAULT_AUTH};
+use super::super::keys::{APPROLE, KUBERNETES, VAULT_AUTH, VAULT_AWS};
 use super::super::loading::Loading;
 use super::super::reader::Reader;
 use super::super::typed::{Source, Vault, VaultAuth, VaultSecretId};
@@ -94,13 +94,14 @@ fn auth_in_file(reader: Reader<'_>) -> Option<VaultAuth> {
     });
     let approle = reader.section("approle", &APPROLE).and_then(approle);
     let kubernetes = reader.section("kubernetes", &KUBERNETES).and_then(kubernetes);
-    let written = ["token", "approle", "kubernetes"].into_iter();
+    let aws = reader.section("aws", &VAULT_AWS).and_then(aws);
+    let written = ["token", "approle", "kubernetes", "aws"].into_iter();
     if written.filter(|key| reader.is_written(key)).count() != 1 {
-        let message = "set exactly one of token, approle and kubernetes";
+        let message = "set exactly one of token, approle, kubernetes and aws";
         reader.loading.problem(reader.origin(), message);
     }
     reader.finish();
-    token.or(approle).or(kubernetes)
+    token.or(approle).or(kubernetes).or(aws)
 }
 
 fn approle(reader: Reader<'_>) -> Option<VaultAuth> {
@@ -128,6 +129,24 @@ fn kubernetes(reader: Reader<'_>) -> Option<VaultAuth> {
         mount,
         role: role?.value,
         token_file,
+    })
+}
+
+fn aws(reader: Reader<'_>) -> Option<VaultAuth> {
+    if !cfg!(feature = "aws") {
+        let message = "this pgswivel was built without the feature \"aws\"";
+        reader.loading.problem(reader.origin(), message);
+    }
+    let role = reader.required_text("role");
+    let text = |key| reader.text(key).map(|text| text.value);
+    let (region, server_id) = (text("region"), text("server_id"));
+    let mount = text_or_default(&reader, "mount");
+    reader.finish();
+    Some(VaultAuth::Aws {
+        mount,
+        role: role?.value,
+        region,
+        server_id,
     })
 }
 

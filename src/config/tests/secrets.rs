@@ -191,9 +191,19 @@ fn vault_is_logged_in_to_as_its_variables_or_the_file_say() {
         secret_id: VaultSecretId::File("/s".into()),
     };
     assert_eq!(auth(&approle), expected);
+    if cfg!(feature = "aws") {
+        let expected = VaultAuth::Aws {
+            mount: "aws".to_owned(),
+            role: "r".to_owned(),
+            region: None,
+            server_id: Some("vault.internal".to_owned()),
+        };
+        let aws = in_file("{ aws = { role = 'r', server_id = 'vault.internal' } }");
+        assert_eq!(auth(&aws), expected);
+    }
     assert_eq!(
         in_file("{}").refused(),
-        "secret.o.auth: set exactly one of token, approle and kubernetes"
+        "secret.o.auth: set exactly one of token, approle, kubernetes and aws"
     );
 }
 

@@ -10,16 +10,19 @@ use aws_sigv4::sign::v4;
 use crate::stores::{Said, StoreError};
 
 /// Who signs what for whom, and when.
-pub(super) struct Signer<'a> {
-    pub(super) credentials: &'a Credentials,
-    pub(super) region: &'a str,
-    pub(super) service: &'a str,
-    pub(super) now: SystemTime,
+pub(in crate::stores) struct Signer<'a> {
+    pub(in crate::stores) credentials: &'a Credentials,
+    pub(in crate::stores) region: &'a str,
+    pub(in crate::stores) service: &'a str,
+    pub(in crate::stores) now: SystemTime,
 }
 
 impl Signer<'_> {
     /// Adds the headers that authorise a request.
-    pub(super) fn sign_headers(&self, request: &mut http::Request<Vec<u8>>) -> Result<(), StoreError> {
+    pub(in crate::stores) fn sign_headers(
+        &self,
+        request: &mut http::Request<Vec<u8>>,
+    ) -> Result<(), StoreError> {
         self.sign(request, SigningSettings::default())
     }
 

@@ -10,6 +10,8 @@ use super::Answer;
 use super::wire::{Request, Wire};
 use crate::config::{VaultAuth, VaultSecretId};
 use crate::credentials::Password;
+#[cfg(not(feature = "aws"))]
+use crate::stores::Unsuitable;
 use crate::stores::{Said, StoreError};
 
 /// A token and its time.
@@ -127,7 +129,7 @@ impl Session {
 impl Login {
     /// Whether it can be done again at any time, with a new token each time.
     pub(super) fn can_repeat(&self) -> bool {
-        matches!(self.0, VaultAuth::AppRole { .. } | VaultAuth::Kubernetes { .. })
+        !matches!(self.0, VaultAuth::Token(_) | VaultAuth::TokenFile(_))
     }
 
     /// Somebody, such as Vault's agent, put another token into the file. A file that can't be read replaces
@@ -165,6 +167,18 @@ impl Login {
                 let jwt = text(&jwt)?;
                 exchange(wire, mount, &KubernetesLogin { role, jwt }).await
             }
+            #[cfg(feature = "aws")]
+            VaultAuth::Aws {
+                mount,
+                role,
+                region,
+                server_id,
+            } => {
+                let proof = super::aws_login::proof(role, region.as_deref(), server_id.as_deref()).await?;
+                exchange(wire, mount, &proof).await
+            }
+            #[cfg(not(feature = "aws"))]
+            VaultAuth::Aws { .. } => Err(StoreError::Unsuitable(Unsuitable::NotBuiltIn { feature: "aws" })),
         }
     }
 }

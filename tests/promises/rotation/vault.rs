@@ -8,7 +8,7 @@ use crate::stores::vault::{harm, host};
 use crate::support::http::FaultProxy;
 use crate::support::swivel::Unstarted;
 use crate::support::vault::{ROOT, VaultDouble};
-use crate::support::{Postgres, Swivel, eventually};
+use crate::support::{Postgres, Swivel, eventually, sts};
 
 /// One whose secret is in a Vault at `url`, which it trusts to say when it wants to be read.
 fn before(postgres: &Postgres, store: &str, id: &str, url: &str) -> Unstarted {
@@ -144,4 +144,39 @@ async fn a_token_that_lasts_long_does_not_put_off_the_next_poll() {
     vault.state().put_kv("prod/orders", login("orders_v2", "second"));
     application.is_served_as("orders_v2").await;
     application.leave().await.is_untroubled(MOMENT);
+}
+
+/// With Vault's token away, who this runs as at AWS is enough; who else it might be is not.
+#[tokio::test]
+async fn a_vault_is_logged_in_to_as_an_aws_role() {
+    let postgres = Postgres::start(18);
+    let vault = VaultDouble::start().await;
+    vault
+        .state()
+        .put_kv("prod/orders", set(Postgres::PASSWORD, "second"));
+    let auth = format!(
+        "auth = {{ aws = {{ role = \"orders\", server_id = \"{}\" }} }}",
+        sts::SERVER_ID
+    );
+    let before = |secret_key: &str| {
+        Swivel::in_front_of(&postgres)
+            .trusting()
+            .store("vault-kv", "secret/prod/orders")
+            .secret_line(&auth)
+            .environment("VAULT_ADDR", &vault.url())
+            .environment("AWS_ACCESS_KEY_ID", sts::KEY_ID)
+            .environment("AWS_SECRET_ACCESS_KEY", secret_key)
+    };
+    let swivel = before(sts::SECRET_KEY).start().await;
+    assert_eq!(
+        swivel.connect().await.query("SELECT 1", &[]).await.unwrap().len(),
+        1
+    );
+
+    let stranger = before("another-secret-key").start().await;
+    eventually("Vault has refused", async || {
+        stranger.log().contains("SignatureDoesNotMatch")
+    })
+    .await;
+    assert!(!stranger.log().contains("another-secret-key"));
 }

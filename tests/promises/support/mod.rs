@@ -21,9 +21,10 @@ pub mod http;
 mod place;
 mod postgres;
 mod process;
+#[cfg(feature = "vault")]
+pub mod sts;
 pub mod swivel;
 mod tls;
-#[cfg(feature = "vault")]
 pub mod vault;
 pub mod wire;
 

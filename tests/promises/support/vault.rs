@@ -1,3 +1,4 @@
+use super::sts;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,7 +13,7 @@ use crate::support::Postgres;
 use crate::support::http::{Asked, HttpServer, Reply};
 
 /// A double of HashiCorp Vault, not a Vault: written from the official HTTP API documentation (KV version 2,
-/// database engine, AppRole, Kubernetes and token authentication, leases), with only the paths that the
+/// database engine, AppRole, Kubernetes, AWS and token authentication, leases), with only the paths that the
 /// stores use. What holds here is still to be held in front of a real one; see `a_real_vault_…`.
 pub struct VaultDouble {
     server: HttpServer,
@@ -203,6 +204,14 @@ impl State {
             "auth/approle/login" => {
                 let is_right = body["role_id"] == "orders" && body["secret_id"] == *self.secret_id;
                 return self.log_in(is_right, 400, "invalid role or secret ID");
+            }
+            "auth/aws/login" => {
+                let is_right = body["role"] == "orders" && sts::accepts(&body);
+                return self.log_in(
+                    is_right,
+                    400,
+                    "error making upstream request: SignatureDoesNotMatch",
+                );
             }
             "auth/kubernetes/login" => {
                 let is_right = body["role"] == "orders" && body["jwt"] == *self.jwt;
