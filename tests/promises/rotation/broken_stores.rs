@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use super::{Application, MOMENT, WINDOW, window};
-use crate::stores::contract::{Fault, Habitable, Login, World};
+#[cfg(feature = "aws")]
+use crate::stores::contract::World;
+use crate::stores::contract::{Fault, Habitable, Login};
 use crate::stores::file::{OneFile, Volume};
 use crate::support::{Postgres, Swivel, eventually};
 

@@ -17,7 +17,8 @@ pub use application::Application;
 
 /// How much longer than the window a client may wait: for a read of the store, which are a second apart,
 /// and for a login on a busy machine.
-const MOMENT: Duration = Duration::from_secs(3);
+/// Less than any time limit of a store's, so that waiting for one shows.
+const MOMENT: Duration = Duration::from_secs(9);
 
 /// How long one side knows of a new credential before the other does.
 const WINDOW: Duration = Duration::from_millis(1500);

@@ -25,6 +25,7 @@ mod process;
 pub mod sts;
 pub mod swivel;
 mod tls;
+#[cfg(feature = "vault")]
 pub mod vault;
 pub mod wire;
 
