@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Application, MOMENT, WINDOW, window};
-use crate::stores::contract::{Fault, Habitable, Login, World};
+use crate::stores::contract::{Fault, Habitable, Login};
 use crate::stores::file::{OneFile, Volume};
 use crate::support::{Postgres, Swivel, eventually};
 
@@ -109,6 +109,7 @@ const FAULTS: [Fault; 8] = [
 mod aws {
     use super::*;
     use crate::stores::aws::secrets_manager::Secret;
+    use crate::stores::contract::World;
     use crate::support::aws::{Aws, StandIn};
     use crate::support::http::Reply;
 
