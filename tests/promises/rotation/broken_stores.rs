@@ -4,8 +4,6 @@
 use std::time::Duration;
 
 use super::{Application, MOMENT, WINDOW, window};
-#[cfg(feature = "aws")]
-use crate::stores::contract::World;
 use crate::stores::contract::{Fault, Habitable, Login};
 use crate::stores::file::{OneFile, Volume};
 use crate::support::{Postgres, Swivel, eventually};
@@ -111,6 +109,7 @@ const FAULTS: [Fault; 8] = [
 mod aws {
     use super::*;
     use crate::stores::aws::secrets_manager::Secret;
+    use crate::stores::contract::World;
     use crate::support::aws::{Aws, StandIn};
     use crate::support::http::Reply;
 

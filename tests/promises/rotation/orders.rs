@@ -1,7 +1,8 @@
 //! The order in which the database and the store learn of a new password.
 
 use super::{Application, MOMENT, ONE_AT_A_TIME, WINDOW, window};
-use crate::support::{Postgres, Swivel, eventually};
+use crate::support::wire::PROTOCOL_3_0;
+use crate::support::{Forged, Postgres, Swivel, Wire, eventually};
 
 const NEXT: &str = "upstream-secret-2";
 
@@ -82,5 +83,37 @@ promise! {
             application.is_served().await;
         }
         application.leave().await.is_untroubled(MOMENT);
+    }
+}
+
+/// Vault may drop a user at any moment, and Postgres then lets it in and finds it gone.
+#[tokio::test]
+async fn a_user_that_is_dropped_between_authentication_and_session_is_refused_like_any_other() {
+    let forged = Forged::start(|mut wire| async move {
+        let Some(startup) = wire.packet().await else {
+            return wire;
+        };
+        wire.say(b'R', &[0; 4]).await;
+        if startup.windows(4).any(|word| word == b"gone") {
+            let fields = b"SFATAL\0VFATAL\0C28000\0Mrole \"gone\" does not exist\0\0";
+            wire.say(b'E', fields).await;
+        } else {
+            wire.say(b'Z', b"I").await;
+            wire.rest().await;
+        }
+        wire
+    })
+    .await;
+    let swivel = Swivel::in_front_of_port(forged.port()).trusting();
+    let list = swivel.directory().join("list.json");
+    let users = r#"[{"user":"gone","password":"1"},{"user":"here","password":"2"}]"#;
+    std::fs::write(&list, users).unwrap();
+    let swivel = swivel.store("file", list.to_str().unwrap()).start().await;
+    for _ in 0..3 {
+        let mut wire = Wire::connect(&swivel.address()).await;
+        wire.startup(PROTOCOL_3_0, &[("user", Swivel::USER), ("database", "orders")])
+            .await;
+        wire.authenticate(b"").await.unwrap();
+        wire.until(b'Z').await;
     }
 }
