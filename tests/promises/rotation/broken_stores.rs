@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Application, MOMENT, WINDOW, window};
+use super::{Application, MOMENT, Window, found_out};
 use crate::stores::contract::{Fault, Habitable, Login};
 use crate::stores::file::{OneFile, Volume};
 use crate::support::{Postgres, Swivel, eventually};
@@ -59,13 +59,17 @@ async fn is_waited_for(world: &impl Habitable, fault: Fault) {
     world.put(LOGIN).await;
     world.harm(fault).await;
     let swivel = before(&postgres, world).start().await;
+    let window = Window::open();
     let application = Application::waiting_for(&swivel);
     eventually("the log says what is wrong", async || swivel.said(WRONG) == 1).await;
-    window().await;
+    window.pass().await;
     world.heal().await;
+    let window = window.close();
     application.is_served_as(&LOGIN.user()).await;
-    // Reads that fail come ever more rarely.
-    application.leave().await.is_untroubled(WINDOW + WINDOW + MOMENT);
+    application
+        .leave()
+        .await
+        .is_untroubled(found_out(window) + MOMENT);
     assert_eq!((swivel.said(WRONG), swivel.said(OVER)), (1, 1));
 }
 

@@ -2,8 +2,9 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
-use super::{Application, MOMENT, WINDOW, window};
+use super::{Application, MOMENT, Window};
 use crate::stores::contract::{Habitable, Login, World};
 use crate::stores::file::{OneFile, Volume};
 use crate::support::{Postgres, Swivel, eventually};
@@ -26,13 +27,16 @@ async fn is_followed(path: &Path, mut write: impl AsyncFnMut(&str)) {
     let swivel = Swivel::in_front_of(&postgres).trusting();
     let swivel = swivel.store("file", path.to_str().unwrap()).start().await;
     let application = Application::of(&swivel).await;
+    let mut longest = Duration::ZERO;
     for password in ["second", "third"] {
+        let window = Window::open();
         postgres.change_password(&Login(1).user(), password).await;
-        window().await;
+        window.pass().await;
         write(password).await;
+        longest = longest.max(window.close());
         application.is_served().await;
     }
-    application.leave().await.is_untroubled(WINDOW + MOMENT);
+    application.leave().await.is_untroubled(longest + MOMENT);
 }
 
 #[tokio::test]
@@ -53,7 +57,7 @@ async fn a_file_that_is_written_slowly() {
         let (first, second) = text.split_at(text.len() - 9);
         let mut writing = std::fs::File::create(file.path()).unwrap();
         writing.write_all(first.as_bytes()).unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
         writing.write_all(second.as_bytes()).unwrap();
     })
     .await;
@@ -95,17 +99,20 @@ async fn a_volume_whose_data_is_swapped() {
         .start()
         .await;
     let application = Application::of(&swivel).await;
+    let mut longest = Duration::ZERO;
     for number in [2, 3] {
         let (before, login) = (Login(number - 1), Login(number));
         postgres.create_user(&login.user(), &login.password()).await;
+        let window = Window::open();
         postgres
             .execute(&format!("ALTER ROLE {} NOLOGIN", before.user()))
             .await;
-        window().await;
+        window.pass().await;
         volume.put(login).await;
+        longest = longest.max(window.close());
         application.is_served_as(&login.user()).await;
     }
-    application.leave().await.is_untroubled(WINDOW + MOMENT);
+    application.leave().await.is_untroubled(longest + MOMENT);
     eventually("the last user leads", async || {
         swivel.said("now using rotated credentials") == 2
     })

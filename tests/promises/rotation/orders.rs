@@ -1,6 +1,6 @@
 //! The order in which the database and the store learn of a new password.
 
-use super::{Application, MOMENT, ONE_AT_A_TIME, WINDOW, window};
+use super::{Application, MOMENT, ONE_AT_A_TIME, Window, found_out};
 use crate::support::wire::PROTOCOL_3_0;
 use crate::support::{Forged, Postgres, Swivel, Wire, eventually};
 
@@ -12,11 +12,13 @@ promise! {
         let swivel = Swivel::in_front_of(&postgres).trusting().section(ONE_AT_A_TIME).start().await;
         let application = Application::of(&swivel).await;
 
+        let window = Window::open();
         postgres.change_password(Postgres::USER, NEXT).await;
-        window().await;
+        window.pass().await;
         swivel.write_secret(Postgres::USER, NEXT);
+        let window = window.close();
         application.is_served().await;
-        application.leave().await.is_untroubled(WINDOW + MOMENT);
+        application.leave().await.is_untroubled(window + MOMENT);
         assert!(postgres.refusals() <= 3, "{} refused", postgres.refusals());
     }
 }
@@ -43,12 +45,14 @@ promise! {
         let postgres = Postgres::start(version);
         postgres.change_password(Postgres::USER, NEXT).await;
         let swivel = Swivel::in_front_of(&postgres).trusting().start().await;
+        let window = Window::open();
         let application = Application::waiting_for(&swivel);
         eventually("the stale password is refused", async || postgres.refusals() > 0).await;
-        window().await;
+        window.pass().await;
         swivel.write_secret(Postgres::USER, NEXT);
+        let window = window.close();
         application.is_served().await;
-        application.leave().await.is_untroubled(WINDOW + MOMENT);
+        application.leave().await.is_untroubled(window + MOMENT);
     }
 }
 
@@ -57,12 +61,14 @@ promise! {
         let postgres = Postgres::start(version);
         let swivel = Swivel::in_front_of(&postgres).trusting();
         let swivel = swivel.credential(Postgres::USER, NEXT).start().await;
+        let window = Window::open();
         let application = Application::waiting_for(&swivel);
         eventually("the new password is refused", async || postgres.refusals() > 0).await;
-        window().await;
+        window.pass().await;
         postgres.change_password(Postgres::USER, NEXT).await;
+        let window = window.close();
         application.is_served().await;
-        application.leave().await.is_untroubled(WINDOW + MOMENT);
+        application.leave().await.is_untroubled(found_out(window) + MOMENT);
     }
 }
 
