@@ -212,8 +212,11 @@ where
                 }
                 return Err(Stop::Refused(page));
             };
-            if candidate.doubtful && page.is_behind(endpoint) && self.refresh_once(&page).await {
-                continue;
+            if candidate.doubtful && page.is_behind(endpoint) {
+                self.say_refused(None);
+                if self.refresh_once(&page).await {
+                    continue;
+                }
             }
             match self.log_in_with(&candidate, endpoint, &turnstile).await {
                 Ok(logged_in) => return Ok(logged_in),

@@ -382,6 +382,22 @@ async fn when_patience_ends_the_client_gets_what_postgres_said_last() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waited_for_the_store_alone_is_told_of_the_refusal() {
+    let world = World::running_on("one");
+    let mut book = world.by_the_book(&limits());
+    book.verdicts = Arc::new(Reports::to_a_slow_store(&world));
+    world.store_publishes(&[current("one"), credential("two", Position::Next)]);
+    sleep(SECOND * 2).await;
+    world.database_takes(&[]);
+    let first = arrive(1, &world, &book);
+    sleep(SECOND / 2).await;
+    book.patience = SECOND;
+    let late = log_in(&world, &book, &[endpoint(1)]).await;
+    assert_eq!(late, Err(LoginError::Refused(None)));
+    drop(first);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_never_answered_is_told_from_a_refusal() {
     let world = World::new();
     let book = world.by_the_book(&limits());
