@@ -115,6 +115,12 @@ store = "vault-db-static"
 id = "database/orders"
 address = "https://vault:8200"
 auth = { kubernetes = { role = "r", token_file = "/token", mount = "kubernetes" } }
+
+[secret.h]
+store = "vault-kv"
+id = "secret/orders"
+address = "https://vault:8200"
+auth = { aws = { role = "r", mount = "aws", region = "eu-west-1", server_id = "vault" } }
 "#;
 
 fn default(key: &Key) -> String {
