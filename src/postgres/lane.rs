@@ -56,7 +56,21 @@ impl Lane {
 
     /// Whether the other side has everything, up to the last byte of a message.
     pub fn is_passed_on(&self) -> bool {
-        self.buffer.is_empty() && !self.cutter.is_passing()
+        self.buffer.is_empty() && !self.cutter.is_passing() && !self.unflushed
+    }
+
+    /// Bytes for the other side that did not come through this lane: whole messages, at a message boundary.
+    pub fn insert(&mut self, messages: &[u8]) {
+        debug_assert!(self.is_passed_on(), "inserted into a message");
+        self.buffer.extend_from_slice(messages);
+        self.ready = self.buffer.len();
+        self.unflushed = true;
+    }
+
+    /// Bytes that somebody else read from this lane's stream. They come after what was inserted.
+    pub fn append_unseen(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+        self.unseen = self.buffer.len() > self.ready;
     }
 
     /// Reads, shows every piece to `see`, and writes, until one of the two streams makes it wait.

@@ -50,27 +50,50 @@ struct State {
     farewell: bool,
     /// The client said Terminate, or closed its side.
     client_leaving: bool,
+    /// Grows with everything that the client says.
+    turns: u64,
+    /// After a move the backend has another process id than the client knows it by.
+    process_ids: Option<ProcessIds>,
+}
+
+/// In notifications that a session sends to itself, the process id tells the client that they are its own.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessIds {
+    pub backend: i32,
+    pub known: i32,
 }
 
 impl State {
     fn see_client(&mut self, piece: &Piece<'_>) {
+        self.turns += 1;
         if let Piece::Message { tag, .. } | Piece::Begin { tag, .. } = piece {
             self.tracker.from_client(*tag);
             self.client_leaving |= *tag == b'X';
         }
     }
 
-    fn see_server(&mut self, piece: &Piece<'_>) {
+    fn see_server(&mut self, piece: Piece<'_>) {
         match piece {
             Piece::Message { tag, body } => {
-                self.tracker.from_server(*tag, body.first().copied());
-                if *tag == b'E' {
+                self.tracker.from_server(tag, body.first().copied());
+                if tag == b'A' {
+                    self.translate(body);
+                }
+                if tag == b'E' {
                     let severity = error_field(body, b'V').or_else(|| error_field(body, b'S'));
                     self.farewell |= matches!(severity, Some(b"FATAL" | b"PANIC"));
                 }
             }
-            Piece::Begin { tag, .. } => self.tracker.from_server(*tag, None),
+            Piece::Begin { tag, .. } => self.tracker.from_server(tag, None),
             Piece::More { .. } => {}
+        }
+    }
+
+    fn translate(&self, notification: &mut [u8]) {
+        if let (Some(ids), Some(process_id)) = (self.process_ids, notification.first_chunk_mut())
+            && *process_id == ids.backend.to_be_bytes()
+        {
+            *process_id = ids.known.to_be_bytes();
         }
     }
 }
@@ -95,6 +118,52 @@ where
     /// Until either side ends. May be dropped and called again.
     pub async fn run(&mut self) -> End {
         poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// Until a safe point: nothing in flight, no transaction, both directions at a message boundary. As long as
+    /// the relay does not run after it, it stays one.
+    pub async fn run_until_safe(&mut self) -> Result<(), End> {
+        poll_fn(|cx| match self.poll(cx) {
+            Poll::Ready(end) => Poll::Ready(Err(end)),
+            Poll::Pending if self.is_safe() => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    fn is_safe(&self) -> bool {
+        let State {
+            tracker,
+            farewell,
+            client_leaving,
+            ..
+        } = &self.state;
+        tracker.is_idle()
+            && self.up.is_passed_on()
+            && self.down.is_passed_on()
+            && !(*farewell || *client_leaving || self.link_shut)
+    }
+
+    /// Grows with everything that the client says.
+    pub fn turns(&self) -> u64 {
+        self.state.turns
+    }
+
+    /// For a conversation with the server beside the client's, at a safe point.
+    pub fn link(&mut self) -> &mut L {
+        &mut self.link
+    }
+
+    /// What that conversation yields for the client: whole messages, and bytes that it did not look at.
+    pub fn resume(&mut self, messages: &[u8], unseen: &[u8]) {
+        self.down.insert(messages);
+        self.down.append_unseen(unseen);
+    }
+
+    /// Puts the session on another link, at a safe point, and returns the one it was on.
+    pub fn change_link(&mut self, link: L, process_ids: Option<ProcessIds>) -> L {
+        self.state.process_ids = process_ids;
+        std::mem::replace(&mut self.link, link)
     }
 
     /// Whether a message of pgswivel's own may be written to the client now.
@@ -140,7 +209,7 @@ where
 
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let state = &mut self.state;
-        let see = |piece: Piece<'_>| state.see_server(&piece);
+        let see = |piece: Piece<'_>| state.see_server(piece);
         let Poll::Ready(stop) = self.down.pump(cx, &mut self.link, &mut self.client, see) else {
             if self.state.tracker.is_quiet() {
                 self.up.rest();
