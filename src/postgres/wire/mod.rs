@@ -5,4 +5,5 @@ pub mod opening;
 pub mod read;
 pub mod say;
 pub mod scram;
+pub mod state_words;
 pub mod tracker;

@@ -1,0 +1,79 @@
+//! Whether a statement may have changed what a session holds, from its text and from the tag that answered it.
+//!
+//! Nothing here understands SQL. A word that is there for another reason costs one survey; a word that is
+//! missed costs a session its state. So in doubt the answer is yes.
+//!
+//! A text is read for the words of a [`Vocabulary`]; a text that comes in pieces by a [`Listener`]. What a
+//! command says of itself when it is done is judged by [`tag_signals`]. What functions, views and triggers
+//! do out of sight is told by the database once ([`LEARN_QUERY`]) and condensed by [`learn`].
+//!
+//! A statement that is kept under a name does what its text says each time it runs: whoever keeps it keeps
+//! its [`Spotted`] as well.
+//!
+//! Not covered, because no text shows it: functions written in C other than those named in `words`,
+//! operators and casts whose function is risky, `(row).function` notation for a call, and tables that
+//! SELECT INTO or CREATE TABLE AS makes while `pg_temp` stands first in search_path.
+
+mod blanks;
+mod execute;
+mod learning;
+mod listener;
+mod place;
+mod setting;
+mod tags;
+#[cfg(test)]
+mod tests;
+mod unseen;
+mod vocabulary;
+mod words;
+
+pub use learning::{DEFINITIONS_MAX, Definition, LEARN_QUERY, Learned, Risk, learn};
+pub use listener::{Listener, Message};
+pub use tags::{function_signals, tag_signals};
+pub use unseen::Unseen;
+pub use vocabulary::Vocabulary;
+
+/// More names in one text than this are not kept; the text is then blind.
+const NAMES_MAX: usize = 64;
+
+/// What one statement text gives away.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spotted {
+    /// It may change what the session holds in a way that no tag tells.
+    pub signalled: bool,
+    /// Custom settings that it names, in lower case: pg_settings does not list those. To learn a name does
+    /// not mean that it was set.
+    pub settings: Vec<String>,
+    /// It sets something whose name can't be known from here.
+    pub blind: bool,
+    /// State that no survey can see.
+    pub unseen: Unseen,
+    /// Libraries that a LOAD in it names, in the order of the text. They are loaded if LOAD's tag comes.
+    pub libraries: Vec<String>,
+}
+
+impl Spotted {
+    fn learn_setting(&mut self, name: &[u8]) {
+        let name = std::str::from_utf8(name).map(str::to_ascii_lowercase);
+        self.blind |= !keep(&mut self.settings, name.ok());
+    }
+
+    fn learn_library(&mut self, name: &[u8]) {
+        let name = std::str::from_utf8(name).map(str::to_owned);
+        if !keep(&mut self.libraries, name.ok()) {
+            self.unseen |= Unseen::LIBRARY;
+        }
+    }
+}
+
+/// False: there is a name that could not be kept.
+fn keep(names: &mut Vec<String>, name: Option<String>) -> bool {
+    match name {
+        Some(name) if names.contains(&name) => true,
+        Some(name) if names.len() < NAMES_MAX => {
+            names.push(name);
+            true
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,125 @@
+/// Whether the command that CommandComplete names may have changed what the session holds. `tag` is the
+/// message's body, with or without its NUL.
+///
+/// Everything that is not known to leave a session as it was signals: tags come with new versions, and
+/// commands that define something are rare, make or drop temporary objects, and fire event triggers.
+/// An end of a transaction says nothing by itself: what it keeps or undoes was signalled when it was done.
+pub fn tag_signals(tag: &[u8]) -> bool {
+    let end = tag
+        .iter()
+        .rposition(|byte| !matches!(byte, b'0'..=b'9' | b' ' | 0));
+    let name = &tag[..end.map_or(0, |end| end + 1)];
+    !is_silent(name)
+}
+
+fn is_silent(name: &[u8]) -> bool {
+    matches!(
+        name,
+        // SELECT INTO, CREATE TABLE AS, and what functions and triggers do: their words are in the text.
+        b"SELECT" | b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE" | b"COPY" | b"TRUNCATE TABLE"
+            | b"REFRESH MATERIALIZED VIEW"
+            // What a cursor runs was said when it was declared, and that tag signals.
+            | b"FETCH" | b"MOVE"
+            // ROLLBACK TO has no tag of its own.
+            | b"BEGIN" | b"START TRANSACTION" | b"COMMIT" | b"ROLLBACK" | b"SAVEPOINT" | b"RELEASE"
+            | b"PREPARE TRANSACTION" | b"COMMIT PREPARED" | b"ROLLBACK PREPARED"
+            // For the rest of the transaction only.
+            | b"SET CONSTRAINTS" | b"LOCK TABLE"
+            | b"SHOW" | b"EXPLAIN" | b"NOTIFY"
+            // Functions in indexes run with every setting restored afterwards.
+            | b"ANALYZE" | b"VACUUM" | b"CLUSTER" | b"REINDEX" | b"REPACK" | b"CHECKPOINT"
+    )
+}
+
+/// Large objects, which end with their transaction: lo_open, lo_close, loread, lowrite, lo_lseek, lo_creat,
+/// lo_create, lo_tell, lo_unlink, lo_truncate, and those of 64 bits.
+const LARGE_OBJECTS: [u32; 13] = [
+    715, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172,
+];
+
+/// Whether a FunctionCall message may change what the session holds: it names its function by OID alone.
+/// What is left of its users are drivers that work on large objects.
+pub fn function_signals(oid: u32) -> bool {
+    !LARGE_OBJECTS.contains(&oid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_that_change_a_session_signal() {
+        for tag in [
+            "SET",
+            "RESET",
+            "DISCARD ALL",
+            "DISCARD TEMP",
+            "LISTEN",
+            "UNLISTEN",
+            "PREPARE",
+            "DEALLOCATE",
+            "DEALLOCATE ALL",
+            "DECLARE CURSOR",
+            "CLOSE CURSOR",
+            "CLOSE CURSOR ALL",
+            "LOAD",
+            "DO",
+            "CALL",
+            "CREATE TABLE",
+            "CREATE TABLE AS",
+            "CREATE VIEW",
+            "CREATE FUNCTION",
+            "DROP TABLE",
+            "ALTER TABLE",
+            "DROP OWNED",
+            "GRANT",
+            "",
+            "???",
+            "ANYTHING NEW",
+            "SETS",
+        ] {
+            assert!(tag_signals(tag.as_bytes()), "{tag}");
+            assert!(tag_signals(format!("{tag}\0").as_bytes()), "{tag}");
+        }
+    }
+
+    #[test]
+    fn commands_that_leave_a_session_as_it_was_are_silent() {
+        for tag in [
+            "SELECT 1",
+            "INSERT 0 1",
+            "UPDATE 12",
+            "DELETE 0",
+            "MERGE 3",
+            "COPY 100",
+            "FETCH 1",
+            "MOVE 0",
+            "BEGIN",
+            "START TRANSACTION",
+            "COMMIT",
+            "ROLLBACK",
+            "SAVEPOINT",
+            "RELEASE",
+            "SET CONSTRAINTS",
+            "SHOW",
+            "EXPLAIN",
+            "NOTIFY",
+            "TRUNCATE TABLE",
+            "LOCK TABLE",
+            "ANALYZE",
+            "VACUUM",
+        ] {
+            assert!(!tag_signals(tag.as_bytes()), "{tag}");
+            assert!(!tag_signals(format!("{tag}\0").as_bytes()), "{tag}");
+        }
+    }
+
+    #[test]
+    fn large_objects_end_with_their_transaction() {
+        const SET_CONFIG: u32 = 2077;
+        const LO_OPEN: u32 = 952;
+        assert!(!function_signals(LO_OPEN));
+        assert!(function_signals(SET_CONFIG));
+        assert!(function_signals(16384));
+    }
+}

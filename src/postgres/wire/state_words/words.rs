@@ -1,0 +1,107 @@
+//! The words that are risky everywhere.
+
+use super::Unseen;
+
+/// What has to be around a word for it to be meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bounds {
+    /// A name of its own.
+    Whole,
+    /// The beginning of a name.
+    Beginning,
+    /// The end of a name.
+    End,
+    Anywhere,
+}
+
+/// What a word, once it is certain that it is meant, says about the statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// Something that no tag tells.
+    Risky(Unseen),
+    /// Its tag tells; the text tells the name.
+    Set,
+    SetConfig,
+    Load,
+    Temporary,
+    Advisory,
+    /// An update of this view sets what it shows.
+    Settings,
+    /// A name that can't be read.
+    Escaped,
+    /// What is run may be anything: a statement prepared under a name, or a text.
+    Execute,
+    /// A statement whose tag tells, unless a function runs it.
+    Statement,
+    /// WITH HOLD.
+    Hold,
+}
+
+#[derive(Debug)]
+pub(super) struct Fixed {
+    /// In lower case.
+    pub text: &'static str,
+    pub bounds: Bounds,
+    pub meaning: Meaning,
+}
+
+const fn fixed(text: &'static str, bounds: Bounds, meaning: Meaning) -> Fixed {
+    Fixed {
+        text,
+        bounds,
+        meaning,
+    }
+}
+
+const fn risky(text: &'static str, bounds: Bounds, unseen: Unseen) -> Fixed {
+    fixed(text, bounds, Meaning::Risky(unseen))
+}
+
+use Bounds::{Anywhere, Beginning, End, Whole};
+
+/// In any text. Not here: nextval and setval, since nothing can carry currval; what ends with its transaction
+/// (pg_export_snapshot, lo_open, transaction-level locks); NOTIFY, which leaves nothing behind.
+pub(super) const STATE_WORDS: [Fixed; 27] = [
+    fixed("set", Whole, Meaning::Set),
+    fixed("reset", Whole, Meaning::Set),
+    fixed("set_config", Whole, Meaning::SetConfig),
+    fixed("pg_settings", Whole, Meaning::Settings),
+    fixed("load", Whole, Meaning::Load),
+    fixed("temp", Whole, Meaning::Temporary),
+    fixed("temporary", Whole, Meaning::Temporary),
+    risky("pg_temp", Beginning, Unseen::NONE),
+    fixed("advisory_", Anywhere, Meaning::Advisory),
+    fixed("execute", Whole, Meaning::Execute),
+    fixed("u&\"", Beginning, Meaning::Escaped),
+    risky("setseed", Whole, Unseen::SEED),
+    risky("replication_origin_session_setup", Anywhere, Unseen::ORIGIN),
+    // Temporary ones end with the session; pg_replication_slots shows them.
+    risky("replication_slot", End, Unseen::NONE),
+    risky("pg_backup_start", Whole, Unseen::BACKUP),
+    risky("pg_start_backup", Whole, Unseen::BACKUP),
+    risky("dblink", Beginning, Unseen::NONE),
+    risky("dblink_connect", Beginning, Unseen::DBLINK),
+    // pg_trgm: a setting that pg_settings shows.
+    risky("set_limit", Whole, Unseen::NONE),
+    // pg_variables
+    risky("pgv_", Beginning, Unseen::EXTENSION),
+    risky("hypopg", Beginning, Unseen::EXTENSION),
+    // set_user
+    risky("set_user", Whole, Unseen::EXTENSION),
+    risky("reset_user", Whole, Unseen::EXTENSION),
+    risky("set_session_auth", Whole, Unseen::EXTENSION),
+    risky("isn_weak", Whole, Unseen::EXTENSION),
+    // orafce
+    risky("dbms_", Beginning, Unseen::EXTENSION),
+    risky("sepgsql_setcon", Whole, Unseen::EXTENSION),
+];
+
+/// In the body of a function, where no tag comes back, besides the above.
+pub(super) const BODY_WORDS: [Fixed; 6] = [
+    fixed("listen", Whole, Meaning::Statement),
+    fixed("unlisten", Whole, Meaning::Statement),
+    fixed("prepare", Whole, Meaning::Statement),
+    fixed("deallocate", Whole, Meaning::Statement),
+    fixed("discard", Whole, Meaning::Statement),
+    fixed("hold", Whole, Meaning::Hold),
+];
