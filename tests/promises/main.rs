@@ -26,6 +26,7 @@ mod relay;
 mod replication;
 mod rotation;
 mod serving;
+mod signals;
 mod startup;
 mod stores;
 mod upstream_auth;

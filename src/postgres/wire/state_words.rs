@@ -10,9 +10,15 @@
 //! A statement that is kept under a name does what its text says each time it runs: whoever keeps it keeps
 //! its [`Spotted`] as well.
 //!
-//! Not covered, because no text shows it: functions written in C other than those named in `words`,
-//! operators and casts whose function is risky, `(row).function` notation for a call, and tables that
-//! SELECT INTO or CREATE TABLE AS makes while `pg_temp` stands first in search_path.
+//! Not covered, because no text or catalog row shows it in words:
+//!
+//! * functions written in C, other than those that `words` names, and what PL/Python and PL/Perl keep
+//!   elsewhere than in `GD` and `%_SHARED`
+//! * in a client's text, operators and casts whose function is risky; in any text, the call `(row).function`
+//! * a risky domain inside an array or a composite type, and risky expressions in an index
+//! * tables that SELECT INTO or CREATE TABLE AS makes while `pg_temp` stands first in search_path
+//! * names with letters beyond ASCII, when the client's encoding is not the one they were learned in
+//! * currval and lastval, which nothing can carry
 
 mod blanks;
 mod execute;

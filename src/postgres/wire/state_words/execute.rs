@@ -2,61 +2,64 @@
 
 use super::blanks::{literal, skip, trim_start, word};
 
-/// Statements that leave the session as it is, whatever the rest of their text says. Their tables may have
-/// risky triggers all the same; a name that is put together while the function runs can't be known.
-const HARMLESS: [&[u8]; 18] = [
-    b"insert",
-    b"update",
-    b"delete",
-    b"merge",
-    b"truncate",
-    b"copy",
-    b"lock",
-    b"notify",
-    b"analyze",
-    b"vacuum",
-    b"refresh",
-    b"reindex",
-    b"cluster",
-    b"alter",
-    b"drop",
-    b"comment",
-    b"grant",
-    b"revoke",
+/// What may be run by an EXECUTE whose text does not show all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Runs {
+    /// Nothing but what the text shows.
+    Shown,
+    /// A statement that leaves the session as it is, but fires triggers of any table.
+    Writes,
+    Anything,
+}
+
+const WRITES: [&str; 6] = ["insert", "update", "delete", "merge", "truncate", "copy"];
+
+/// Whatever the rest of their text says, they leave the session as it is.
+const HARMLESS: [&str; 13] = [
+    "lock",
+    "notify",
+    "analyze",
+    "vacuum",
+    "reindex",
+    "cluster",
+    "alter",
+    "drop",
+    "comment",
+    "grant",
+    "revoke",
+    // CREATE TRIGGER … EXECUTE FUNCTION
+    "function",
+    "procedure",
 ];
 
-/// Whether what stands behind EXECUTE could run a statement that changes the session. The words of a literal
-/// are found by themselves; this is about what is not written down.
-pub(super) fn runs_anything(after: &[u8]) -> bool {
+/// What stands behind EXECUTE. The words of a literal are found by themselves; this is about what is not
+/// written down.
+pub(super) fn runs(after: &[u8]) -> Runs {
     let after = skip(after);
-    // CREATE TRIGGER … EXECUTE FUNCTION, GRANT EXECUTE ON.
-    if ["function", "procedure", "on"]
-        .iter()
-        .any(|next| word(after).eq_ignore_ascii_case(next.as_bytes()))
-    {
-        return false;
+    let next = word(after);
+    // GRANT EXECUTE ON
+    if is_any(next, &HARMLESS) || is_any(next, &["on"]) || is_all(after) {
+        return Runs::Shown;
     }
-    let (text, formatted) = match format_argument(after) {
-        Some(argument) => (argument, true),
-        None => (after, false),
-    };
-    let Some(head) = written(text) else {
-        return true;
+    let Some(head) = written(format_argument(after).unwrap_or(after)) else {
+        return Runs::Anything;
     };
     let first = word(head);
-    if HARMLESS
+    if is_any(first, &WRITES) {
+        return Runs::Writes;
+    }
+    // CREATE TEMP has a word of its own, unless it is put together.
+    let second = word(trim_start(&head[first.len()..]));
+    if is_any(first, &HARMLESS) || is_any(first, &["create"]) && !second.is_empty() {
+        return Runs::Shown;
+    }
+    Runs::Anything
+}
+
+fn is_any(word: &[u8], words: &[&str]) -> bool {
+    words
         .iter()
-        .any(|harmless| first.eq_ignore_ascii_case(harmless))
-    {
-        return false;
-    }
-    if first.eq_ignore_ascii_case(b"create") {
-        // CREATE TEMP has a word of its own, unless it is put together.
-        let second = word(trim_start(&head[first.len()..]));
-        return second.is_empty();
-    }
-    let reads = first.eq_ignore_ascii_case(b"select") || first.eq_ignore_ascii_case(b"with");
-    !(reads && !formatted && is_all(text))
+        .any(|known| word.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 /// The first argument of `format(` and `concat(`.
@@ -90,9 +93,34 @@ fn is_all(text: &[u8]) -> bool {
         return false;
     };
     let rest = skip(rest);
-    let next = word(rest);
-    rest.starts_with(b";")
-        || [&b"into"[..], b"using", b"loop"]
-            .iter()
-            .any(|end| next.eq_ignore_ascii_case(end))
+    rest.starts_with(b";") || is_any(word(rest), &["into", "using", "loop"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_down_is_told_from_what_is_put_together() {
+        for (text, expected) in [
+            (" 'SELECT count(*) FROM t' INTO n;", Runs::Shown),
+            (" $q$SELECT f()$q$;", Runs::Shown),
+            (" 'SET app.x = 1';", Runs::Shown),
+            (" FUNCTION f()", Runs::Shown),
+            (" ON FUNCTION f TO r", Runs::Shown),
+            (" format('CREATE TABLE %I (a int)', t);", Runs::Shown),
+            (" 'ALTER TABLE ' || t || ' ADD a int';", Runs::Shown),
+            (" 'INSERT INTO ' || t || ' VALUES (1)';", Runs::Writes),
+            (" pg_catalog.format($$ delete from %I $$, t);", Runs::Writes),
+            (" q;", Runs::Anything),
+            (" 'SELECT ' || f || '()';", Runs::Anything),
+            (" format('%s', q);", Runs::Anything),
+            (" format(q, 1);", Runs::Anything),
+            (" 'CREATE ' || kind || ' TABLE t (a int)';", Runs::Anything),
+            (" quote_ident(q);", Runs::Anything),
+            ("", Runs::Anything),
+        ] {
+            assert_eq!(runs(text.as_bytes()), expected, "{text}");
+        }
+    }
 }

@@ -2,11 +2,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::BitOr;
 
 use super::blanks::{is_name_byte, trim_start};
+use super::execute::{Runs, runs};
 use super::{Spotted, Unseen, Vocabulary};
 
 /// Tells what a database has that runs out of a client's sight: one row a [`Definition`], in its order.
 ///
-/// It reads catalogs only, takes no lock on a table, needs no privilege, and does not depend on search_path.
+/// It needs no privilege, reads catalogs only, and asks the same under every search_path and setting. Only for
+/// a view or rule that itself calls set_config and the like does it lock what that names, in ACCESS SHARE mode.
+/// Event triggers are left out, since all that fires them has a tag that signals.
 pub const LEARN_QUERY: &str = include_str!("learn.sql");
 
 /// As many rows as [`LEARN_QUERY`] returns at most: with so many, some may be missing.
@@ -57,15 +60,32 @@ pub fn learn<'a>(definitions: impl IntoIterator<Item = Definition<'a>>) -> Learn
     let vocabulary = Vocabulary::of_functions();
     let mut settings = BTreeSet::new();
     let mut risks = Vec::with_capacity(definitions.len());
-    for definition in &definitions {
-        let spotted = read(&vocabulary, definition);
+    let mut writers = Vec::new();
+    for (index, definition) in definitions.iter().enumerate() {
+        let mut spotted = read(&vocabulary, definition);
+        match executed(definition) {
+            Runs::Shown => {}
+            Runs::Writes => writers.push(index),
+            Runs::Anything => spotted.signalled = true,
+        }
         risks.push(spotted.signalled.then_some(Risk {
             blind: spotted.blind,
             unseen: spotted.unseen,
         }));
         settings.extend(spotted.settings);
     }
-    spread(&mut risks, &users(&definitions));
+    let users = users(&definitions);
+    spread(&mut risks, &users);
+    let tables = definitions
+        .iter()
+        .zip(&risks)
+        .filter(|(table, _)| table.language.is_empty());
+    if let Some(risk) = tables.filter_map(|(_, risk)| *risk).reduce(Risk::bitor) {
+        for writer in writers {
+            risks[writer] = Some(risks[writer].unwrap_or_default() | risk);
+        }
+        spread(&mut risks, &users);
+    }
     let mut risky: BTreeMap<String, Risk> = BTreeMap::new();
     for (definition, risk) in definitions.iter().zip(risks) {
         if let Some(risk) = risk {
@@ -99,6 +119,20 @@ fn read(vocabulary: &Vocabulary, definition: &Definition<'_>) -> Spotted {
         }
     }
     spotted
+}
+
+/// The worst that a function executes.
+fn executed(definition: &Definition<'_>) -> Runs {
+    let body = definition.body.unwrap_or_default();
+    let mut worst = Runs::Shown;
+    for name in names_in(body).filter(|name| name.text.eq_ignore_ascii_case("execute")) {
+        match runs(&body.as_bytes()[name.end..]) {
+            Runs::Shown => {}
+            Runs::Writes => worst = Runs::Writes,
+            Runs::Anything => return Runs::Anything,
+        }
+    }
+    worst
 }
 
 /// By definition: the ones that use it.
@@ -146,6 +180,8 @@ fn spread(risks: &mut [Option<Risk>], users: &[Vec<usize>]) {
 /// A name in a text, with or without quotes.
 struct Name<'a> {
     text: &'a str,
+    /// Where it ends.
+    end: usize,
     /// The name of a column or variable is followed by something else.
     called: bool,
 }
@@ -171,6 +207,7 @@ fn names_in(text: &str) -> impl Iterator<Item = Name<'_>> {
             let before = before.strip_suffix(b"\"").unwrap_or(before);
             Name {
                 text: &text[begin..end],
+                end,
                 called: after.starts_with(b"(") || before.ends_with(b"."),
             }
         })
@@ -184,4 +221,158 @@ fn in_quotes(text: &str, begin: usize, end: usize) -> Option<(usize, usize)> {
     let rest = &bytes[end..bytes.len().min(begin + NAME_MAX)];
     let close = rest.iter().position(|byte| *byte == b'"').filter(|_| opened)?;
     (close > 0).then_some((begin, end + close))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn learned(definitions: &[(&str, &str, &str)]) -> Learned {
+        learn(definitions.iter().map(|(name, language, body)| Definition {
+            name,
+            language,
+            body: Some(body),
+        }))
+    }
+
+    fn names(learned: &Learned) -> Vec<&str> {
+        learned.risky.keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn a_function_that_changes_the_session_is_risky() {
+        for body in [
+            "BEGIN SET app.x = 1; END",
+            "BEGIN\n  -- first\n  SET LOCAL app.x TO 1; END",
+            "BEGIN IF a THEN RESET app.x; END IF; END",
+            "BEGIN <<here>> SET ROLE app; END",
+            "DISCARD TEMP",
+            "begin listen orders; end",
+            "BEGIN UNLISTEN *; END",
+            "BEGIN EXECUTE 'SET app.x = 1'; END",
+            "BEGIN EXECUTE 'DECLARE c CURSOR WITH HOLD FOR SELECT 1'; END",
+            "BEGIN EXECUTE $q$ PREPARE p AS SELECT 1 $q$; END",
+            "BEGIN EXECUTE q; END",
+            "BEGIN LOAD 'age'; END",
+            "BEGIN CREATE TEMP TABLE t (a int); END",
+            "SELECT pg_advisory_lock(1)",
+            "SELECT dblink_connect('a', 'b')",
+        ] {
+            assert_eq!(names(&learned(&[("f", "plpgsql", body)])), ["f"], "{body}");
+        }
+    }
+
+    #[test]
+    fn a_function_that_leaves_the_session_alone_is_not() {
+        for body in [
+            "BEGIN UPDATE t SET a = 1 WHERE b = 2; END",
+            "BEGIN UPDATE \"t\"\n SET a = 1; END",
+            "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET a = excluded.a",
+            "BEGIN EXECUTE format('INSERT INTO %I VALUES (1)', t); END",
+            "BEGIN EXECUTE 'update ' || t || ' set a = 1'; END",
+            "BEGIN EXECUTE 'SELECT count(*) FROM t' INTO n; END",
+            "SELECT current_setting('app.x', true)",
+            "DECLARE temp int; BEGIN temp := 1; RETURN temp; END",
+            "BEGIN NOTIFY orders; PERFORM pg_notify('a', 'b'); END",
+            "SELECT pg_advisory_xact_lock(1)",
+        ] {
+            assert_eq!(names(&learned(&[("f", "plpgsql", body)])), [""; 0], "{body}");
+        }
+    }
+
+    #[test]
+    fn whatever_uses_something_risky_is_risky() {
+        let learned = learned(&[
+            ("top", "sql", "SELECT \"Odd Name\"()"),
+            (
+                "Odd Name",
+                "plpgsql",
+                "BEGIN PERFORM app . bottom (1); PERFORM top(); END",
+            ),
+            (
+                "bottom",
+                "sql",
+                "SELECT set_config('App.X', '1', false), setseed(0.1)",
+            ),
+            ("orders", "", "bottom("),
+            ("orders_view", "", "orders"),
+            ("reads", "sql", "SELECT * FROM Orders_View"),
+            ("column", "sql", "SELECT bottom, top FROM t"),
+            ("plain", "sql", "SELECT bottoms(1)"),
+        ]);
+        let expected = ["Odd Name", "bottom", "orders", "orders_view", "reads", "top"];
+        assert_eq!(names(&learned), expected);
+        assert!(
+            learned
+                .risky
+                .values()
+                .all(|risk| risk.unseen == Unseen::SEED && !risk.blind)
+        );
+        assert_eq!(learned.settings.iter().collect::<Vec<_>>(), ["app.x"]);
+    }
+
+    #[test]
+    fn who_writes_to_any_table_is_as_risky_as_any_table() {
+        let writer = ("writes", "plpgsql", "BEGIN EXECUTE 'DELETE FROM ' || t; END");
+        assert_eq!(names(&learned(&[writer])), [""; 0]);
+        let blind = ("guard", "plpgsql", "BEGIN PERFORM set_config(n, '1', true); END");
+        let learned = learned(&[
+            writer,
+            blind,
+            ("watched", "", "guard("),
+            ("calls", "sql", "SELECT writes('a')"),
+        ]);
+        assert_eq!(names(&learned), ["calls", "guard", "watched", "writes"]);
+        assert!(learned.risky["calls"].blind);
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_risky() {
+        let huge = Definition {
+            name: "huge",
+            language: "sql",
+            body: None,
+        };
+        assert!(learn([huge]).risky["huge"].blind);
+        let python = learned(&[
+            ("f", "plpython3u", "return 1"),
+            ("g", "plpython3u", "GD['a'] = 1"),
+        ]);
+        assert_eq!(python.risky["f"].unseen, Unseen::NONE);
+        assert_eq!(python.risky["g"].unseen, Unseen::INTERPRETER);
+    }
+
+    #[test]
+    fn an_answer_as_long_as_it_may_be_is_not_complete() {
+        let definition = Definition {
+            name: "f",
+            language: "sql",
+            body: Some("SELECT 1"),
+        };
+        let learned = learn(std::iter::repeat_n(definition, DEFINITIONS_MAX));
+        assert!(!learned.complete);
+        assert!(Vocabulary::taught(&learned).read(b"select 1").signalled);
+    }
+
+    #[test]
+    fn a_risk_reaches_whoever_uses_the_name() {
+        let learned = learned(&[("f", "sql", "SELECT set_config($1, '1', false), setseed(0.1)")]);
+        let spotted = Vocabulary::taught(&learned).read(b"SELECT F('app.x')");
+        assert!(spotted.signalled && spotted.blind && spotted.unseen == Unseen::SEED);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_definitions_never_panic(
+            definitions in prop::collection::vec((".{0,8}", "(sql|)", "[a-f\"(. é]{0,60}"), 0..20),
+        ) {
+            learn(definitions.iter().map(|(name, language, body)| Definition {
+                name,
+                language,
+                body: Some(body),
+            }));
+        }
+    }
 }

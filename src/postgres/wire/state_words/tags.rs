@@ -27,7 +27,7 @@ fn is_silent(name: &[u8]) -> bool {
             | b"SET CONSTRAINTS" | b"LOCK TABLE"
             | b"SHOW" | b"EXPLAIN" | b"NOTIFY"
             // Functions in indexes run with every setting restored afterwards.
-            | b"ANALYZE" | b"VACUUM" | b"CLUSTER" | b"REINDEX" | b"REPACK" | b"CHECKPOINT"
+            | b"ANALYZE" | b"VACUUM" | b"CLUSTER" | b"REINDEX" | b"CHECKPOINT"
     )
 }
 

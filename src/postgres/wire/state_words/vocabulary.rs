@@ -4,7 +4,6 @@ use std::ops::Range;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
 use super::blanks::{literal, skip, starts_with};
-use super::execute::runs_anything;
 use super::learning::{Learned, Risk};
 use super::place::Place;
 use super::setting::{Named, after_set, after_set_config};
@@ -207,7 +206,7 @@ impl Vocabulary {
                 spotted.signalled = true;
                 spotted.blind = true;
             }
-            Meaning::Execute => spotted.signalled |= !in_function || runs_anything(place.after()),
+            Meaning::Execute => spotted.signalled |= !in_function,
             Meaning::Statement => spotted.signalled |= place.begins_a_statement(),
             Meaning::Hold => spotted.signalled |= place.follows_directly(b"with"),
         }

@@ -29,7 +29,8 @@ pub(super) enum Meaning {
     Settings,
     /// A name that can't be read.
     Escaped,
-    /// What is run may be anything: a statement prepared under a name, or a text.
+    /// In a client's text, a statement prepared under a name: it may be any. What functions make of it is
+    /// looked into elsewhere.
     Execute,
     /// A statement whose tag tells, unless a function runs it.
     Statement,
