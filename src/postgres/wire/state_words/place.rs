@@ -50,7 +50,7 @@ impl<'a> Place<'a> {
 
     /// TEMP or TEMPORARY as a keyword: a column may be called that as well. In doubt, a keyword.
     pub(super) fn declares_temporary(&self) -> bool {
-        const BEFORE: [&[u8]; 6] = [b"create", b"replace", b"local", b"global", b"into", b"or"];
+        const BEFORE: [&[u8]; 5] = [b"create", b"replace", b"local", b"global", b"into"];
         let before = trim_end(self.before);
         match before.last() {
             None => true,
@@ -71,7 +71,7 @@ impl<'a> Place<'a> {
     /// SET, LISTEN and the like where a statement may begin, also inside a literal: in `UPDATE t SET` and
     /// as a name they mean something else.
     pub(super) fn begins_a_statement(&self) -> bool {
-        const BEFORE: [&[u8]; 6] = [b"begin", b"then", b"else", b"loop", b"atomic", b"do"];
+        const BEFORE: [&[u8]; 5] = [b"begin", b"then", b"else", b"loop", b"atomic"];
         let before = trim_end(self.before);
         let gap = &self.before[before.len()..];
         match before.last() {

@@ -45,7 +45,7 @@ const SILENT: [&str; 34] = [
     // Words that are something else here.
     "SELECT temp, temperature FROM readings WHERE temp > 30",
     "SELECT (temp) FROM readings r WHERE r.temp = 1 ORDER BY\n temp",
-    "SELECT attempts, contemporary, templates FROM t",
+    "SELECT attempts, contemporary, templates FROM t WHERE hot OR temp > 3",
     "SELECT \"temp\" FROM readings",
     "INSERT INTO t (kind) VALUES ('reset'), ('offset')",
     "UPDATE t SET load = load + 1, reset = false",
