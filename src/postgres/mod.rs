@@ -6,13 +6,19 @@ mod cancel;
 mod entry;
 mod errors;
 mod examine;
+mod exchange;
 mod lane;
+mod ledger;
 mod links;
 mod login;
 mod relay;
+mod replay;
 mod session;
 mod startup;
+mod survey;
 mod talk;
+#[cfg(test)]
+mod tests;
 mod turnstile;
 pub mod wire;
 

@@ -1,9 +1,13 @@
 //! A conversation before the relay: whole messages, one at a time, each bounded.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_util::io::poll_read_buf;
 
 use super::wire::frame::{BadLength, HEADER};
 
@@ -89,6 +93,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         self.stream.flush().await?;
         debug_assert!(!out.has_remaining());
         Ok(())
+    }
+
+    /// Sends everything and empties `out`, and reads meanwhile: neither side waits for the other, however much
+    /// there is to say. May be dropped and called again.
+    pub async fn say_and_read(&mut self, out: &mut BytesMut) -> io::Result<()> {
+        poll_fn(|cx| self.poll_say_and_read(cx, out)).await?;
+        self.stream.flush().await
+    }
+
+    fn poll_say_and_read(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<io::Result<()>> {
+        while out.has_remaining() {
+            match Pin::new(&mut self.stream).poll_write(cx, out) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => out.advance(count),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.input.reserve(1024);
+                    let read = poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input);
+                    if ready!(read)? == 0 {
+                        return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                    }
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Resolves when the other side closes. What it says meanwhile is kept, up to a bound; then nothing more is

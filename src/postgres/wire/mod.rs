@@ -1,5 +1,6 @@
 //! The wire protocol, pure: slices in, values out.
 
+pub mod extended;
 pub mod frame;
 pub mod opening;
 pub mod read;

@@ -65,6 +65,35 @@ pub fn backend_key(body: &[u8]) -> Result<(i32, &[u8]), Malformed> {
     }
 }
 
+/// The columns of a row that has `N` of them.
+pub fn row<const N: usize>(body: &[u8]) -> Result<[Option<&[u8]>; N], Malformed> {
+    const BAD: Malformed = Malformed("DataRow");
+    let (count, mut rest) = body.split_first_chunk().ok_or(BAD)?;
+    if usize::from(u16::from_be_bytes(*count)) != N {
+        return Err(BAD);
+    }
+    let mut columns = [None; N];
+    for column in &mut columns {
+        let (length, after) = rest.split_first_chunk().ok_or(BAD)?;
+        let length = i32::from_be_bytes(*length);
+        rest = after;
+        if length != -1 {
+            let length = usize::try_from(length).map_err(|_| BAD)?;
+            let (value, after) = rest.split_at_checked(length).ok_or(BAD)?;
+            *column = Some(value);
+            rest = after;
+        }
+    }
+    rest.is_empty().then_some(columns).ok_or(BAD)
+}
+
+/// The channel of a NotificationResponse.
+pub fn channel(body: &[u8]) -> Option<&[u8]> {
+    let names = body.get(4..)?;
+    let end = names.iter().position(|byte| *byte == 0)?;
+    Some(&names[..end])
+}
+
 /// The last value that `messages`, each of them whole, report for a parameter.
 pub fn reported<'a>(mut messages: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let mut value = None;
@@ -139,6 +168,27 @@ mod tests {
     }
 
     #[test]
+    fn rows_have_the_columns_they_claim_and_nothing_else() {
+        let body = b"\0\x02\0\0\0\x02ab\xff\xff\xff\xff";
+        assert_eq!(row(body), Ok([Some(&b"ab"[..]), None]));
+        assert!(row::<1>(body).is_err());
+        assert!(row::<3>(body).is_err());
+        for cut in 0..body.len() {
+            assert!(row::<2>(&body[..cut]).is_err(), "cut at {cut}");
+        }
+        assert!(row::<1>(b"\0\x01\xff\xff\xff\xfe").is_err());
+        assert!(row::<1>(b"\0\x01\x7f\xff\xff\xffab").is_err());
+        assert!(row::<1>(b"\0\x01\0\0\0\0x").is_err());
+    }
+
+    #[test]
+    fn a_notification_names_its_channel() {
+        assert_eq!(channel(b"\0\0\0\x07ch\0payload\0"), Some(&b"ch"[..]));
+        assert_eq!(channel(b"\0\0\0\x07ch"), None);
+        assert_eq!(channel(b"\0"), None);
+    }
+
+    #[test]
     fn error_fields_are_found_as_far_as_they_are_whole() {
         let body = b"SFATAL\0VFATAL\0C57P01\0Mgone\0\0";
         assert_eq!(error_field(body, b'C'), Some(&b"57P01"[..]));
@@ -162,6 +212,8 @@ mod tests {
             let _ = authentication(&body);
             let _ = backend_key(&body);
             let _ = error_fields(&body).count();
+            let _ = row::<4>(&body);
+            let _ = channel(&body);
             let _ = reported(&body, b"a");
         }
     }

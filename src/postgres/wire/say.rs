@@ -100,6 +100,15 @@ pub fn error_body(out: &mut BytesMut, body: &[u8]) {
     out.put_slice(body);
 }
 
+pub fn parameter_status(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    out.put_u8(b'S');
+    out.put_u32((name.len() + value.len()) as u32 + 6);
+    for text in [name, value] {
+        out.put_slice(text);
+        out.put_u8(0);
+    }
+}
+
 /// The same bytes with every `"old"` turned into `"new"`, double quotes included.
 pub fn requote(text: &[u8], old: &str, new: &str) -> Vec<u8> {
     let (old, new) = (format!("\"{old}\""), format!("\"{new}\""));
