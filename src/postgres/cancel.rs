@@ -38,7 +38,8 @@ pub struct Cancels {
 
 struct Entry {
     key: Arc<[u8]>,
-    address: Address,
+    /// None while the session has no backend that could be told.
+    address: Option<Address>,
 }
 
 /// A session's place among the cancellable; it is given up on drop.
@@ -77,7 +78,7 @@ impl Cancels {
         let key: Arc<[u8]> = key.into();
         let entry = Entry {
             key: Arc::clone(&key),
-            address,
+            address: Some(address),
         };
         self.lock().entry(process_id).or_default().push(entry);
         Place {
@@ -105,7 +106,7 @@ impl Cancels {
         let sessions = self.lock();
         let mut candidates = sessions.get(&process_id)?.iter();
         let found = candidates.find(|entry| verify_slices_are_equal(&entry.key, key).is_ok())?;
-        Some(found.address.clone())
+        found.address.clone()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i32, Vec<Entry>>> {
@@ -120,6 +121,15 @@ impl Place {
 
     pub fn key(&self) -> &[u8] {
         &self.key
+    }
+
+    /// Requests go there from now on. None: nowhere.
+    pub fn repoint(&self, address: Option<Address>) {
+        let mut sessions = self.cancels.lock();
+        let mut entries = sessions.get_mut(&self.process_id).into_iter().flatten();
+        if let Some(entry) = entries.find(|entry| Arc::ptr_eq(&entry.key, &self.key)) {
+            entry.address = address;
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::ledger::Pin;
 use super::wire::frame::BadLength;
 use super::wire::opening::BadOpening;
 use super::wire::say;
@@ -68,6 +69,19 @@ pub enum ClientError {
     LinkLost,
     #[error("terminating connection because pgswivel is stopping")]
     Stopping,
+    #[error(
+        "terminating connection because its credential has been replaced and it can't move: {}",
+        list(reasons)
+    )]
+    Cut { reasons: Vec<Pin> },
+}
+
+fn list(reasons: &[Pin]) -> String {
+    if reasons.is_empty() {
+        return "it was never idle".to_owned();
+    }
+    let labels: Vec<&str> = reasons.iter().map(|pin| pin.label()).collect();
+    labels.join(", ")
 }
 
 impl ClientError {
@@ -92,6 +106,7 @@ impl ClientError {
             Self::TooManyClients { .. }
             | Self::TooManyStartups { .. }
             | Self::QueueWait { .. }
+            | Self::Cut { .. }
             | Self::Stopping => Side::Us,
         }
     }
@@ -108,7 +123,7 @@ impl ClientError {
                 "08006"
             }
             Self::NotYet { .. } | Self::NoSecretYet { .. } => "57P03",
-            Self::Stopping => "57P01",
+            Self::Stopping | Self::Cut { .. } => "57P01",
         }
     }
 

@@ -8,6 +8,7 @@ use std::fmt;
 use bytes::BytesMut;
 
 use super::wire::say;
+use super::wire::state_words::Unseen;
 pub use draft::Draft;
 
 /// A piece of state that can't be replayed.
@@ -24,13 +25,39 @@ pub enum Pin {
     UnreplayableChannel,
     /// More than `limits.statement_bytes`.
     TooLarge,
+    ReplicationSlots,
+    /// Tables that come to be without a word about it are temporary.
+    TemporarySearchPath,
+    /// The connection speaks the replication protocol.
+    Replication,
     /// Postgres does not list it: a statement said so.
     ForeignConnections,
     ReplicationOrigin,
     LoadedLibrary,
+    RandomSeed,
+    Backup,
+    ExtensionState,
+    InterpreterData,
+    /// A custom setting whose name is not known.
+    UnknownSettings,
 }
 
 impl Pin {
+    /// What no survey can see, of what a statement's text gave away.
+    pub fn of_unseen(unseen: Unseen) -> impl Iterator<Item = Self> {
+        let kinds = [
+            (Unseen::SEED, Self::RandomSeed),
+            (Unseen::DBLINK, Self::ForeignConnections),
+            (Unseen::ORIGIN, Self::ReplicationOrigin),
+            (Unseen::BACKUP, Self::Backup),
+            (Unseen::EXTENSION, Self::ExtensionState),
+            (Unseen::INTERPRETER, Self::InterpreterData),
+            (Unseen::LIBRARY, Self::LoadedLibrary),
+        ];
+        let held = kinds.into_iter().filter(move |(kind, _)| unseen.contains(*kind));
+        held.map(|(_, pin)| pin)
+    }
+
     /// For logs and metrics; does not change.
     pub fn label(self) -> &'static str {
         match self {
@@ -44,7 +71,15 @@ impl Pin {
             Self::TooLarge => "too_large",
             Self::ForeignConnections => "foreign_connections",
             Self::ReplicationOrigin => "replication_origin",
+            Self::ReplicationSlots => "replication_slots",
+            Self::TemporarySearchPath => "temporary_search_path",
+            Self::Replication => "replication",
             Self::LoadedLibrary => "loaded_library",
+            Self::RandomSeed => "random_seed",
+            Self::Backup => "backup",
+            Self::ExtensionState => "extension_state",
+            Self::InterpreterData => "interpreter_data",
+            Self::UnknownSettings => "unknown_settings",
         }
     }
 }

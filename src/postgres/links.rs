@@ -11,15 +11,24 @@ use super::Mapping;
 use super::by_the_book::{AttemptError, LoginError as Denied};
 use super::errors::ClientError;
 use super::login::{Link, LoginError, login};
+use super::roster::Berth;
 use super::wire::opening::Startup;
 use super::wire::say;
+use crate::credentials::Credential;
 use crate::names::RoleName;
 
 /// A link, and its share of the upstream's `connections_max`.
 #[derive(Debug)]
 pub struct Lent {
-    pub link: Link,
+    pub arrival: Arrival,
     pub connection: OwnedSemaphorePermit,
+}
+
+/// A link, and its place in the roster.
+#[derive(Debug)]
+pub struct Arrival {
+    pub link: Link,
+    pub berth: Berth,
 }
 
 /// A link for a session of this role that began with `startup`.
@@ -35,18 +44,29 @@ pub async fn obtain(
     let Ok(Ok(connection)) = connection else {
         return Err(ClientError::QueueWait { wait, limit });
     };
-    let attempt = |credential, endpoint| async move {
-        let result = login(target, &endpoint, &credential, startup).await;
-        result.map_err(|error| {
-            debug!(session, %endpoint, version = %credential.version, %error, "login failed");
-            AttemptError::from(name_the_role(error, &credential.user, &mapping.role.name))
-        })
+    let arrival = log_in(mapping, startup, session).await?;
+    Ok(Lent { arrival, connection })
+}
+
+/// A new link for this role, whatever `connections_max` says: it takes the place of one that goes, or goes soon.
+pub async fn log_in(mapping: &Mapping, startup: &Startup, session: u64) -> Result<Arrival, ClientError> {
+    let target = &mapping.target;
+    let attempt = |credential: Credential, endpoint| async move {
+        let berth = mapping.roster.enter(&mapping.role.secret, &credential);
+        match login(target, &endpoint, &credential, startup).await {
+            Ok(link) => Ok(Arrival { link, berth }),
+            Err(error) => {
+                debug!(session, %endpoint, version = %credential.version, %error, "login failed");
+                Err(AttemptError::from(name_the_role(
+                    error,
+                    &credential.user,
+                    &mapping.role.name,
+                )))
+            }
+        }
     };
     match mapping.book.login(&target.upstream.hosts, attempt).await {
-        Ok(logged_in) => Ok(Lent {
-            link: logged_in.link,
-            connection,
-        }),
+        Ok(logged_in) => Ok(logged_in.link),
         Err(denied) => Err(explain(denied, mapping)),
     }
 }

@@ -3,6 +3,9 @@
 mod auth;
 mod by_the_book;
 mod cancel;
+mod converse;
+mod course;
+mod crossing;
 mod entry;
 mod errors;
 mod examine;
@@ -11,8 +14,12 @@ mod lane;
 mod ledger;
 mod links;
 mod login;
+mod lore;
+mod move_;
+mod notes;
 mod relay;
 mod replay;
+mod roster;
 mod session;
 mod startup;
 mod survey;
@@ -37,8 +44,12 @@ use crate::net::tls::ServerTls;
 pub use by_the_book::AttemptError;
 use by_the_book::ByTheBook;
 use cancel::Cancels;
+pub use course::Policy;
 pub use examine::{Admission, Examination, Reached, database, examine};
+pub use ledger::Pin;
 pub use login::{LoginError, Target};
+use lore::Library;
+pub use roster::{Aboard, Pinned, Roster};
 use turnstile::Turnstiles;
 use wire::opening::Startup;
 use wire::scram::server::{SaltSecret, Verifier};
@@ -58,6 +69,8 @@ pub struct Mapping {
     role: Arc<Role>,
     target: Arc<Target>,
     book: ByTheBook,
+    roster: Arc<Roster>,
+    policy: Policy,
     /// None: `trust`.
     verifier: Option<Arc<Verifier>>,
 }
@@ -69,6 +82,8 @@ pub struct Credentials {
     pub verdicts: Arc<dyn Verdicts>,
     /// How long a client is held while none of them works.
     pub patience: Duration,
+    /// What happens to sessions when one of them is replaced.
+    pub policy: Policy,
 }
 
 /// What all sessions of one configuration share.
@@ -88,11 +103,19 @@ pub struct Lobby {
     turnstiles: Arc<Turnstiles>,
     startups: Arc<Semaphore>,
     seats: Arc<Semaphore>,
+    moves: Arc<Semaphore>,
+    library: Arc<Library>,
+    roster: Arc<Roster>,
     /// True: sessions end now.
     stop: watch::Receiver<bool>,
 }
 
 impl Lobby {
+    /// Who is logged in with what.
+    pub fn roster(&self) -> &Arc<Roster> {
+        &self.roster
+    }
+
     pub fn new(limits: &Limits, stop: watch::Receiver<bool>) -> Self {
         let mut secret = [0; 32];
         aws_lc_rs::rand::fill(&mut secret).expect("the system's random source does not fail");
@@ -102,6 +125,9 @@ impl Lobby {
             turnstiles: Arc::new(Turnstiles::new(limits)),
             startups: Arc::new(Semaphore::new(limits.startups as usize)),
             seats: Arc::new(Semaphore::new(limits.clients as usize)),
+            moves: Arc::new(Semaphore::new(limits.moves as usize)),
+            library: Arc::default(),
+            roster: Roster::new(),
             stop,
         }
     }
@@ -139,6 +165,8 @@ impl Wing {
                 turnstiles: Arc::clone(&self.lobby.turnstiles),
                 patience: credentials.patience,
             },
+            roster: Arc::clone(&self.lobby.roster),
+            policy: credentials.policy,
             verifier,
         };
         self.mappings.insert(name, Arc::new(mapping));

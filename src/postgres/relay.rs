@@ -14,6 +14,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::lane::{Lane, Stop};
+use super::notes::Notes;
 use super::wire::frame::{BadLength, Piece};
 use super::wire::read::error_field;
 use super::wire::tracker::Tracker;
@@ -54,6 +55,19 @@ struct State {
     turns: u64,
     /// After a move the backend has another process id than the client knows it by.
     process_ids: Option<ProcessIds>,
+    /// None: nobody wants to know.
+    notes: Option<Box<Notes>>,
+}
+
+/// What a relay stops for, besides an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    End,
+    /// A safe point: nothing in flight, no transaction, both directions at a message boundary. As long as the relay
+    /// does not run after it, it stays one.
+    Safe,
+    /// A safe point after something may have changed what the session holds.
+    Signalled,
 }
 
 /// In notifications that a session sends to itself, the process id tells the client that they are its own.
@@ -70,12 +84,21 @@ impl State {
             self.tracker.from_client(*tag);
             self.client_leaving |= *tag == b'X';
         }
+        if let Some(notes) = &mut self.notes {
+            notes.see_client(piece);
+        }
     }
 
     fn see_server(&mut self, piece: Piece<'_>) {
         match piece {
             Piece::Message { tag, body } => {
                 self.tracker.from_server(tag, body.first().copied());
+                if let Some(notes) = &mut self.notes {
+                    notes.see_server(tag, body);
+                    if tag == b'Z' && self.tracker.is_quiet() {
+                        notes.quiet();
+                    }
+                }
                 if tag == b'A' {
                     self.translate(body);
                 }
@@ -120,18 +143,38 @@ where
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    /// Until a safe point: nothing in flight, no transaction, both directions at a message boundary. As long as
-    /// the relay does not run after it, it stays one.
-    pub async fn run_until_safe(&mut self) -> Result<(), End> {
+    /// Until there is what is wanted; `Ok` only then.
+    pub async fn run_until(&mut self, want: Want) -> Result<(), End> {
         poll_fn(|cx| match self.poll(cx) {
             Poll::Ready(end) => Poll::Ready(Err(end)),
-            Poll::Pending if self.is_safe() => Poll::Ready(Ok(())),
+            Poll::Pending if self.has(want) => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,
         })
         .await
     }
 
-    fn is_safe(&self) -> bool {
+    fn has(&self, want: Want) -> bool {
+        match want {
+            Want::End => false,
+            Want::Safe => self.is_safe(),
+            Want::Signalled => self.notes().is_some_and(Notes::is_signalled) && self.is_safe(),
+        }
+    }
+
+    /// Lets somebody take notes of what passes.
+    pub fn observe(&mut self, notes: Notes) {
+        self.state.notes = Some(Box::new(notes));
+    }
+
+    pub fn notes(&self) -> Option<&Notes> {
+        self.state.notes.as_deref()
+    }
+
+    pub fn notes_mut(&mut self) -> Option<&mut Notes> {
+        self.state.notes.as_deref_mut()
+    }
+
+    pub fn is_safe(&self) -> bool {
         let State {
             tracker,
             farewell,

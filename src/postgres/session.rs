@@ -1,20 +1,23 @@
-//! One client, from accept to close.
+//! One client, from accept to the beginning of its session.
 
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, timeout, timeout_at};
-use tracing::{debug, info};
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
 
-use super::cancel::{Address, Place};
-use super::entry::{FAREWELL_TIME, Guest, enter, turn_away};
+use super::cancel::Address;
+use super::converse::{CourseAhead, Session};
+use super::entry::{Guest, enter, turn_away};
 use super::errors::ClientError;
-use super::links::{self, Lent};
-use super::relay::{End, Relay};
+use super::links::{self, Arrival, Lent};
+use super::login::Backend;
+use super::notes::Notes;
+use super::relay::Relay;
+use super::wire::opening::Startup;
 use super::wire::say;
-use super::{Client, Wing};
+use super::{Client, Mapping, Wing};
+use crate::names::Endpoint;
 use crate::net::Stream;
 
 /// Protocol 3.2 is what made longer keys possible.
@@ -52,23 +55,16 @@ async fn attend(mut guest: Guest, id: u64, wing: &Arc<Wing>) {
         Ok(lent) => lent,
         Err(error) => return turn_away(guest.talk.into_parts().0, &mut guest.out, &error, id).await,
     };
-    match greet(guest, lent, wing).await {
-        Some(session) => session.converse(id, wing).await,
+    match greet(guest, lent, id, startup, wing).await {
+        Some(session) => session.converse().await,
         None => debug!(session = id, "client left before it was served"),
     }
 }
 
-/// A client and its link.
-struct Session {
-    relay: Relay<Stream, Stream>,
-    place: Option<Place>,
-    _seat: OwnedSemaphorePermit,
-    _connection: OwnedSemaphorePermit,
-}
-
 /// Tells the client what its link said at login, with a cancel key of our own in the place of the link's.
-async fn greet(guest: Guest, lent: Lent, wing: &Wing) -> Option<Session> {
-    let Lent { link, connection } = lent;
+async fn greet(guest: Guest, lent: Lent, id: u64, upstream: Startup, wing: &Arc<Wing>) -> Option<Session> {
+    let Lent { arrival, connection } = lent;
+    let Arrival { link, mut berth } = arrival;
     let Guest {
         mut talk,
         mut out,
@@ -82,13 +78,7 @@ async fn greet(guest: Guest, lent: Lent, wing: &Wing) -> Option<Session> {
         KEY_SHORT
     };
     let place = link.backend.as_ref().map(|backend| {
-        let address = Address {
-            target: Arc::clone(&mapping.target),
-            endpoint: link.endpoint.clone(),
-            peer: link.stream.peer().clone(),
-            encrypted: link.stream.tls().is_some(),
-            backend: backend.clone(),
-        };
+        let address = address_of(&link.endpoint, &link.stream, backend, &mapping);
         wing.lobby.cancels.enter(backend.process_id, length, address)
     });
     say::authentication_ok(&mut out);
@@ -99,49 +89,51 @@ async fn greet(guest: Guest, lent: Lent, wing: &Wing) -> Option<Session> {
     out.extend_from_slice(&link.greeting[link.key_at..]);
     talk.say(&mut out).await.ok()?;
     let (client, unread) = talk.into_parts();
+    berth.seat(id);
+    let mut relay = Relay::new(client, link.stream, unread, link.unread);
+    let speaks_sql = upstream.get(b"replication").is_none_or(|value| is_off(value));
+    if speaks_sql {
+        let lore = wing.lobby.library.of(&mapping, &upstream);
+        relay.observe(Notes::new(lore, wing.limits.statement_bytes));
+    }
     Some(Session {
-        relay: Relay::new(client, link.stream, unread, link.unread),
+        id,
+        wing: Arc::clone(wing),
+        startup: upstream,
+        relay,
         place,
+        berth,
+        course: CourseAhead::new(mapping.book.page.clone()),
+        ledger: None,
+        mapping,
         _seat: seat,
         _connection: connection,
     })
 }
 
-impl Session {
-    async fn converse(mut self, id: u64, wing: &Wing) {
-        let mut stop = wing.lobby.stop.clone();
-        let end = tokio::select! {
-            biased;
-            end = self.relay.run() => Some(end),
-            _ = stop.wait_for(|stop| *stop) => None,
-        };
-        drop(self.place);
-        let error = match end {
-            None => Some(ClientError::Stopping),
-            Some(End::LinkLost(error)) => {
-                info!(
-                    session = id,
-                    error = error.map(tracing::field::display),
-                    "link lost"
-                );
-                Some(ClientError::LinkLost)
-            }
-            Some(End::LinkMalformed(error)) => {
-                info!(session = id, %error, "the server broke the protocol");
-                Some(ClientError::LinkLost)
-            }
-            Some(End::ClientMalformed(error)) => Some(error.into()),
-            Some(End::ClientGone | End::LinkClosed) => None,
-        };
-        let speakable = self.relay.client_at_boundary();
-        let (mut client, link) = self.relay.into_streams();
-        drop(link);
-        match error {
-            Some(error) if speakable => turn_away(client, &mut BytesMut::new(), &error, id).await,
-            _ => {
-                // The client may be gone, and then there is nobody to say goodbye to.
-                let _ = timeout(FAREWELL_TIME, client.shutdown()).await;
-            }
-        }
+/// Where a link's backend can be told to stop.
+pub(super) fn address_of(
+    endpoint: &Endpoint,
+    link: &Stream,
+    backend: &Backend,
+    mapping: &Mapping,
+) -> Address {
+    Address {
+        target: Arc::clone(&mapping.target),
+        endpoint: endpoint.clone(),
+        peer: link.peer().clone(),
+        encrypted: link.tls().is_some(),
+        backend: backend.clone(),
     }
+}
+
+/// As Postgres reads a boolean.
+fn is_off(value: &[u8]) -> bool {
+    let value = value.to_ascii_lowercase();
+    value == b"0"
+        || [&b"off"[..], b"false", b"no"]
+            .iter()
+            .any(|off| value.len() > 1 && off.starts_with(&value))
+        || value == b"f"
+        || value == b"n"
 }

@@ -108,7 +108,10 @@ const HELD: &str = concat!(
      WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' \
      AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND l.granted) \
      UNION ALL SELECT 'pin', 'held_cursors', NULL, NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_cursor() AS c \
-     WHERE c.is_holdable)",
+     WHERE c.is_holdable) \
+     UNION ALL SELECT 'pin', 'replication_slots', NULL, NULL WHERE EXISTS (SELECT FROM \
+     pg_catalog.pg_get_replication_slots() AS s \
+     WHERE s.temporary AND s.active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())",
 );
 
 /// The role that the session goes back to, asked last: for the rest of the transaction it is that role.

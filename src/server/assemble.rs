@@ -27,10 +27,17 @@ pub fn assemble(config: &Config, parts: Parts, lobby: Lobby) -> Assembly {
         else {
             continue;
         };
+        let Some(secret) = config.secrets.get(&role.secret) else {
+            continue;
+        };
         let credentials = Credentials {
             page: keeper.page.clone(),
             verdicts: Arc::clone(&keeper.verdicts),
             patience: config.login.patience,
+            policy: postgres::Policy {
+                sessions: secret.sessions,
+                grace: secret.grace,
+            },
         };
         wing.add(Arc::clone(role), Arc::clone(target), credentials);
     }

@@ -22,6 +22,7 @@ mod demo;
 mod drivers;
 mod hostile;
 mod many;
+mod moves;
 mod relay;
 mod replication;
 mod rotation;

@@ -121,7 +121,7 @@ fn what_is_not_written_has_these_defaults() {
         cancels: 64,
         logins_per_endpoint: 8,
         queue_wait: seconds(30),
-        statement_bytes: 65_536,
+        statement_bytes: 1_048_576,
         moves: 8,
         admin_connections: 64,
         refused_logins_per_minute: 10,

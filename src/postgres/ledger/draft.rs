@@ -10,7 +10,12 @@ const COLUMNS: usize = 4;
 const ENTRY_COST: usize = 64;
 
 /// What Postgres itself tells of, by label.
-const SURVEYED: [Pin; 3] = [Pin::TemporaryObjects, Pin::AdvisoryLocks, Pin::HeldCursors];
+const SURVEYED: [Pin; 4] = [
+    Pin::TemporaryObjects,
+    Pin::AdvisoryLocks,
+    Pin::HeldCursors,
+    Pin::ReplicationSlots,
+];
 
 /// A ledger in the making, row by row.
 #[derive(Default)]
@@ -117,6 +122,10 @@ impl Draft {
         };
         if !ledger.statements.iter().all(replayable) {
             ledger.pins.insert(Pin::UnreplayableStatement);
+        }
+        let path = find(&ledger.settings, b"search_path").unwrap_or_default();
+        if path.trim_ascii_start().starts_with(b"pg_temp") || path.starts_with(b"\"pg_temp") {
+            ledger.pins.insert(Pin::TemporarySearchPath);
         }
         ledger
     }

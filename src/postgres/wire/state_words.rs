@@ -35,7 +35,7 @@ mod words;
 
 pub use learning::{DEFINITIONS_MAX, Definition, LEARN_QUERY, Learned, Risk, learn};
 pub use listener::{Listener, Message};
-pub use tags::{function_signals, tag_signals};
+pub use tags::{function_signals, tag_lasts, tag_redefines, tag_signals};
 pub use unseen::Unseen;
 pub use vocabulary::Vocabulary;
 
@@ -47,6 +47,8 @@ const NAMES_MAX: usize = 64;
 pub struct Spotted {
     /// It may change what the session holds in a way that no tag tells.
     pub signalled: bool,
+    /// Not all of that would be undone by a rollback.
+    pub lasting: bool,
     /// Custom settings that it names, in lower case: pg_settings does not list those. To learn a name does
     /// not mean that it was set.
     pub settings: Vec<String>,

@@ -29,6 +29,8 @@ pub struct Definition<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Risk {
     pub blind: bool,
+    /// A rollback does not undo it.
+    pub lasting: bool,
     pub unseen: Unseen,
 }
 
@@ -38,6 +40,7 @@ impl BitOr for Risk {
     fn bitor(self, other: Self) -> Self {
         Self {
             blind: self.blind | other.blind,
+            lasting: self.lasting | other.lasting,
             unseen: self.unseen | other.unseen,
         }
     }
@@ -70,6 +73,7 @@ pub fn learn<'a>(definitions: impl IntoIterator<Item = Definition<'a>>) -> Learn
         }
         risks.push(spotted.signalled.then_some(Risk {
             blind: spotted.blind,
+            lasting: spotted.lasting,
             unseen: spotted.unseen,
         }));
         settings.extend(spotted.settings);
@@ -105,6 +109,7 @@ fn read(vocabulary: &Vocabulary, definition: &Definition<'_>) -> Spotted {
     let Some(body) = definition.body else {
         return Spotted {
             signalled: true,
+            lasting: true,
             blind: true,
             ..Spotted::default()
         };
@@ -113,6 +118,7 @@ fn read(vocabulary: &Vocabulary, definition: &Definition<'_>) -> Spotted {
     if !matches!(definition.language, "" | "sql" | "plpgsql") {
         // How other languages run a statement is not looked into.
         spotted.signalled = true;
+        spotted.lasting = true;
         let shares = names_in(body).any(|name| matches!(name.text, "GD" | "_SHARED"));
         if shares {
             spotted.unseen |= Unseen::INTERPRETER;

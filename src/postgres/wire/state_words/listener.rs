@@ -59,6 +59,7 @@ impl Listener {
         let blank = vocabulary.blank();
         let mut spotted = std::mem::take(&mut self.spotted);
         spotted.signalled |= blank.signalled;
+        spotted.lasting |= blank.lasting;
         spotted
     }
 

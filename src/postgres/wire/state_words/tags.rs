@@ -12,6 +12,36 @@ pub fn tag_signals(tag: &[u8]) -> bool {
     !is_silent(name)
 }
 
+/// Whether a rollback leaves what such a command did.
+pub fn tag_lasts(tag: &[u8]) -> bool {
+    const LASTING: [&[u8]; 6] = [b"PREPARE", b"DEALLOCATE", b"LOAD", b"DO", b"CALL", b"DISCARD"];
+    LASTING.iter().any(|command| tag.starts_with(command))
+}
+
+/// Whether such a command may change what there is to learn of a database. Tables are left out: they come and go, and
+/// what matters of them is learned again soon.
+pub fn tag_redefines(tag: &[u8]) -> bool {
+    const KINDS: [&[u8]; 14] = [
+        b"FUNCTION",
+        b"PROCEDURE",
+        b"ROUTINE",
+        b"AGGREGATE",
+        b"TRIGGER",
+        b"VIEW",
+        b"RULE",
+        b"POLICY",
+        b"DOMAIN",
+        b"EXTENSION",
+        b"SCHEMA",
+        b"OPERATOR",
+        b"CAST",
+        b"TYPE",
+    ];
+    let mut words = tag.split(|byte| matches!(byte, b' ' | 0));
+    let defines = matches!(words.next(), Some(b"CREATE" | b"ALTER" | b"DROP"));
+    defines && words.next().is_some_and(|kind| KINDS.contains(&kind))
+}
+
 fn is_silent(name: &[u8]) -> bool {
     matches!(
         name,

@@ -61,7 +61,15 @@ impl Vocabulary {
     pub fn new<'a>(risky: impl IntoIterator<Item = &'a str>) -> Self {
         Self::build(
             Role::Client,
-            risky.into_iter().map(|name| (name, Risk::default())),
+            risky.into_iter().map(|name| {
+                (
+                    name,
+                    Risk {
+                        lasting: true,
+                        ..Risk::default()
+                    },
+                )
+            }),
         )
     }
 
@@ -125,6 +133,7 @@ impl Vocabulary {
     pub(super) fn blank(&self) -> Spotted {
         Spotted {
             signalled: self.overflowing,
+            lasting: self.overflowing,
             ..Spotted::default()
         }
     }
@@ -165,6 +174,7 @@ impl Vocabulary {
         {
             spotted.signalled = true;
             spotted.blind |= risk.blind;
+            spotted.lasting |= risk.lasting;
             spotted.unseen |= risk.unseen;
         }
         if let Some((bounds, meaning)) = word.fixed
@@ -176,6 +186,15 @@ impl Vocabulary {
 
     fn interpret(&self, meaning: Meaning, place: Place<'_>, spotted: &mut Spotted) {
         let in_function = self.role == Role::Function;
+        spotted.lasting |= match meaning {
+            Meaning::Advisory => !starts_with(place.after(), b"xact_"),
+            Meaning::Execute => !in_function,
+            Meaning::Statement => place.begins_a_statement(),
+            Meaning::Risky(_) | Meaning::Load | Meaning::Escaped => true,
+            Meaning::Set | Meaning::SetConfig | Meaning::Temporary | Meaning::Settings | Meaning::Hold => {
+                false
+            }
+        };
         match meaning {
             Meaning::Risky(unseen) => {
                 spotted.signalled = true;

@@ -1,0 +1,345 @@
+//! A session: relays, and meanwhile sees to it that the session survives its link.
+
+use std::future::{Future, pending};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{debug, info};
+
+use super::cancel::Place;
+use super::course::{Course, Leave};
+use super::entry::{FAREWELL_TIME, turn_away};
+use super::errors::ClientError;
+use super::ledger::{Ledger, Pin};
+use super::notes::Notes;
+use super::relay::{End, Relay, Want};
+use super::roster::{Berth, Pinned};
+use super::wire::opening::Startup;
+use super::{Mapping, Wing};
+use crate::backoff::{chance, jittered};
+use crate::credentials::Page;
+use crate::net::Stream;
+
+/// A client that says nothing for so long is at rest.
+const SETTLE: Duration = Duration::from_millis(50);
+/// One that never rests is surveyed nevertheless, between two of its queries.
+const RESTLESS_FOR: Duration = Duration::from_secs(1);
+/// How often a session that is pinned, or could not move, is looked at again.
+const RECHECK_MIN: Duration = Duration::from_millis(500);
+const RECHECK_MAX: Duration = Duration::from_secs(30);
+const RECHECK_JITTER: f64 = 0.2;
+
+/// A client and its link.
+pub(super) struct Session {
+    pub id: u64,
+    pub wing: Arc<Wing>,
+    pub mapping: Arc<Mapping>,
+    /// What every link of the session begins with.
+    pub startup: Startup,
+    pub relay: Relay<Stream, Stream>,
+    pub place: Option<Place>,
+    pub berth: Berth,
+    pub course: CourseAhead,
+    /// What the last survey told; None: there was no reason for one yet.
+    pub ledger: Option<Box<Ledger>>,
+    pub _seat: OwnedSemaphorePermit,
+    pub _connection: OwnedSemaphorePermit,
+}
+
+/// When the session has to do something of its own accord.
+pub(super) struct CourseAhead {
+    page: watch::Receiver<Arc<Page>>,
+    /// The session's own place among all that leave a credential.
+    chance: f64,
+    leave: Option<Leave>,
+    /// When to leave, or to try again.
+    leave_at: Option<Instant>,
+    /// When to survey if the client still rests, and since when that is wanted.
+    survey_at: Option<(Instant, Instant)>,
+    /// What the client had said when it was last looked at.
+    turns: u64,
+    pinned: Option<Pinned>,
+}
+
+/// Why a session is over.
+#[derive(Debug)]
+pub(super) enum Over {
+    End(End),
+    Stopping,
+    /// The secret's deadline has come.
+    Cut(Vec<Pin>),
+}
+
+impl From<End> for Over {
+    fn from(end: End) -> Self {
+        Self::End(end)
+    }
+}
+
+enum Turn {
+    Rested,
+    Page,
+    Alarm,
+}
+
+impl CourseAhead {
+    pub fn new(page: watch::Receiver<Arc<Page>>) -> Self {
+        Self {
+            page,
+            chance: chance(),
+            leave: None,
+            leave_at: None,
+            survey_at: None,
+            turns: 0,
+            pinned: None,
+        }
+    }
+
+    fn alarm(&self) -> Option<Instant> {
+        let survey_at = self.survey_at.map(|(at, _)| at);
+        let cut = self.leave.and_then(|leave| leave.cut).map(Instant::from_std);
+        [self.leave_at, survey_at, cut].into_iter().flatten().min()
+    }
+
+    fn is_pressing(&self) -> bool {
+        self.leave
+            .is_some_and(|leave| Instant::now().into_std() >= leave.press)
+    }
+}
+
+impl Session {
+    pub async fn converse(mut self) {
+        self.chart();
+        let over = loop {
+            let turn = match self.turn().await {
+                Ok(turn) => turn,
+                Err(over) => break over,
+            };
+            // Boxed: it is rare, and most sessions are idle.
+            if let Err(over) = Box::pin(self.act(turn)).await {
+                break over;
+            }
+        };
+        self.close(over).await;
+    }
+
+    /// Relays until there is something else to do.
+    async fn turn(&mut self) -> Result<Turn, Over> {
+        let Self {
+            relay, course, wing, ..
+        } = self;
+        let want = match (course.survey_at, course.leave_at) {
+            // A client that never rests is caught between two queries.
+            _ if course.leave_at.is_some_and(|at| at <= Instant::now()) => Want::Safe,
+            (None, _) => Want::Signalled,
+            (Some(_), _) => Want::End,
+        };
+        let alarm = match want {
+            Want::Safe => course.leave.and_then(|leave| leave.cut).map(Instant::from_std),
+            _ => course.alarm(),
+        };
+        let mut stop = wing.lobby.stop.clone();
+        tokio::select! {
+            biased;
+            rested = relay.run_until(want) => rested.map(|()| Turn::Rested).map_err(Over::End),
+            _ = stop.wait_for(|stop| *stop) => Err(Over::Stopping),
+            () = published(&mut course.page) => Ok(Turn::Page),
+            () = at(alarm) => Ok(Turn::Alarm),
+        }
+    }
+
+    async fn act(&mut self, turn: Turn) -> Result<(), Over> {
+        let now = Instant::now();
+        if matches!(turn, Turn::Page) {
+            self.chart();
+            return Ok(());
+        }
+        if let Some(cut) = self.course.leave.and_then(|leave| leave.cut)
+            && cut <= now.into_std()
+        {
+            let reasons = self
+                .course
+                .pinned
+                .take()
+                .map_or_else(Vec::new, |pinned| pinned.reasons);
+            return Err(Over::Cut(reasons));
+        }
+        if let Some(at) = self.course.leave_at
+            && at <= now
+        {
+            return self.leave(now).await;
+        }
+        match self.course.survey_at {
+            None if matches!(turn, Turn::Rested) => {
+                self.course.survey_at = Some((now + SETTLE, now));
+                self.course.turns = self.relay.turns();
+                Ok(())
+            }
+            Some((at, since)) if at <= now => self.survey_if_at_rest(now, since).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// A survey that is not urgent.
+    async fn survey_if_at_rest(&mut self, now: Instant, since: Instant) -> Result<(), Over> {
+        let rests = self.relay.turns() == self.course.turns || now > since + RESTLESS_FOR;
+        if !(rests && self.relay.is_safe()) {
+            self.course.turns = self.relay.turns();
+            self.course.survey_at = Some((now + SETTLE, since));
+            return Ok(());
+        }
+        self.course.survey_at = None;
+        let was_pinned = self.course.pinned.is_some();
+        self.survey().await?;
+        if was_pinned && self.pins().next().is_none() {
+            self.course.leave_at = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// The time has come: now, or at the next quiet moment.
+    async fn leave(&mut self, now: Instant) -> Result<(), Over> {
+        let rests = self.relay.turns() == self.course.turns || self.course.is_pressing();
+        if !(rests && self.relay.is_safe()) {
+            self.course.turns = self.relay.turns();
+            if !self.course.is_pressing() {
+                self.course.leave_at = Some(now + SETTLE);
+            }
+            return Ok(());
+        }
+        let moved = self.move_on().await?;
+        self.course.turns = self.relay.turns();
+        if !moved && self.course.leave.is_some() {
+            let grace = self.mapping.policy.grace / 8;
+            let wait = jittered(grace.clamp(RECHECK_MIN, RECHECK_MAX), RECHECK_JITTER);
+            self.course.leave_at = Some(Instant::now() + wait);
+        }
+        Ok(())
+    }
+
+    /// By the page there is now.
+    pub fn chart(&mut self) {
+        let now = Instant::now();
+        let page = self.course.page.borrow_and_update().clone();
+        let credential = self.berth.credential();
+        let course = (self.mapping.policy).course(&page, credential, self.course.chance, now.into_std());
+        match course {
+            Course::Leave(_) if self.relay.notes().is_none() => self.pin(vec![Pin::Replication]),
+            Course::Leave(leave) => {
+                // A page says many things; that it says this again is no reason to start anew.
+                if self.course.leave.is_none() {
+                    self.course.leave_at = Some(leave.start.into());
+                    self.course.turns = self.relay.turns();
+                }
+                self.course.leave = Some(leave);
+            }
+            Course::Stay => {
+                (self.course.leave, self.course.leave_at) = (None, None);
+                self.unpin();
+            }
+        }
+    }
+
+    /// What keeps the session on its link, as far as it is known.
+    pub fn pins(&self) -> impl Iterator<Item = Pin> {
+        let surveyed = self.ledger.iter().flat_map(|ledger| ledger.pins());
+        let noted = self.relay.notes().into_iter().flat_map(Notes::pins);
+        surveyed.chain(noted)
+    }
+
+    pub fn pin(&mut self, mut reasons: Vec<Pin>) {
+        reasons.sort_unstable();
+        reasons.dedup();
+        let before = self.course.pinned.as_ref();
+        if before.is_some_and(|pinned| pinned.reasons == reasons) {
+            return;
+        }
+        let until = self
+            .course
+            .leave
+            .and_then(|leave| leave.cut)
+            .map(Instant::from_std);
+        info!(
+            session = self.id,
+            ?reasons,
+            "the session can't leave its link now"
+        );
+        let pinned = Pinned {
+            since: before.map_or_else(Instant::now, |pinned| pinned.since),
+            reasons,
+            until,
+        };
+        self.berth.pin(Some(pinned.clone()));
+        self.course.pinned = Some(pinned);
+    }
+
+    pub fn unpin(&mut self) {
+        if self.course.pinned.take().is_some() {
+            self.berth.pin(None);
+        }
+    }
+
+    /// Relays until `done` is.
+    pub async fn beside<T>(&mut self, done: impl Future<Output = T>) -> Result<T, Over> {
+        let mut stop = self.wing.lobby.stop.clone();
+        tokio::select! {
+            biased;
+            end = self.relay.run() => Err(end.into()),
+            _ = stop.wait_for(|stop| *stop) => Err(Over::Stopping),
+            done = done => Ok(done),
+        }
+    }
+
+    async fn close(self, over: Over) {
+        let id = self.id;
+        drop(self.place);
+        let error = match over {
+            Over::Stopping => Some(ClientError::Stopping),
+            Over::Cut(reasons) => Some(ClientError::Cut { reasons }),
+            Over::End(End::LinkLost(error)) => {
+                info!(
+                    session = id,
+                    error = error.map(tracing::field::display),
+                    "link lost"
+                );
+                Some(ClientError::LinkLost)
+            }
+            Over::End(End::LinkMalformed(error)) => {
+                info!(session = id, %error, "the server broke the protocol");
+                Some(ClientError::LinkLost)
+            }
+            Over::End(End::ClientMalformed(error)) => Some(error.into()),
+            Over::End(End::ClientGone | End::LinkClosed) => None,
+        };
+        let speakable = self.relay.client_at_boundary();
+        let (mut client, link) = self.relay.into_streams();
+        drop(link);
+        drop(self.berth);
+        match error {
+            Some(error) if speakable => turn_away(client, &mut BytesMut::new(), &error, id).await,
+            _ => {
+                // The client may be gone, and then there is nobody to say goodbye to.
+                let _ = timeout(FAREWELL_TIME, client.shutdown()).await;
+            }
+        }
+        debug!(session = id, "session over");
+    }
+}
+
+/// A keeper that is gone publishes nothing any more.
+async fn published(page: &mut watch::Receiver<Arc<Page>>) {
+    if page.changed().await.is_err() {
+        pending::<()>().await;
+    }
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,220 @@
+//! What is known of a database beyond any one session: which of its functions, views and tables change what a
+//! session holds, and the names of custom settings.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+
+use super::Mapping;
+use super::links::{self, Arrival};
+use super::talk::{Talk, TalkError};
+use super::wire::opening::Startup;
+use super::wire::read::{Malformed, error_field, row};
+use super::wire::say;
+use super::wire::state_words::{
+    DEFINITIONS_MAX, Definition, LEARN_QUERY, Learned, Spotted, Vocabulary, learn,
+};
+use crate::backoff::{Backoff, jittered};
+use crate::names::UpstreamName;
+
+/// Others define functions too.
+const LEARN_EVERY: Duration = Duration::from_secs(300);
+const JITTER: f64 = 0.1;
+/// Definitions come in scripts of many.
+const DOUBT_PAUSE: Duration = Duration::from_secs(1);
+const LEARN_TIME: Duration = Duration::from_secs(30);
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_CAP: Duration = Duration::from_secs(60);
+/// Custom settings whose names are kept. An application has a handful.
+const SETTINGS_MAX: usize = 4096;
+/// The library, and the task that learns: who else holds it is a session.
+const OWNERS: usize = 2;
+/// For the log: sessions count from 1.
+const NO_SESSION: u64 = 0;
+/// Of one row of [`LEARN_QUERY`].
+const ROW_MAX: usize = 1 << 20;
+
+/// Of one database of one upstream.
+pub struct Lore {
+    vocabulary: watch::Sender<Arc<Vocabulary>>,
+    settings: Mutex<BTreeSet<String>>,
+    doubted: Notify,
+    /// Nobody was in the database when it would have been learned again.
+    is_stale: AtomicBool,
+}
+
+/// The lore of every database that some session is in.
+#[derive(Default)]
+pub struct Library {
+    books: Mutex<BTreeMap<(UpstreamName, Box<[u8]>), Arc<Lore>>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LearnError {
+    #[error("no login")]
+    Login,
+    #[error(transparent)]
+    Talk(#[from] TalkError),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("the server refused with {0}")]
+    Refused(String),
+    #[error("not done within {LEARN_TIME:?}")]
+    TimedOut,
+}
+
+impl Library {
+    /// Of the database that `startup` names. The first who asks has it learned.
+    pub fn of(&self, mapping: &Arc<Mapping>, startup: &Startup) -> Arc<Lore> {
+        let database = startup.get(b"database").unwrap_or_default();
+        let key = (mapping.target.upstream.name.clone(), database.into());
+        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lore) = books.get(&key) {
+            if lore.is_stale.swap(false, Ordering::Relaxed) {
+                lore.doubt();
+            }
+            return Arc::clone(lore);
+        }
+        let lore = Arc::new(Lore::unlearned());
+        books.insert(key, Arc::clone(&lore));
+        let mut startup = Startup::default();
+        startup.set(b"database", database);
+        startup.set(b"application_name", b"pgswivel");
+        startup.set(b"client_encoding", b"UTF8");
+        tokio::spawn(keep(Arc::clone(&lore), Arc::clone(mapping), startup));
+        lore
+    }
+}
+
+impl Lore {
+    /// Until something is learned, any statement may change anything.
+    fn unlearned() -> Self {
+        let nothing = Learned {
+            risky: BTreeMap::new(),
+            settings: BTreeSet::new(),
+            complete: false,
+        };
+        Self {
+            vocabulary: watch::Sender::new(Arc::new(Vocabulary::taught(&nothing))),
+            settings: Mutex::default(),
+            doubted: Notify::new(),
+            is_stale: AtomicBool::new(false),
+        }
+    }
+
+    pub fn vocabulary(&self) -> watch::Receiver<Arc<Vocabulary>> {
+        self.vocabulary.subscribe()
+    }
+
+    /// Custom settings that somebody may have set.
+    pub fn settings(&self) -> BTreeSet<String> {
+        self.names().clone()
+    }
+
+    /// False: there is no room for all of them.
+    pub fn note(&self, spotted: &Spotted) -> bool {
+        if spotted.settings.is_empty() {
+            return true;
+        }
+        let mut names = self.names();
+        spotted.settings.iter().all(|name| {
+            let is_known = names.contains(name);
+            is_known || names.len() < SETTINGS_MAX && names.insert(name.clone())
+        })
+    }
+
+    /// A definition may have changed.
+    pub fn doubt(&self) {
+        self.doubted.notify_one();
+    }
+
+    fn names(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, learned: Learned) {
+        self.vocabulary
+            .send_replace(Arc::new(Vocabulary::taught(&learned)));
+        let mut names = self.names();
+        let room = SETTINGS_MAX.saturating_sub(names.len());
+        names.extend(learned.settings.into_iter().take(room));
+    }
+}
+
+/// Learns, and learns again while there are sessions.
+async fn keep(lore: Arc<Lore>, mapping: Arc<Mapping>, startup: Startup) {
+    let mut pause = Backoff::starting_at(RETRY_FIRST);
+    loop {
+        let learned = timeout(LEARN_TIME, ask(&mapping, &startup)).await;
+        let upstream = &mapping.target.upstream.name;
+        let wait = match learned.unwrap_or(Err(LearnError::TimedOut)) {
+            Ok(learned) => {
+                debug!(%upstream, risky = learned.risky.len(), "learned what functions do");
+                lore.take(learned);
+                pause.reset();
+                jittered(LEARN_EVERY, JITTER)
+            }
+            Err(error) => {
+                debug!(%upstream, %error, "could not learn what functions do");
+                pause.next(RETRY_CAP)
+            }
+        };
+        if timeout(wait, lore.doubted.notified()).await.is_ok() {
+            sleep(DOUBT_PAUSE).await;
+        } else if Arc::strong_count(&lore) <= OWNERS {
+            lore.is_stale.store(true, Ordering::Relaxed);
+            lore.doubted.notified().await;
+        }
+    }
+}
+
+async fn ask(mapping: &Mapping, startup: &Startup) -> Result<Learned, LearnError> {
+    let arrival = links::log_in(mapping, startup, NO_SESSION).await;
+    let Arrival { link, berth } = arrival.map_err(|_| LearnError::Login)?;
+    let mut talk = Talk::resume(link.stream, link.unread);
+    let mut out = BytesMut::new();
+    say::query(&mut out, LEARN_QUERY);
+    talk.say(&mut out).await.map_err(TalkError::from)?;
+    let mut rows: Vec<[Option<String>; 3]> = Vec::new();
+    loop {
+        let message = talk.hear(ROW_MAX).await?;
+        match message.tag {
+            b'D' => {
+                let columns = row::<3>(message.body())?;
+                rows.push(
+                    columns.map(|column| column.map(|text| String::from_utf8_lossy(text).into_owned())),
+                );
+            }
+            b'E' => {
+                let state = error_field(message.body(), b'C').unwrap_or_default();
+                return Err(LearnError::Refused(state.escape_ascii().to_string()));
+            }
+            b'Z' => break,
+            _ => {}
+        }
+    }
+    say::terminate(&mut out);
+    // The server ends the backend either way.
+    let _ = talk.say(&mut out).await;
+    drop(berth);
+    // A few hundred milliseconds of work, in the worst case, on whose thread sessions run.
+    let learning = tokio::task::spawn_blocking(move || {
+        let definitions = rows.iter().map(|[name, language, body]| Definition {
+            name: name.as_deref().unwrap_or_default(),
+            language: language.as_deref().unwrap_or_default(),
+            body: body.as_deref(),
+        });
+        let mut learned = learn(definitions);
+        learned.complete &= rows.len() < DEFINITIONS_MAX;
+        learned
+    });
+    Ok(learning
+        .await
+        .expect("reading definitions does not panic, and nobody cancels it"))
+}

@@ -1,0 +1,226 @@
+//! Carries a live session from its link to a new one. Until the last step the old link is whole: whatever fails, the
+//! session goes on where it was.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info};
+
+use super::converse::{Over, Session};
+use super::crossing::{Crossing, Unnamed, survey};
+use super::exchange::Aside;
+use super::ledger::{Ledger, Pin};
+use super::links::{self, Arrival};
+use super::login::Backend;
+use super::notes::Notes;
+use super::relay::{End, ProcessIds, Want};
+use super::roster::Berth;
+use super::session::address_of;
+use super::survey::{Question, SurveyError};
+use super::talk::Talk;
+use super::wire::say;
+use crate::credentials::Credential;
+use crate::net::Stream;
+
+/// How long a request that arrives meanwhile may be held.
+const HOLD_MAX: Duration = Duration::from_secs(2);
+/// A new link is kept so long for a client that has begun something meanwhile.
+const SAFE_WAIT: Duration = Duration::from_secs(1);
+/// For a backend to notice that nobody needs it.
+const LEAVE_TIME: Duration = Duration::from_secs(1);
+
+impl Session {
+    /// One attempt, at a safe point. False: pinned, or to be tried again.
+    pub async fn move_on(&mut self) -> Result<bool, Over> {
+        let began = Instant::now();
+        self.survey().await?;
+        let pins: Vec<Pin> = self.pins().collect();
+        if !pins.is_empty() {
+            self.pin(pins);
+            return Ok(false);
+        }
+        self.unpin();
+        let moves = Arc::clone(&self.wing.lobby.moves);
+        let turn = self.beside(moves.acquire_owned()).await?;
+        let Some(arrival) = self.log_in_beside().await? else {
+            return Ok(false);
+        };
+        let moved = self.cross(arrival).await?;
+        drop(turn);
+        if moved {
+            let version = &self.berth.credential().version;
+            info!(session = self.id, %version, took = ?began.elapsed(), "session moved");
+            self.chart();
+        }
+        Ok(moved)
+    }
+
+    /// Asks the link what the session holds, if there was a reason to. A server that refuses changes nothing.
+    pub async fn survey(&mut self) -> Result<(), Over> {
+        if self.ledger.is_some() && !self.relay.notes().is_some_and(Notes::is_signalled) {
+            return Ok(());
+        }
+        match self.survey_link().await {
+            Ok(ledger) => self.surveyed(ledger),
+            Err(error) if error.leaves_the_link() => {
+                debug!(session = self.id, %error, "session not surveyed");
+            }
+            Err(error) => {
+                debug!(session = self.id, %error, "link lost");
+                return Err(End::LinkLost(None).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn surveyed(&mut self, ledger: Ledger) {
+        self.ledger = Some(Box::new(ledger));
+        if let Some(notes) = self.relay.notes_mut() {
+            notes.surveyed();
+        }
+    }
+
+    async fn survey_link(&mut self) -> Result<Ledger, SurveyError> {
+        let question = self.question();
+        let mut aside = Aside::kept();
+        let mut talk = Talk::new(self.relay.link());
+        let ledger = survey(question, &mut talk, &mut aside).await;
+        let (_, unseen) = talk.into_parts();
+        self.relay.resume(&aside.take(), &unseen);
+        ledger
+    }
+
+    fn question(&self) -> Question {
+        let names = self
+            .relay
+            .notes()
+            .map(|notes| notes.lore().settings())
+            .unwrap_or_default();
+        let names = names.iter().map(String::as_bytes);
+        let user = self.berth.credential().user.as_bytes();
+        Question::new(user, names, self.wing.limits.statement_bytes)
+    }
+
+    /// A link with a credential that is not about to be left itself, once the client rests again. It is served
+    /// meanwhile.
+    async fn log_in_beside(&mut self) -> Result<Option<Arrival>, Over> {
+        let (mapping, startup, id) = (Arc::clone(&self.mapping), self.startup.clone(), self.id);
+        let logged_in = self.beside(links::log_in(&mapping, &startup, id)).await?;
+        let arrival = match logged_in {
+            Ok(arrival) => arrival,
+            Err(error) => {
+                debug!(session = id, %error, "no new link to move to");
+                return Ok(None);
+            }
+        };
+        if !mapping.book.page.borrow().is_live(arrival.berth.credential()) {
+            debug!(session = id, "no better credential to move to yet");
+            part_from(arrival);
+            return Ok(None);
+        }
+        match timeout(SAFE_WAIT, self.relay.run_until(Want::Safe)).await {
+            Ok(Ok(())) => Ok(Some(arrival)),
+            Ok(Err(end)) => Err(end.into()),
+            Err(_) => {
+                part_from(arrival);
+                Ok(None)
+            }
+        }
+    }
+
+    /// From the old link to the new, at a safe point. The client waits.
+    async fn cross(&mut self, arrival: Arrival) -> Result<bool, Over> {
+        let pins: Vec<Pin> = self.pins().collect();
+        if !pins.is_empty() {
+            self.pin(pins);
+            part_from(arrival);
+            return Ok(false);
+        }
+        let crossing = self.crossing(arrival.berth.credential());
+        let Arrival { link, berth } = arrival;
+        let mut successor = Talk::resume(link.stream, link.unread);
+        let mut aside = Aside::kept();
+        let mut old = Talk::new(self.relay.link());
+        let crossed = crossing.run(&mut old, &mut successor, &mut aside).await;
+        let (_, unseen) = old.into_parts();
+        let (stream, unread) = successor.into_parts();
+        let failed = match crossed {
+            Ok(crossed) => {
+                let address = link
+                    .backend
+                    .as_ref()
+                    .map(|backend| address_of(&link.endpoint, &stream, backend, &self.mapping));
+                let ids = self.process_ids(link.backend.as_ref());
+                let left = self.relay.change_link(stream, ids);
+                self.relay.resume(&crossed.messages, &unread);
+                if let Some(place) = &self.place {
+                    place.repoint(address);
+                }
+                let left_berth = std::mem::replace(&mut self.berth, berth);
+                self.berth.seat(self.id);
+                tokio::spawn(leave(left, left_berth));
+                self.surveyed(crossed.ledger);
+                return Ok(true);
+            }
+            Err(failed) => failed,
+        };
+        debug!(session = self.id, reason = %failed, "session not moved");
+        tokio::spawn(leave(stream, berth));
+        if failed.is_loss() {
+            return Err(End::LinkLost(None).into());
+        }
+        self.relay.resume(&aside.take(), &unseen);
+        let pins = failed.pins();
+        if !pins.is_empty() {
+            self.pin(pins);
+        }
+        Ok(false)
+    }
+
+    fn crossing(&self, successor: &Credential) -> Crossing {
+        let notes = self.relay.notes();
+        let unnamed = notes.and_then(|notes| {
+            let body = notes.unnamed()?.into();
+            let doubtful = notes.is_unnamed_doubtful();
+            Some(Unnamed { body, doubtful })
+        });
+        let is_known = notes.is_some_and(|notes| !notes.is_signalled());
+        Crossing {
+            question: self.question(),
+            user: successor.user.as_bytes().into(),
+            unnamed,
+            bytes_max: self.wing.limits.statement_bytes,
+            known: self.ledger.as_deref().filter(|_| is_known).cloned(),
+            until: Instant::now() + HOLD_MAX,
+        }
+    }
+
+    fn process_ids(&self, backend: Option<&Backend>) -> Option<ProcessIds> {
+        Some(ProcessIds {
+            backend: backend?.process_id,
+            known: self.place.as_ref()?.process_id(),
+        })
+    }
+}
+
+fn part_from(arrival: Arrival) {
+    tokio::spawn(leave(arrival.link.stream, arrival.berth));
+}
+
+/// Ends a link politely. Its credential is in use until its backend has closed.
+async fn leave(mut link: Stream, berth: Berth) {
+    let mut out = BytesMut::new();
+    say::terminate(&mut out);
+    let farewell = async {
+        link.write_all_buf(&mut out).await?;
+        link.shutdown().await?;
+        while link.read(&mut [0; 1024]).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    // The server ends the backend either way.
+    let _ = timeout(LEAVE_TIME, farewell).await;
+    drop(berth);
+}

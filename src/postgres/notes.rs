@@ -1,0 +1,407 @@
+//! What passing messages give away about the state of a session, between two surveys.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+use tokio::sync::watch;
+
+use super::ledger::Pin;
+use super::lore::Lore;
+use super::wire::frame::Piece;
+use super::wire::state_words::{
+    Listener, Message, Spotted, Unseen, Vocabulary, function_signals, tag_lasts, tag_redefines, tag_signals,
+};
+
+/// One session's. Everything is kept until a survey has asked Postgres itself ([`Notes::surveyed`]).
+pub struct Notes {
+    lore: Arc<Lore>,
+    vocabulary: Arc<Vocabulary>,
+    news: watch::Receiver<Arc<Vocabulary>>,
+    listener: Listener,
+    /// Which message the listener is in the middle of.
+    listening: Option<u8>,
+    /// Something may have changed for good.
+    settled: bool,
+    /// Something may have changed in what is under way, or in the transaction that is open.
+    present: bool,
+    /// And a rollback would not undo it.
+    lasting: bool,
+    pins: Vec<Pin>,
+    /// Of statements that do more than their message says, each time they are run.
+    spotted: BTreeMap<Box<[u8]>, Arc<Spotted>>,
+    unnamed: Unnamed,
+    parses: Parses,
+    bytes_max: usize,
+}
+
+/// The statement that has no name, and that Postgres does not list.
+#[derive(Default)]
+struct Unnamed {
+    /// The body of its Parse message. Empty: there is none.
+    body: BytesMut,
+    too_large: bool,
+    /// An error came since: it may never have come to be.
+    doubtful: bool,
+    spotted: Option<Arc<Spotted>>,
+}
+
+/// Named statements that were made, or dropped, since the last survey.
+#[derive(Default)]
+struct Parses {
+    /// Sent and not answered, each in the unit that ends with a ReadyForQuery.
+    pending: VecDeque<(u64, Pending)>,
+    /// By name: the body that made it, or None: closed.
+    made: BTreeMap<Box<[u8]>, Option<Box<[u8]>>>,
+    bytes: usize,
+    units_sent: u64,
+    units_done: u64,
+}
+
+enum Pending {
+    /// The body, if it has a name and is kept.
+    Parse(Option<Box<[u8]>>),
+    /// The name, if it is a statement with one.
+    Close(Option<Box<[u8]>>),
+}
+
+impl Notes {
+    pub fn new(lore: Arc<Lore>, bytes_max: u32) -> Self {
+        let mut news = lore.vocabulary();
+        let vocabulary = news.borrow_and_update().clone();
+        Self {
+            lore,
+            vocabulary,
+            news,
+            listener: Listener::default(),
+            listening: None,
+            settled: false,
+            present: false,
+            lasting: false,
+            pins: Vec::new(),
+            spotted: BTreeMap::new(),
+            unnamed: Unnamed::default(),
+            parses: Parses::default(),
+            bytes_max: bytes_max as usize,
+        }
+    }
+
+    pub fn lore(&self) -> &Arc<Lore> {
+        &self.lore
+    }
+
+    /// Whether a survey would tell anything new.
+    pub fn is_signalled(&self) -> bool {
+        self.settled || self.present || !self.parses.made.is_empty()
+    }
+
+    /// Whether all that the last survey said still holds once what is under way is undone. Named statements of
+    /// the extended protocol are amended.
+    pub fn is_rebuildable(&self) -> bool {
+        !self.settled && !self.lasting && self.pins.is_empty() && !self.unnamed.too_large
+    }
+
+    /// What no survey sees.
+    pub fn pins(&self) -> impl Iterator<Item = Pin> {
+        let too_large = self.unnamed.too_large.then_some(Pin::TooLarge);
+        self.pins.iter().copied().chain(too_large)
+    }
+
+    /// The body of the client's Parse, if its unnamed statement may be alive.
+    pub fn unnamed(&self) -> Option<&[u8]> {
+        (!self.unnamed.body.is_empty()).then_some(&self.unnamed.body)
+    }
+
+    /// Whether it is not sure that there ever was such a statement.
+    pub fn is_unnamed_doubtful(&self) -> bool {
+        self.unnamed.doubtful
+    }
+
+    /// Statements that were made and not dropped since the last survey: bodies of Parse messages.
+    pub fn made(&self) -> impl Iterator<Item = &[u8]> {
+        self.parses.made.values().filter_map(|body| body.as_deref())
+    }
+
+    /// Statements of the last survey that are there no more, or were made anew since.
+    pub fn is_replaced(&self, name: &[u8]) -> bool {
+        self.parses.made.contains_key(name)
+    }
+
+    /// Postgres was asked, at a safe point.
+    pub fn surveyed(&mut self) {
+        (self.settled, self.present, self.lasting) = (false, false, false);
+        self.parses.made.clear();
+        self.parses.bytes = 0;
+    }
+
+    /// Nothing is in flight.
+    pub fn quiet(&mut self) {
+        self.parses.pending.clear();
+        self.parses.units_done = self.parses.units_sent;
+    }
+
+    /// What was under way is lost, and its transaction with it.
+    pub fn undone(&mut self) {
+        (self.present, self.lasting) = (false, false);
+        self.quiet();
+        if self.unnamed.doubtful {
+            self.unnamed = Unnamed::default();
+        }
+    }
+
+    pub fn see_client(&mut self, piece: &Piece<'_>) {
+        match piece {
+            Piece::Message { tag, body } => match tag {
+                b'Q' => self.query(body),
+                b'P' => self.parse(body),
+                b'B' => self.bind(body),
+                b'C' => self.close(body),
+                b'F' => self.call(body),
+                b'S' => self.parses.units_sent += 1,
+                _ => {}
+            },
+            Piece::Begin { tag, body } => self.begin(*tag, body),
+            Piece::More { body, last } => self.more(body, *last),
+        }
+    }
+
+    pub fn see_server(&mut self, tag: u8, body: &[u8]) {
+        match tag {
+            b'C' if tag_signals(body) => self.completed(body),
+            b'Z' => self.ready(body.first().copied()),
+            b'1' | b'3' => {
+                if let Some(closed) = self.parses.answered(tag) {
+                    self.spotted.remove(&closed);
+                }
+            }
+            b'E' => self.unnamed.doubtful = true,
+            _ => {}
+        }
+    }
+
+    fn query(&mut self, body: &[u8]) {
+        self.listener.begin(Message::Query);
+        let spotted = self.read(body);
+        self.ran(&spotted);
+        self.parses.units_sent += 1;
+        // A simple query drops the unnamed statement first of all.
+        self.drop_unnamed();
+    }
+
+    fn read(&mut self, body: &[u8]) -> Spotted {
+        if self.news.has_changed().unwrap_or(false) {
+            self.vocabulary = self.news.borrow_and_update().clone();
+        }
+        self.listener.end(&self.vocabulary, body)
+    }
+
+    fn parse(&mut self, body: &[u8]) {
+        self.listener.begin(Message::Parse);
+        let spotted = self.read(body);
+        let name = name_in(body);
+        if name.is_empty() {
+            self.parses.expect(Pending::Parse(None));
+            self.unnamed.body.clear();
+            self.unnamed.too_large = body.len() > self.bytes_max;
+            if !self.unnamed.too_large {
+                self.unnamed.body.put_slice(body);
+            }
+            self.unnamed.doubtful = false;
+            self.unnamed.spotted = is_of_note(&spotted).then(|| Arc::new(spotted));
+        } else {
+            self.named(name, Some(body), spotted);
+        }
+    }
+
+    /// `body` is None if it is too long to be kept.
+    fn named(&mut self, name: &[u8], body: Option<&[u8]>, spotted: Spotted) {
+        let kept = body.filter(|body| self.parses.bytes + body.len() <= self.bytes_max);
+        if let Some(body) = kept {
+            self.parses.bytes += body.len();
+        } else {
+            (self.present, self.lasting) = (true, true);
+        }
+        self.parses.expect(Pending::Parse(kept.map(Into::into)));
+        if is_of_note(&spotted) {
+            self.spotted.insert(name.into(), Arc::new(spotted));
+        } else if !self.spotted.is_empty() {
+            self.spotted.remove(name);
+        }
+    }
+
+    fn bind(&mut self, body: &[u8]) {
+        let statement = body
+            .iter()
+            .position(|byte| *byte == 0)
+            .map_or(&b""[..], |end| name_in(&body[end + 1..]));
+        let spotted = if statement.is_empty() {
+            self.unnamed.spotted.clone()
+        } else if self.spotted.is_empty() {
+            None
+        } else {
+            self.spotted.get(statement).cloned()
+        };
+        if let Some(spotted) = spotted {
+            self.ran(&spotted);
+        }
+    }
+
+    fn close(&mut self, body: &[u8]) {
+        let statement = body.split_first().filter(|(kind, _)| **kind == b'S');
+        let name = statement.map_or(&b""[..], |(_, name)| name_in(name));
+        let is_unnamed = statement.is_some() && name.is_empty();
+        self.parses
+            .expect(Pending::Close((!name.is_empty()).then(|| name.into())));
+        if is_unnamed {
+            self.drop_unnamed();
+        }
+    }
+
+    fn call(&mut self, body: &[u8]) {
+        let oid = body.first_chunk().map_or(0, |oid| u32::from_be_bytes(*oid));
+        if function_signals(oid) {
+            (self.present, self.lasting) = (true, true);
+        }
+        self.parses.units_sent += 1;
+    }
+
+    fn begin(&mut self, tag: u8, body: &[u8]) {
+        self.listening = None;
+        match tag {
+            b'Q' => self.listener.begin(Message::Query),
+            b'P' => self.listener.begin(Message::Parse),
+            b'B' => return self.bind(body),
+            b'F' => return self.call(body),
+            _ => return,
+        }
+        self.listening = Some(tag);
+        self.listener.piece(&self.vocabulary, body);
+    }
+
+    fn more(&mut self, body: &[u8], last: bool) {
+        let Some(tag) = self.listening else {
+            return;
+        };
+        if !last {
+            return self.listener.piece(&self.vocabulary, body);
+        }
+        self.listening = None;
+        let spotted = self.read(body);
+        if tag == b'Q' {
+            self.ran(&spotted);
+            self.parses.units_sent += 1;
+            self.drop_unnamed();
+        } else if self.listener.is_named() {
+            // Its name went by with its first piece: whatever it is run as may change anything.
+            self.named(b"", None, Spotted::default());
+            self.ran(&spotted);
+        } else {
+            self.parses.expect(Pending::Parse(None));
+            self.unnamed = Unnamed {
+                too_large: true,
+                spotted: is_of_note(&spotted).then(|| Arc::new(spotted)),
+                ..Unnamed::default()
+            };
+        }
+    }
+
+    /// A statement with this text was given to the server to run.
+    fn ran(&mut self, spotted: &Spotted) {
+        if !is_of_note(spotted) {
+            return;
+        }
+        self.present |= spotted.signalled;
+        self.lasting |= spotted.lasting;
+        if spotted.blind || !self.lore.note(spotted) {
+            self.pin(Pin::UnknownSettings);
+        }
+        Pin::of_unseen(spotted.unseen).for_each(|pin| self.pin(pin));
+    }
+
+    fn completed(&mut self, tag: &[u8]) {
+        self.present = true;
+        self.lasting |= tag_lasts(tag);
+        if tag.starts_with(b"LOAD") {
+            Pin::of_unseen(Unseen::LIBRARY).for_each(|pin| self.pin(pin));
+        }
+        if tag_redefines(tag) {
+            self.lore.doubt();
+        }
+    }
+
+    fn ready(&mut self, status: Option<u8>) {
+        if status == Some(b'I') {
+            self.settled |= self.present;
+            (self.present, self.lasting) = (false, false);
+        }
+        self.parses.unit_done();
+    }
+
+    fn pin(&mut self, pin: Pin) {
+        if !self.pins.contains(&pin) {
+            self.pins.push(pin);
+        }
+    }
+
+    fn drop_unnamed(&mut self) {
+        if !self.unnamed.body.is_empty() || self.unnamed.too_large {
+            self.unnamed = Unnamed::default();
+        }
+    }
+}
+
+impl Parses {
+    fn expect(&mut self, pending: Pending) {
+        self.pending.push_back((self.units_sent, pending));
+    }
+
+    /// A ParseComplete or CloseComplete: replies come in the order of what they answer. Returns the name of a
+    /// statement that is no more.
+    fn answered(&mut self, tag: u8) -> Option<Box<[u8]>> {
+        match (tag, self.pending.pop_front()) {
+            (b'1', Some((_, Pending::Parse(Some(body))))) => {
+                self.made.insert(name_in(&body).into(), Some(body));
+                None
+            }
+            (b'3', Some((_, Pending::Close(Some(name))))) => {
+                if let Some(Some(body)) = self.made.insert(name.clone(), None) {
+                    self.bytes -= body.len().min(self.bytes);
+                }
+                Some(name)
+            }
+            _ => None,
+        }
+    }
+
+    /// What was not answered in it never will be.
+    fn unit_done(&mut self) {
+        self.units_done += 1;
+        while self
+            .pending
+            .front()
+            .is_some_and(|(unit, _)| *unit < self.units_done)
+        {
+            self.pending.pop_front();
+        }
+    }
+}
+
+fn is_of_note(spotted: &Spotted) -> bool {
+    spotted.signalled || spotted.blind || !spotted.unseen.is_empty() || !spotted.settings.is_empty()
+}
+
+/// The string that `body` begins with.
+fn name_in(body: &[u8]) -> &[u8] {
+    let end = body.iter().position(|byte| *byte == 0);
+    &body[..end.unwrap_or(body.len())]
+}
+
+impl std::fmt::Debug for Notes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Notes")
+            .field("settled", &self.settled)
+            .field("present", &self.present)
+            .field("pins", &self.pins)
+            .finish_non_exhaustive()
+    }
+}

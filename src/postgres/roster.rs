@@ -1,0 +1,230 @@
+//! Who is logged in with what: the links there are by the credential that opened them, and what keeps sessions on
+//! them. A credential that no link uses can be revoked.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::ledger::Pin;
+use crate::credentials::Credential;
+use crate::names::SecretName;
+
+/// Every link, from before its login to its end.
+pub struct Roster {
+    secrets: Mutex<BTreeMap<SecretName, Vec<Group>>>,
+    changes: watch::Sender<()>,
+}
+
+struct Group {
+    credential: Credential,
+    links: usize,
+    sessions: BTreeMap<u64, Option<Pinned>>,
+}
+
+/// Why a session can't leave its link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    pub reasons: Vec<Pin>,
+    pub since: Instant,
+    /// When it is ended nevertheless.
+    pub until: Option<Instant>,
+}
+
+/// One credential, and who is on it.
+#[derive(Clone, Debug)]
+pub struct Aboard {
+    pub credential: Credential,
+    /// Links that are being opened, open, or kept ready.
+    pub links: usize,
+    /// Clients whose session is on one of them.
+    pub sessions: usize,
+    /// By the number that names the session in the log.
+    pub pinned: BTreeMap<u64, Pinned>,
+}
+
+impl Roster {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            secrets: Mutex::default(),
+            changes: watch::Sender::new(()),
+        })
+    }
+
+    /// Before the login, so that a credential is never taken for unused while a link with it is on its way.
+    pub fn enter(self: &Arc<Self>, secret: &SecretName, credential: &Credential) -> Berth {
+        let mut secrets = self.lock();
+        let groups = secrets.entry(secret.clone()).or_default();
+        match groups.iter_mut().find(|group| group.is_of(credential)) {
+            Some(group) => group.links += 1,
+            None => groups.push(Group {
+                credential: credential.clone(),
+                links: 1,
+                sessions: BTreeMap::new(),
+            }),
+        }
+        Berth {
+            roster: Arc::clone(self),
+            secret: secret.clone(),
+            credential: credential.clone(),
+            session: None,
+        }
+    }
+
+    pub fn aboard(&self, secret: &SecretName) -> Vec<Aboard> {
+        let secrets = self.lock();
+        let groups = secrets.get(secret).map(Vec::as_slice).unwrap_or_default();
+        groups.iter().map(Group::aboard).collect()
+    }
+
+    pub fn uses(&self, secret: &SecretName, credential: &Credential) -> bool {
+        let secrets = self.lock();
+        let mut groups = secrets.get(secret).into_iter().flatten();
+        groups.any(|group| group.is_of(credential))
+    }
+
+    /// Wakes when the last link of some credential is gone.
+    pub fn departures(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SecretName, Vec<Group>>> {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, berth: &Berth, change: impl FnOnce(&mut Group)) {
+        let mut secrets = self.lock();
+        let Some(groups) = secrets.get_mut(&berth.secret) else {
+            return;
+        };
+        let Some(at) = groups.iter().position(|group| group.is_of(&berth.credential)) else {
+            return;
+        };
+        change(&mut groups[at]);
+        if groups[at].links == 0 {
+            groups.swap_remove(at);
+            self.changes.send_replace(());
+        }
+    }
+}
+
+impl Group {
+    fn is_of(&self, credential: &Credential) -> bool {
+        self.credential.is_same_login(credential)
+    }
+
+    fn aboard(&self) -> Aboard {
+        let pinned = (self.sessions.iter()).filter_map(|(id, pinned)| Some((*id, pinned.clone()?)));
+        Aboard {
+            credential: self.credential.clone(),
+            links: self.links,
+            sessions: self.sessions.len(),
+            pinned: pinned.collect(),
+        }
+    }
+}
+
+/// One link's place in the roster; it is given up on drop.
+pub struct Berth {
+    roster: Arc<Roster>,
+    secret: SecretName,
+    credential: Credential,
+    session: Option<u64>,
+}
+
+impl Berth {
+    pub fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    /// The link is a session's from now on.
+    pub fn seat(&mut self, session: u64) {
+        self.session = Some(session);
+        self.roster.change(self, |group| {
+            group.sessions.insert(session, None);
+        });
+    }
+
+    /// What keeps the session on this link, if anything does.
+    pub fn pin(&self, pinned: Option<Pinned>) {
+        let Some(session) = self.session else {
+            return;
+        };
+        self.roster.change(self, |group| {
+            group.sessions.insert(session, pinned);
+        });
+    }
+}
+
+impl Drop for Berth {
+    fn drop(&mut self) {
+        self.roster.change(self, |group| {
+            group.links -= 1;
+            if let Some(session) = self.session {
+                group.sessions.remove(&session);
+            }
+        });
+    }
+}
+
+impl std::fmt::Debug for Berth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Berth")
+            .field("secret", &self.secret)
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::{Password, Position};
+
+    fn credential(user: &str) -> Credential {
+        Credential {
+            user: user.into(),
+            password: Password::new("secret"),
+            version: "1".into(),
+            position: Position::Current,
+        }
+    }
+
+    #[test]
+    fn a_credential_is_in_use_until_its_last_link_is_gone() {
+        let (roster, secret) = (Roster::new(), SecretName::from("orders"));
+        let mut departures = roster.departures();
+        let first = roster.enter(&secret, &credential("a"));
+        let second = roster.enter(&secret, &credential("a"));
+        drop(first);
+        assert!(roster.uses(&secret, &credential("a")) && !departures.has_changed().unwrap());
+        drop(second);
+        assert!(!roster.uses(&secret, &credential("a")));
+        assert!(departures.has_changed().unwrap());
+        departures.mark_unchanged();
+    }
+
+    #[test]
+    fn a_session_takes_its_pin_with_it() {
+        let (roster, secret) = (Roster::new(), SecretName::from("orders"));
+        let mut berth = roster.enter(&secret, &credential("a"));
+        berth.seat(7);
+        let pinned = Pinned {
+            reasons: vec![Pin::HeldCursors],
+            since: Instant::now(),
+            until: None,
+        };
+        berth.pin(Some(pinned.clone()));
+        let aboard = roster.aboard(&secret);
+        assert_eq!((aboard[0].sessions, aboard[0].pinned.get(&7)), (1, Some(&pinned)));
+        let mut next = roster.enter(&secret, &credential("b"));
+        next.seat(7);
+        drop(berth);
+        let aboard = roster.aboard(&secret);
+        assert_eq!(
+            (aboard.len(), aboard[0].sessions, aboard[0].pinned.len()),
+            (1, 1, 0)
+        );
+    }
+}
