@@ -108,6 +108,14 @@ impl Lore {
         }
     }
 
+    /// Of a database without anything that runs out of sight.
+    #[cfg(test)]
+    pub fn plain() -> Self {
+        let lore = Self::unlearned();
+        lore.vocabulary.send_replace(Arc::default());
+        lore
+    }
+
     pub fn vocabulary(&self) -> watch::Receiver<Arc<Vocabulary>> {
         self.vocabulary.subscribe()
     }

@@ -405,3 +405,161 @@ impl std::fmt::Debug for Notes {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `>Q text`, `>P name text`, `>B statement`, `>C name`, `>S`; `<C tag`, `<Z status`, `<1`, `<3`, `<E`.
+    fn after(steps: &[&str]) -> Notes {
+        let mut notes = Notes::new(Arc::new(Lore::plain()), 200);
+        for step in steps {
+            let (head, rest) = step.split_once(' ').unwrap_or((step, ""));
+            let tag = head.as_bytes()[1];
+            let mut body = match (head, tag) {
+                (">Q" | "<C", _) => format!("{rest}\0"),
+                (">P", _) => {
+                    let (name, text) = rest.split_once(' ').unwrap_or_default();
+                    format!("{name}\0{text}\0\0\0")
+                }
+                (">B", _) => format!("\0{rest}\0\0\0\0\0"),
+                (">C", _) => format!("S{rest}\0"),
+                _ => rest.to_owned(),
+            }
+            .into_bytes();
+            if head.starts_with('>') {
+                let body = &mut body;
+                notes.see_client(&Piece::Message { tag, body });
+            } else {
+                notes.see_server(tag, &body);
+            }
+        }
+        notes
+    }
+
+    fn made(notes: &Notes) -> Vec<String> {
+        let names = notes
+            .made()
+            .map(|body| String::from_utf8_lossy(name_in(body)).into_owned());
+        names.collect()
+    }
+
+    #[test]
+    fn what_leaves_a_session_as_it_was_gives_no_signal() {
+        let notes = after(&[
+            ">Q SELECT 1",
+            "<C SELECT 1",
+            "<Z I",
+            ">P  SELECT 1",
+            ">B ",
+            ">S",
+            "<1",
+            "<Z I",
+        ]);
+        assert!(!notes.is_signalled() && notes.is_rebuildable());
+    }
+
+    #[test]
+    fn a_setting_is_a_signal_until_a_survey() {
+        let mut notes = after(&[">Q SET work_mem = '5MB'", "<C SET", "<Z I"]);
+        assert!(notes.is_signalled() && !notes.is_rebuildable());
+        notes.surveyed();
+        assert!(!notes.is_signalled() && notes.is_rebuildable());
+    }
+
+    #[test]
+    fn what_a_transaction_set_goes_with_the_transaction() {
+        let begun = [
+            ">Q BEGIN",
+            "<C BEGIN",
+            "<Z T",
+            ">Q SET LOCAL a.b = 1",
+            "<C SET",
+            "<Z T",
+        ];
+        let mut notes = after(&begun);
+        assert!(notes.is_signalled() && notes.is_rebuildable());
+        notes.undone();
+        assert!(!notes.is_signalled());
+        let notes = after(&[&begun[..], &[">Q COMMIT", "<C COMMIT", "<Z I"]].concat());
+        assert!(!notes.is_rebuildable());
+    }
+
+    #[test]
+    fn a_lock_does_not_go_with_the_transaction() {
+        let lock = ">Q SELECT pg_advisory_lock(1)";
+        let notes = after(&[">Q BEGIN", "<C BEGIN", "<Z T", lock, "<C SELECT 1", "<Z T"]);
+        assert!(!notes.is_rebuildable());
+    }
+
+    #[test]
+    fn named_statements_are_kept_until_a_survey_lists_them() {
+        let mut notes = after(&[">P one SELECT 1", ">P two SELECT 2", ">S", "<1", "<1", "<Z I"]);
+        assert!(notes.is_signalled() && notes.is_rebuildable());
+        assert_eq!(made(&notes), ["one", "two"]);
+        notes.surveyed();
+        assert!(made(&notes).is_empty());
+        let notes = after(&[
+            ">P one SELECT 1",
+            ">S",
+            "<1",
+            "<Z I",
+            ">C one",
+            ">S",
+            "<3",
+            "<Z I",
+        ]);
+        assert!(made(&notes).is_empty() && notes.is_replaced(b"one"));
+    }
+
+    #[test]
+    fn a_statement_whose_parse_was_not_answered_was_not_made() {
+        let failed = [">P one SELECT 1", ">P two SELEC", ">S", "<1", "<E", "<Z I"];
+        assert_eq!(made(&after(&failed)), ["one"]);
+        let next = [&failed[..], &[">P three SELECT 3", ">S", "<1", "<Z I"]].concat();
+        assert_eq!(made(&after(&next)), ["one", "three"]);
+    }
+
+    #[test]
+    fn more_statements_than_there_is_room_for_are_a_signal() {
+        let long = format!(">P one SELECT '{}'", "x".repeat(300));
+        let notes = after(&[&long, ">S", "<1", "<Z I"]);
+        assert!(notes.is_signalled() && !notes.is_rebuildable());
+    }
+
+    #[test]
+    fn a_kept_statement_signals_each_time_it_is_bound() {
+        for name in ["", "one"] {
+            let parse = format!(">P {name} SELECT set_config('a.b', $1, false)");
+            let bind = format!(">B {name}");
+            let mut notes = after(&[&parse, ">S", "<1", "<Z I"]);
+            notes.surveyed();
+            notes.bind(format!("\0{name}\0").as_bytes());
+            notes.ready(Some(b'I'));
+            assert!(!notes.is_rebuildable(), "{bind}");
+        }
+    }
+
+    #[test]
+    fn the_unnamed_statement_lives_until_the_next_query() {
+        let parsed = [">P  SELECT 1", ">S", "<1", "<Z I"];
+        let notes = after(&parsed);
+        assert!(notes.unnamed().is_some() && !notes.is_unnamed_doubtful());
+        let notes = after(&[&parsed[..], &["<E"]].concat());
+        assert!(notes.is_unnamed_doubtful());
+        for end in [">Q SELECT 1", ">C "] {
+            let notes = after(&[&parsed[..], &[end]].concat());
+            assert!(notes.unnamed().is_none(), "{end}");
+        }
+        let long = format!(">P  SELECT '{}'", "x".repeat(300));
+        assert_eq!(after(&[&long]).pins().collect::<Vec<_>>(), [Pin::TooLarge]);
+    }
+
+    #[test]
+    fn what_no_survey_sees_pins() {
+        let notes = after(&[">Q SELECT dblink_connect('a')", "<C SELECT 1", "<Z I"]);
+        assert_eq!(notes.pins().collect::<Vec<_>>(), [Pin::ForeignConnections]);
+        let notes = after(&[">Q LOAD 'auto_explain'", "<C LOAD", "<Z I"]);
+        assert_eq!(notes.pins().collect::<Vec<_>>(), [Pin::LoadedLibrary]);
+    }
+}

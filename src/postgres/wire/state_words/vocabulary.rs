@@ -190,7 +190,8 @@ impl Vocabulary {
             Meaning::Advisory => !starts_with(place.after(), b"xact_"),
             Meaning::Execute => !in_function,
             Meaning::Statement => place.begins_a_statement(),
-            Meaning::Risky(_) | Meaning::Load | Meaning::Escaped => true,
+            Meaning::Load => in_function && place.begins_a_statement(),
+            Meaning::Risky(_) | Meaning::Escaped => true,
             Meaning::Set | Meaning::SetConfig | Meaning::Temporary | Meaning::Settings | Meaning::Hold => {
                 false
             }
