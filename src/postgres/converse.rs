@@ -15,6 +15,8 @@ use super::course::{Course, Leave};
 use super::entry::{FAREWELL_TIME, turn_away};
 use super::errors::ClientError;
 use super::ledger::{Ledger, Pin};
+use super::lender::Kind;
+use super::login::Facts;
 use super::notes::Notes;
 use super::relay::{End, Relay, Want};
 use super::roster::{Berth, Pinned};
@@ -46,8 +48,12 @@ pub(super) struct Session {
     pub course: CourseAhead,
     /// What the last survey told; None: there was no reason for one yet.
     pub ledger: Option<Box<Ledger>>,
+    /// Who else its link can be lent to when it is over.
+    pub kind: Option<Kind>,
+    /// Of the link.
+    pub facts: Facts,
+    pub connection: OwnedSemaphorePermit,
     pub _seat: OwnedSemaphorePermit,
-    pub _connection: OwnedSemaphorePermit,
 }
 
 /// When the session has to do something of its own accord.

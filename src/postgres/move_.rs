@@ -150,10 +150,11 @@ impl Session {
         let failed = match crossed {
             Ok(crossed) => {
                 let address = link
+                    .facts
                     .backend
                     .as_ref()
-                    .map(|backend| address_of(&link.endpoint, &stream, backend, &self.mapping));
-                let ids = self.process_ids(link.backend.as_ref());
+                    .map(|backend| address_of(&link.facts.endpoint, &stream, backend, &self.mapping));
+                let ids = self.process_ids(link.facts.backend.as_ref());
                 let left = self.relay.change_link(stream, ids);
                 self.relay.resume(&crossed.messages, &unread);
                 if let Some(place) = &self.place {
@@ -161,6 +162,7 @@ impl Session {
                 }
                 let left_berth = std::mem::replace(&mut self.berth, berth);
                 self.berth.seat(self.id);
+                self.facts = link.facts;
                 tokio::spawn(leave(left, left_berth));
                 self.surveyed(crossed.ledger);
                 return Ok(true);
@@ -211,7 +213,7 @@ fn part_from(arrival: Arrival) {
 }
 
 /// Ends a link politely. Its credential is in use until its backend has closed.
-async fn leave(mut link: Stream, berth: Berth) {
+pub async fn leave(mut link: Stream, berth: Berth) {
     let mut out = BytesMut::new();
     say::terminate(&mut out);
     let farewell = async {

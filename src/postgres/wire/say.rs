@@ -93,6 +93,29 @@ pub fn error(out: &mut BytesMut, fields: &[(u8, &str)]) {
     put(out, &ErrorResponse::new(fields.collect()));
 }
 
+/// A notice that a client may show to a person.
+pub fn warning(out: &mut BytesMut, sqlstate: &str, message: &str) {
+    out.put_u8(b'N');
+    let fields = [
+        ("S", "WARNING"),
+        ("V", "WARNING"),
+        ("C", sqlstate),
+        ("M", message),
+        ("R", "pgswivel"),
+    ];
+    let length: usize = fields
+        .iter()
+        .map(|(code, value)| code.len() + value.len() + 1)
+        .sum();
+    out.put_u32(length as u32 + 5);
+    for (code, value) in fields {
+        out.put_slice(code.as_bytes());
+        out.put_slice(value.as_bytes());
+        out.put_u8(0);
+    }
+    out.put_u8(0);
+}
+
 /// An ErrorResponse whose body somebody else wrote.
 pub fn error_body(out: &mut BytesMut, body: &[u8]) {
     out.put_u8(b'E');
