@@ -12,7 +12,7 @@ use super::cancel::{Address, Place};
 use super::entry::{FAREWELL_TIME, Guest, enter, turn_away};
 use super::errors::ClientError;
 use super::links::{self, Lent};
-use super::relay::{End, Relay};
+use super::relay::{End, Loss, Relay};
 use super::wire::say;
 use super::{Client, Wing};
 use crate::net::Stream;
@@ -118,13 +118,19 @@ impl Session {
         drop(self.place);
         let error = match end {
             None => Some(ClientError::Stopping),
-            Some(End::LinkLost(error)) => {
+            Some(End::LinkLost(Loss { fatal, error })) => {
                 info!(
                     session = id,
                     error = error.map(tracing::field::display),
                     "link lost"
                 );
-                Some(ClientError::LinkLost)
+                Some(match fatal {
+                    Some(body) => ClientError::Server {
+                        body,
+                        authenticated: false,
+                    },
+                    None => ClientError::LinkLost,
+                })
             }
             Some(End::LinkMalformed(error)) => {
                 info!(session = id, %error, "the server broke the protocol");
