@@ -13,7 +13,7 @@ use tracing::{debug, info};
 use super::cancel::Place;
 use super::course::{Course, Leave};
 use super::entry::{FAREWELL_TIME, turn_away};
-use super::errors::ClientError;
+use super::errors::{ClientError, Gone};
 use super::ledger::{Ledger, Pin};
 use super::lender::Kind;
 use super::login::Facts;
@@ -78,6 +78,8 @@ pub(super) enum Over {
     Stopping,
     /// The secret's deadline has come.
     Cut(Vec<Pin>),
+    /// The link was lost, and with it what can't be made again.
+    Gone(Gone),
 }
 
 impl From<End> for Over {
@@ -111,6 +113,11 @@ impl CourseAhead {
         [self.leave_at, survey_at, cut].into_iter().flatten().min()
     }
 
+    /// The user is about to be taken away, or has been.
+    fn is_disowned(&self) -> bool {
+        self.leave.is_some_and(|leave| leave.user_changes)
+    }
+
     fn is_pressing(&self) -> bool {
         self.leave
             .is_some_and(|leave| Instant::now().into_std() >= leave.press)
@@ -121,12 +128,17 @@ impl Session {
     pub async fn converse(mut self) {
         self.chart();
         let over = loop {
-            let turn = match self.turn().await {
-                Ok(turn) => turn,
-                Err(over) => break over,
-            };
             // Boxed: it is rare, and most sessions are idle.
-            if let Err(over) = Box::pin(self.act(turn)).await {
+            let acted = match self.turn().await {
+                Ok(turn) => Box::pin(self.act(turn)).await,
+                Err(over) => Err(over),
+            };
+            let survived = match acted {
+                Ok(()) => Ok(()),
+                Err(Over::End(End::LinkLost(loss))) => Box::pin(self.rescue(loss)).await,
+                Err(over) => Err(over),
+            };
+            if let Err(over) = survived {
                 break over;
             }
         };
@@ -174,10 +186,17 @@ impl Session {
                 .map_or_else(Vec::new, |pinned| pinned.reasons);
             return Err(Over::Cut(reasons));
         }
+        if self.relay.notes_mut().is_some_and(Notes::take_disowned) && self.course.is_disowned() {
+            // No use in waiting for a better moment: nothing works here any more.
+            return self.move_on().await.map(drop);
+        }
         if let Some(at) = self.course.leave_at
             && at <= now
         {
             return self.leave(now).await;
+        }
+        if !self.relay.notes().is_some_and(Notes::is_signalled) {
+            return Ok(());
         }
         match self.course.survey_at {
             None if matches!(turn, Turn::Rested) => {
@@ -306,14 +325,8 @@ impl Session {
         let error = match over {
             Over::Stopping => Some(ClientError::Stopping),
             Over::Cut(reasons) => Some(ClientError::Cut { reasons }),
-            Over::End(End::LinkLost(error)) => {
-                info!(
-                    session = id,
-                    error = error.map(tracing::field::display),
-                    "link lost"
-                );
-                Some(ClientError::LinkLost)
-            }
+            Over::End(End::LinkLost(loss)) => Some(loss.into()),
+            Over::Gone(gone) => Some(ClientError::Gone(gone)),
             Over::End(End::LinkMalformed(error)) => {
                 info!(session = id, %error, "the server broke the protocol");
                 Some(ClientError::LinkLost)

@@ -21,6 +21,7 @@ mod notes;
 mod rebuilding;
 mod relay;
 mod replay;
+mod rescue;
 mod roster;
 mod salted;
 mod session;

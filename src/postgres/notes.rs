@@ -9,9 +9,13 @@ use tokio::sync::watch;
 use super::ledger::Pin;
 use super::lore::Lore;
 use super::wire::frame::Piece;
+use super::wire::read::error_field;
 use super::wire::state_words::{
     Listener, Message, Spotted, Unseen, Vocabulary, function_signals, tag_lasts, tag_redefines, tag_signals,
 };
+
+/// How a server refuses the work of a user who was dropped, or has lost every right, under a live session.
+const DISOWNED: [&[u8]; 3] = [b"42501", b"42704", b"28000"];
 
 /// One session's. Everything is kept until a survey has asked Postgres itself ([`Notes::surveyed`]).
 pub struct Notes {
@@ -27,6 +31,8 @@ pub struct Notes {
     present: bool,
     /// And a rollback would not undo it.
     lasting: bool,
+    /// The server refused something as if the user were gone.
+    disowned: bool,
     pins: Vec<Pin>,
     /// Of statements that do more than their message says, each time they are run.
     spotted: BTreeMap<Box<[u8]>, Arc<Spotted>>,
@@ -78,6 +84,7 @@ impl Notes {
             settled: false,
             present: false,
             lasting: false,
+            disowned: false,
             pins: Vec::new(),
             spotted: BTreeMap::new(),
             unnamed: Unnamed::default(),
@@ -93,6 +100,15 @@ impl Notes {
     /// Whether a survey would tell anything new.
     pub fn is_signalled(&self) -> bool {
         self.settled || self.present || !self.parses.made.is_empty()
+    }
+
+    /// Whether the server has refused something as it does when the user was dropped. Asking ends it.
+    pub fn take_disowned(&mut self) -> bool {
+        std::mem::take(&mut self.disowned)
+    }
+
+    pub fn is_disowned(&self) -> bool {
+        self.disowned
     }
 
     /// Whether all that the last survey said still holds once what is under way is undone. Named statements of
@@ -174,7 +190,11 @@ impl Notes {
                     self.spotted.remove(&closed);
                 }
             }
-            b'E' => self.unnamed.doubtful = true,
+            b'E' => {
+                self.unnamed.doubtful = true;
+                let state = error_field(body, b'C');
+                self.disowned |= state.is_some_and(|state| DISOWNED.contains(&state));
+            }
             _ => {}
         }
     }

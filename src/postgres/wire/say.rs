@@ -123,6 +123,17 @@ pub fn error_body(out: &mut BytesMut, body: &[u8]) {
     out.put_slice(body);
 }
 
+pub fn command_complete(out: &mut BytesMut, tag: &str) {
+    out.put_u8(b'C');
+    out.put_u32(tag.len() as u32 + 5);
+    out.put_slice(tag.as_bytes());
+    out.put_u8(0);
+}
+
+pub fn ready(out: &mut BytesMut, status: u8) {
+    out.put_slice(&[b'Z', 0, 0, 0, 5, status]);
+}
+
 pub fn parameter_status(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     out.put_u8(b'S');
     out.put_u32((name.len() + value.len()) as u32 + 6);
