@@ -29,8 +29,10 @@ pub struct Notes {
     settled: bool,
     /// Something may have changed in what is under way, or in the transaction that is open.
     present: bool,
-    /// And a rollback would not undo it.
+    /// What is under way may do something that a rollback would not undo.
     lasting: bool,
+    /// Something in the open transaction has.
+    lasted: bool,
     /// The server refused something as if the user were gone.
     disowned: bool,
     pins: Vec<Pin>,
@@ -84,6 +86,7 @@ impl Notes {
             settled: false,
             present: false,
             lasting: false,
+            lasted: false,
             disowned: false,
             pins: Vec::new(),
             spotted: BTreeMap::new(),
@@ -114,7 +117,7 @@ impl Notes {
     /// Whether all that the last survey said still holds once what is under way is undone. Named statements of
     /// the extended protocol are amended.
     pub fn is_rebuildable(&self) -> bool {
-        !self.settled && !self.lasting && self.pins.is_empty() && !self.unnamed.too_large
+        !self.settled && !self.lasted && self.pins.is_empty() && !self.unnamed.too_large
     }
 
     /// What no survey sees.
@@ -145,7 +148,8 @@ impl Notes {
 
     /// Postgres was asked, at a safe point.
     pub fn surveyed(&mut self) {
-        (self.settled, self.present, self.lasting) = (false, false, false);
+        (self.settled, self.present) = (false, false);
+        (self.lasting, self.lasted) = (false, false);
         self.parses.made.clear();
         self.parses.bytes = 0;
     }
@@ -158,7 +162,7 @@ impl Notes {
 
     /// What was under way is lost, and its transaction with it.
     pub fn undone(&mut self) {
-        (self.present, self.lasting) = (false, false);
+        (self.present, self.lasting, self.lasted) = (false, false, false);
         self.quiet();
         if self.unnamed.doubtful {
             self.unnamed = Unnamed::default();
@@ -352,8 +356,11 @@ impl Notes {
     fn ready(&mut self, status: Option<u8>) {
         if status == Some(b'I') {
             self.settled |= self.present;
-            (self.present, self.lasting) = (false, false);
+            (self.present, self.lasted) = (false, false);
+        } else {
+            self.lasted |= self.lasting;
         }
+        self.lasting = false;
         self.parses.unit_done();
     }
 

@@ -25,6 +25,7 @@ mod many;
 mod moves;
 mod relay;
 mod replication;
+mod rescue;
 mod rotation;
 mod serving;
 mod signals;
