@@ -15,8 +15,9 @@ use super::course::{Course, Leave};
 use super::entry::{FAREWELL_TIME, turn_away};
 use super::errors::{ClientError, Gone};
 use super::ledger::{Ledger, Pin};
-use super::lender::Kind;
-use super::login::Facts;
+use super::lender::{Kind, take_back};
+use super::links::Arrival;
+use super::login::{Facts, Link};
 use super::notes::Notes;
 use super::relay::{End, Relay, Want};
 use super::roster::{Berth, Pinned};
@@ -319,9 +320,9 @@ impl Session {
         }
     }
 
-    async fn close(self, over: Over) {
+    async fn close(mut self, over: Over) {
         let id = self.id;
-        drop(self.place);
+        self.place = None;
         let error = match over {
             Over::Stopping => Some(ClientError::Stopping),
             Over::Cut(reasons) => Some(ClientError::Cut { reasons }),
@@ -335,9 +336,7 @@ impl Session {
             Over::End(End::ClientGone | End::LinkClosed) => None,
         };
         let speakable = self.relay.client_at_boundary();
-        let (mut client, link) = self.relay.into_streams();
-        drop(link);
-        drop(self.berth);
+        let mut client = self.give_back();
         match error {
             Some(error) if speakable => turn_away(client, &mut BytesMut::new(), &error, id).await,
             _ => {
@@ -346,6 +345,33 @@ impl Session {
             }
         }
         debug!(session = id, "session over");
+    }
+
+    /// The link, to be lent again if nothing is left on it that it can't be rid of. Returns the client.
+    fn give_back(self) -> Stream {
+        let is_clean = self.relay.is_at_rest()
+            && self
+                .relay
+                .notes()
+                .is_some_and(|notes| notes.pins().next().is_none());
+        let is_live = self.course.page.borrow().is_live(self.berth.credential());
+        let (client, stream) = self.relay.into_streams();
+        if let Some(kind) = self
+            .kind
+            .filter(|_| is_clean && is_live && self.mapping.target.upstream.reuse)
+        {
+            let link = Link {
+                stream,
+                unread: BytesMut::new(),
+                facts: self.facts,
+            };
+            let arrival = Arrival {
+                link,
+                berth: self.berth,
+            };
+            tokio::spawn(take_back(self.mapping, kind, arrival, self.connection));
+        }
+        client
     }
 }
 

@@ -79,6 +79,8 @@ struct State {
     process_ids: Option<ProcessIds>,
     /// None: nobody wants to know.
     notes: Option<Box<Notes>>,
+    /// The link outlives its client: no Terminate is passed on.
+    keeps_link: bool,
 }
 
 /// What a relay stops for, besides an end.
@@ -117,7 +119,12 @@ impl State {
     }
 
     fn begun(&mut self, tag: u8, body: &[u8], whole: bool) -> Fate {
-        self.client_leaving |= tag == b'X';
+        if tag == b'X' {
+            self.client_leaving = true;
+            if self.keeps_link {
+                return Fate::Dropped;
+            }
+        }
         let asked = self.statements.read(tag, body, whole);
         let fate = self.still.meet(tag, &asked, &mut self.tracker, &mut self.answers);
         self.dropping = fate == Fate::Dropped;
@@ -239,19 +246,28 @@ where
     }
 
     pub fn is_safe(&self) -> bool {
+        self.is_at_rest() && !self.state.client_leaving
+    }
+
+    /// Whether the link can be used for something else, if the client has left.
+    pub fn is_at_rest(&self) -> bool {
         let State {
             tracker,
             still,
             fatal,
             farewell,
-            client_leaving,
             ..
         } = &self.state;
         tracker.is_idle()
             && still.is_nothing()
             && self.up.is_passed_on()
             && self.down.is_passed_on()
-            && !(fatal.is_some() || *farewell || *client_leaving || self.link_shut)
+            && !(fatal.is_some() || *farewell || self.link_shut)
+    }
+
+    /// When the client leaves, the link does not learn of it.
+    pub fn keep_link(&mut self) {
+        self.state.keeps_link = true;
     }
 
     /// Grows with everything that the client says.
@@ -293,6 +309,9 @@ where
         if let Poll::Ready(end) = self.poll_up(cx) {
             return Poll::Ready(end);
         }
+        if self.state.keeps_link && self.state.client_leaving && self.is_at_rest() {
+            return Poll::Ready(End::ClientGone);
+        }
         if self.state.answers.is_empty() {
             return Poll::Pending;
         }
@@ -312,6 +331,9 @@ where
         match ready!(self.up.pump(cx, &mut self.client, &mut self.link, see)) {
             Stop::End => {
                 self.state.client_leaving = true;
+                if self.state.keeps_link && self.is_at_rest() {
+                    return Poll::Ready(End::ClientGone);
+                }
                 // The server finishes what it was asked before it notices: half-close, and keep listening.
                 let _ = ready!(Pin::new(&mut self.link).poll_shutdown(cx));
                 self.link_shut = true;

@@ -97,6 +97,9 @@ async fn greet(guest: Guest, lent: Lent, id: u64, upstream: Startup, wing: &Arc<
     let (client, unread) = talk.into_parts();
     berth.seat(id);
     let mut relay = Relay::new(client, link.stream, unread, link.unread);
+    if kind.is_some() && mapping.target.upstream.reuse {
+        relay.keep_link();
+    }
     if speaks_sql(&upstream) {
         let lore = wing.lobby.library.of(&mapping, &upstream);
         relay.observe(Notes::new(lore, wing.limits.statement_bytes));

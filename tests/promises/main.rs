@@ -21,6 +21,7 @@ mod configuration;
 mod demo;
 mod drivers;
 mod hostile;
+mod lending;
 mod many;
 mod moves;
 mod relay;
