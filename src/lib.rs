@@ -23,7 +23,15 @@
 //!
 //! `server::listen` accepts → `postgres::session` → `entry`: `startup` settles encryption and says what the client came
 //! for, `auth` makes it prove its role → `links` gets a link by way of `by_the_book` (which credential, which endpoint, how
-//! long to wait) and `login` (one real login) → `relay`, two `lane`s of it, until either side ends.
+//! long to wait) and `login` (one real login) → `relay`, two `lane`s of it, until either side ends. `lender` has links that
+//! are ready, and takes them back.
+//!
+//! # The way of a session
+//!
+//! `converse` relays, and meanwhile: `notes` of what passes say whether the session may have changed (`lore` knows what
+//! functions do out of sight), and then `survey` asks Postgres and writes a `ledger`. When the credential is replaced,
+//! `course` says when to leave; `move_` logs in beside, and `crossing` carries the session over with a `replay`. When the
+//! link is lost, `rescue` has it made again by the ledger (`rebuilding`). The `roster` knows who is logged in with what.
 //!
 //! # The way of a secret
 //!
