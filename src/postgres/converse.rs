@@ -12,7 +12,7 @@ use tracing::{debug, info};
 
 use super::cancel::Place;
 use super::course::{Course, Leave};
-use super::entry::{FAREWELL_TIME, turn_away};
+use super::entry::{FAREWELL_TIME, Seat, turn_away};
 use super::errors::ClientError;
 use super::ledger::{Ledger, Pin};
 use super::notes::Notes;
@@ -22,6 +22,7 @@ use super::wire::opening::Startup;
 use super::{Mapping, Wing};
 use crate::backoff::{chance, jittered};
 use crate::credentials::Page;
+use crate::metrics::{Limit, Move};
 use crate::net::Stream;
 
 /// A client that says nothing for so long is at rest.
@@ -46,7 +47,7 @@ pub(super) struct Session {
     pub course: CourseAhead,
     /// What the last survey told; None: there was no reason for one yet.
     pub ledger: Option<Box<Ledger>>,
-    pub _seat: OwnedSemaphorePermit,
+    pub _seat: Seat,
     pub _connection: OwnedSemaphorePermit,
 }
 
@@ -166,6 +167,7 @@ impl Session {
                 .pinned
                 .take()
                 .map_or_else(Vec::new, |pinned| pinned.reasons);
+            self.count_move(Move::Cut, now);
             return Err(Over::Cut(reasons));
         }
         if let Some(at) = self.course.leave_at
@@ -268,6 +270,9 @@ impl Session {
             ?reasons,
             "the session can't leave its link now"
         );
+        if reasons.contains(&Pin::TooLarge) {
+            self.wing.lobby.metrics.hit(Limit::StatementBytes);
+        }
         let pinned = Pinned {
             since: before.map_or_else(Instant::now, |pinned| pinned.since),
             reasons,
@@ -320,7 +325,9 @@ impl Session {
         drop(link);
         drop(self.berth);
         match error {
-            Some(error) if speakable => turn_away(client, &mut BytesMut::new(), &error, id).await,
+            Some(error) if speakable => {
+                turn_away(client, &mut BytesMut::new(), &error, id, &self.wing.lobby.metrics).await;
+            }
             _ => {
                 // The client may be gone, and then there is nobody to say goodbye to.
                 let _ = timeout(FAREWELL_TIME, client.shutdown()).await;
