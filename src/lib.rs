@@ -8,10 +8,12 @@
 //! |---|---|---|
 //! | roof | [`cli`] | one file a command |
 //! | 3 | [`server`] | binds, accepts, listens for signals, drains; puts the rooms below together |
-//! | 3 | [`admin`] | health, readiness and `POST /refresh`, on a thread of its own |
+//! | 3 | [`admin`] | metrics, health, status and the page, on a thread of its own |
 //! | 2 | [`keeper`] | one task a secret: store → book → proof → page |
 //! | 2 | [`postgres`] | one task a client. The only door is [`postgres::serve`] |
 //! | 1 | [`stores`] | one trait, one file a store, and the shapes of payloads |
+//! | 1 | [`metrics`] | what is counted: built once, passed down, read by `admin` |
+//! | 1 | [`journal`] | what happened to credentials: audit lines, and the last events for the page |
 //! | 1 | [`net`] | sockets and TLS; the only room that names the TLS library is [`net::tls`] |
 //! | 1 | [`backoff`] | waits that grow, with jitter |
 //! | ground | [`config`] | as written by the user → all problems at once → typed |
@@ -55,7 +57,9 @@ pub mod backoff;
 pub mod cli;
 pub mod config;
 pub mod credentials;
+pub mod journal;
 pub mod keeper;
+pub mod metrics;
 pub mod names;
 pub mod net;
 pub mod postgres;

@@ -24,6 +24,7 @@ use super::survey::{Question, SurveyError};
 use super::talk::Talk;
 use super::wire::say;
 use crate::credentials::Credential;
+use crate::metrics::{Limit, Move};
 use crate::net::Stream;
 
 /// How long a request that arrives meanwhile may be held.
@@ -41,22 +42,33 @@ impl Session {
         let pins: Vec<Pin> = self.pins().collect();
         if !pins.is_empty() {
             self.pin(pins);
+            self.count_move(Move::Pinned, began);
             return Ok(false);
         }
         self.unpin();
         let moves = Arc::clone(&self.wing.lobby.moves);
+        if moves.available_permits() == 0 {
+            self.wing.lobby.metrics.hit(Limit::Moves);
+        }
         let turn = self.beside(moves.acquire_owned()).await?;
         let Some(arrival) = self.log_in_beside().await? else {
+            self.count_move(Move::PutOff, began);
             return Ok(false);
         };
         let moved = self.cross(arrival).await?;
         drop(turn);
+        self.count_move(if moved { Move::Moved } else { Move::PutOff }, began);
         if moved {
             let version = &self.berth.credential().version;
             info!(session = self.id, %version, took = ?began.elapsed(), "session moved");
             self.chart();
         }
         Ok(moved)
+    }
+
+    pub fn count_move(&self, result: Move, began: Instant) {
+        let secret = &self.mapping.role.secret;
+        self.wing.lobby.metrics.moved(secret, result, began.elapsed());
     }
 
     /// Asks the link what the session holds, if there was a reason to. A server that refuses changes nothing.
