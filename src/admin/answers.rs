@@ -6,17 +6,21 @@ use std::time::Duration;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue,
+    ORIGIN, REFERRER_POLICY,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{Facts, exposition, status};
+use super::{Facts, exposition, page, status};
 
 /// An event loop that takes longer to run nothing does not answer clients either.
 const ALIVE_WITHIN: Duration = Duration::from_secs(2);
 
+const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -25,7 +29,7 @@ pub type Answer = Response<Full<Bytes>>;
 pub async fn to(request: &Request<Incoming>, peer: IpAddr, facts: &Facts) -> Answer {
     let path = request.uri().path();
     let (allowed, may) = match path {
-        "/livez" | "/startupz" | "/readyz" | "/metrics" | "/status" => {
+        "/" | "/livez" | "/startupz" | "/readyz" | "/metrics" | "/status" => {
             let may = matches!(*request.method(), Method::GET | Method::HEAD);
             ("GET, HEAD", may)
         }
@@ -36,6 +40,7 @@ pub async fn to(request: &Request<Incoming>, peer: IpAddr, facts: &Facts) -> Ans
         return refused_method(allowed);
     }
     match path {
+        "/" => page(facts),
         "/livez" => health(&alive(facts).await),
         "/startupz" => health(&started(facts)),
         "/readyz" => health(&ready(facts)),
@@ -96,6 +101,16 @@ fn health(reasons: &[String]) -> Answer {
             &json!({ "ok": false, "reasons": reasons }),
         )
     }
+}
+
+fn page(facts: &Facts) -> Answer {
+    let page = page::page(facts);
+    let mut answer = answer(StatusCode::OK, HTML, page.html);
+    let policy = HeaderValue::from_str(&page.policy).expect("hashes in base64 are visible ASCII");
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, policy);
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    answer
 }
 
 fn metrics(facts: &Facts) -> Answer {

@@ -4,6 +4,8 @@
 
 mod answers;
 mod exposition;
+mod history;
+mod page;
 pub mod report;
 mod status;
 mod words;
@@ -19,9 +21,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::runtime::{self, Handle};
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 use tracing::{debug, info, warn};
 
+pub use self::history::History;
+use self::history::SAMPLE_EVERY;
 use crate::config::Config;
 use crate::keeper::{self, Records};
 use crate::metrics::Limit;
@@ -40,6 +44,7 @@ pub struct Facts {
     pub scene: watch::Receiver<Arc<Scene>>,
     pub roster: Arc<Roster>,
     pub records: Records,
+    pub history: History,
     pub started: Instant,
     /// True: no more clients are expected.
     pub stopping: watch::Receiver<bool>,
@@ -98,7 +103,18 @@ impl Admin {
     }
 }
 
+/// Remembers the last minutes.
+async fn sample(facts: Arc<Facts>) {
+    let mut due = tokio::time::interval(SAMPLE_EVERY);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let now = due.tick().await;
+        facts.history.take_sample(&facts, now.into_std());
+    }
+}
+
 async fn serve(listener: tokio::net::TcpListener, connections_max: u32, facts: Arc<Facts>) {
+    tokio::spawn(sample(Arc::clone(&facts)));
     let places = Arc::new(Semaphore::new(connections_max as usize));
     loop {
         if places.available_permits() == 0 {

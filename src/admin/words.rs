@@ -16,7 +16,7 @@ pub(super) fn of_secret(stage: Stage, credentials: &[CredentialReport]) -> Strin
         let pinned: usize = retired().map(|known| known.pinned.len()).sum();
         let pinned = match pinned {
             0 => String::new(),
-            pinned => format!(", {pinned} of them pinned"),
+            pinned => format!(" ({pinned} pinned)"),
         };
         match sessions {
             0 => many(links, "connection"),
@@ -44,11 +44,11 @@ pub(super) fn of_secret(stage: Stage, credentials: &[CredentialReport]) -> Strin
             first()
         ),
         Stage::Leading => format!(
-            "new sessions use {leader}; {} stay on what it replaced: not safe to revoke",
+            "new sessions use {leader}; on what it replaced stay {}: not safe to revoke",
             left()
         ),
         Stage::Moving => format!(
-            "new sessions use {leader}; {} still on what it replaced: not safe to revoke yet",
+            "new sessions use {leader}; on what it replaced there are still {}: not safe to revoke yet",
             left()
         ),
         Stage::SafeToRevoke => {

@@ -23,6 +23,7 @@ use crate::credentials::Position;
 use crate::names::{Endpoint, SecretName};
 
 const VALID: &str = "a test makes every metric of the table";
+const NAMED_ONCE: &str = "no two metrics of the table have one name";
 
 /// The counters of the process.
 pub struct Metrics {
@@ -81,7 +82,7 @@ impl Metrics {
         ];
         for family in families {
             let registered = self.registry.register(family);
-            registered.expect("no two metrics of the table have one name");
+            registered.expect(NAMED_ONCE);
         }
     }
 

@@ -58,7 +58,7 @@ pub const SESSIONS_PINNED: Family = family("pgswivel_sessions_pinned", Gauge, &[
 pub const SESSIONS_PINNED_PAST_GRACE: Family = family("pgswivel_sessions_pinned_past_grace", Gauge, &["secret"],
     "Pinned sessions whose credential was retired longer ago than the secret's grace.");
 pub const MOVES: Family = family("pgswivel_moves_total", Counter, &["secret", "result"],
-    "Attempts to carry a session to a connection with the leading credential, by result (moved, pinned, put_off), and sessions ended at their deadline (cut).");
+    "Sessions that were to leave a retired credential: moved, pinned (once, until that changes), put_off (one attempt that is repeated later), cut (ended at their deadline).");
 pub const MOVE: Family = family("pgswivel_move_seconds", Histogram(MOVE_BUCKETS), &[],
     "How long moves took that succeeded, from survey and login to the last step.");
 pub const RESCUES: Family = family("pgswivel_rescues_total", Counter, &["secret", "result"],

@@ -296,6 +296,9 @@ impl Session {
             ?reasons,
             "the session can't leave its link now"
         );
+        if before.is_none() {
+            self.count_move(Move::Pinned, Instant::now());
+        }
         if reasons.contains(&Pin::TooLarge) {
             self.wing.lobby.metrics.hit(Limit::StatementBytes);
         }

@@ -42,7 +42,6 @@ impl Session {
         let pins: Vec<Pin> = self.pins().collect();
         if !pins.is_empty() {
             self.pin(pins);
-            self.count_move(Move::Pinned, began);
             return Ok(false);
         }
         self.unpin();

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::admin::{Admin, AdminError, Facts, Scene};
+use crate::admin::{Admin, AdminError, Facts, History, Scene};
 use crate::config::{Config, Limits, Problem, Problems};
 use crate::journal::Journal;
 use crate::keeper::{self, Records};
@@ -93,6 +93,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         scene,
         roster,
         records: records.clone(),
+        history: History::default(),
         started: Instant::now(),
         stopping: leaving,
         sessions: Handle::current(),
