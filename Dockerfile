@@ -14,7 +14,7 @@ COPY src/ src/
 ARG SOURCE_DATE_EPOCH=0
 # `--target`, though it is the host's own: without it the flag would reach the proc macros, which can't be static.
 ENV RUSTFLAGS="-C target-feature=+crt-static"
-RUN target=$(rustc -vV | sed -n 's/^host: //p') \
+RUN target=$(rustc --print host-tuple) \
     && cargo build --locked --release --bin pgswivel --target "$target" \
     && mkdir -p /image/etc/ssl/certs \
     && cp "target/$target/release/pgswivel" /image/pgswivel \
