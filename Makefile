@@ -16,7 +16,7 @@ lint:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --all-targets --no-default-features -- -D warnings
-	if command -v shellcheck >/dev/null; then shellcheck tests/setup tests/run tests/regress .ci/run tests/drivers/setup tests/drivers/*/program; fi
+	if command -v shellcheck >/dev/null; then shellcheck tests/setup tests/run tests/regress .ci/run tests/drivers/setup tests/drivers/*/program tests/deployment/setup tests/recipes/run; fi
 
 bench: setup
 	cargo bench
