@@ -1,6 +1,11 @@
 variable "name" {
   description = "The task family, and the beginning of the names of its roles."
   type        = string
+
+  validation {
+    condition     = length(var.name) <= 27
+    error_message = "At most 27 characters: the roles' names begin with it, and AWS allows 38 for a beginning."
+  }
 }
 
 variable "pgswivel_image" {

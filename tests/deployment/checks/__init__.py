@@ -43,10 +43,11 @@ def python_tool(name):
 
 
 def say(program, *arguments, **options):
-    """Runs a program to its end and returns what it printed; what it complains about is wrong."""
-    ran = subprocess.run([program, *map(str, arguments)], text=True, capture_output=True, stdin=subprocess.DEVNULL, check=False, **options)
+    """Runs a program to its end and returns what it printed; when it fails, something is wrong."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True, **options}
+    ran = subprocess.run([program, *map(str, arguments)], check=False, **options)
     if ran.returncode:
-        raise Wrong(f"{Path(program).name} {' '.join(map(str, arguments))}\n{ran.stdout}{ran.stderr}")
+        raise Wrong(f"{Path(program).name} {' '.join(map(str, arguments))}\n{ran.stdout}{ran.stderr or ''}")
     return ran.stdout
 
 

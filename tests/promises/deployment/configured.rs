@@ -23,7 +23,9 @@ struct Place {
 impl Place {
     fn with_file(text: &str) -> Self {
         let mut place = Self::default();
-        place.variables.insert("PGSWIVEL_CONFIG".to_owned(), FILE.to_owned());
+        place
+            .variables
+            .insert("PGSWIVEL_CONFIG".to_owned(), FILE.to_owned());
         place.files.insert(FILE.to_owned(), text.to_owned());
         place
     }
@@ -77,7 +79,9 @@ fn loaded(name: &str, text: &str) -> Config {
     for name in ["POSTGRES_USER", "POSTGRES_PASSWORD"] {
         place.variables.insert(name.to_owned(), "stand-in".to_owned());
     }
-    place.load().unwrap_or_else(|problems| panic!("{name}: {problems}"))
+    place
+        .load()
+        .unwrap_or_else(|problems| panic!("{name}: {problems}"))
 }
 
 #[test]

@@ -55,11 +55,17 @@ fn running(recipe: &str, file: &Path, swivel: &Swivel) -> tokio::process::Comman
     command.arg(recipe).arg(file);
     command
         .env("DATABASE_URL", swivel.url())
-        .env("JDBC_URL", format!("jdbc:postgresql://{}/orders", swivel.address()))
+        .env(
+            "JDBC_URL",
+            format!("jdbc:postgresql://{}/orders", swivel.address()),
+        )
         .env("LOCAL_PASSWORD", Swivel::PASSWORD)
         .env("PGPORT", swivel.port().to_string())
         .env("PYTHONDONTWRITEBYTECODE", "1");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
     command
 }
 
@@ -86,7 +92,9 @@ async fn meets_a_rotation(recipe: &str, template: &str, heading: &str) {
 
     let mut child = running(recipe, &file, &swivel).spawn().unwrap();
     let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
-    let first = within(START, "the program is ready", said.next_line()).await.unwrap();
+    let first = within(START, "the program is ready", said.next_line())
+        .await
+        .unwrap();
     assert_eq!(first.as_deref(), Some("ready"), "{}", swivel.log());
 
     postgres.change_password(Postgres::USER, NEXT).await;
@@ -95,7 +103,9 @@ async fn meets_a_rotation(recipe: &str, template: &str, heading: &str) {
     eventually("its new session is held", async || postgres.refusals() > refusals).await;
     swivel.write_secret(Postgres::USER, NEXT);
 
-    let last = within(START, "it got its session", said.next_line()).await.unwrap();
+    let last = within(START, "it got its session", said.next_line())
+        .await
+        .unwrap();
     assert_eq!(last.as_deref(), Some("5"), "{}", swivel.log());
     let status = within(START, "it ends", child.wait()).await.unwrap();
     assert!(status.success(), "{status}");
