@@ -1,4 +1,5 @@
-# A database whose password RDS keeps in Secrets Manager and changes every seven days, and a service that does not notice.
+# A database whose password RDS keeps in Secrets Manager and changes every seven days, and a service that does not
+# notice.
 
 terraform {
   required_version = ">= 1.5"
@@ -62,7 +63,8 @@ module "orders" {
 
   name           = "orders"
   pgswivel_image = var.pgswivel_image
-  # RDS's certificate authority is not among the public roots. `/rds.pem` is the bundle of the region, copied into the image:
+  # RDS's certificate authority is not among the public roots. `/rds.pem` is the bundle of the region, copied into the
+  # image:
   #   FROM pgswivel
   #   COPY eu-west-1-bundle.pem /rds.pem
   upstream           = "postgres://${aws_db_instance.orders.endpoint}/orders?sslmode=verify-full&sslrootcert=/rds.pem"
