@@ -19,6 +19,8 @@ mod cancel;
 mod check;
 mod configuration;
 mod demo;
+#[cfg(all(feature = "aws", feature = "vault"))]
+mod deployment;
 mod drivers;
 mod hostile;
 mod lending;
