@@ -19,7 +19,6 @@ use super::login::Backend;
 use super::notes::Notes;
 use super::relay::{End, Loss, ProcessIds, Want};
 use super::roster::Berth;
-use super::session::address_of;
 use super::survey::{Question, SurveyError};
 use super::talk::Talk;
 use super::wire::say;
@@ -163,20 +162,13 @@ impl Session {
         let (stream, unread) = successor.into_parts();
         let failed = match crossed {
             Ok(crossed) => {
-                let address = link
-                    .facts
-                    .backend
-                    .as_ref()
-                    .map(|backend| address_of(&link.facts.endpoint, &stream, backend, &self.mapping));
+                self.repoint(&link.facts, &stream);
                 let ids = self.process_ids(link.facts.backend.as_ref());
                 let left = self.relay.change_link(stream, ids);
                 self.relay.resume(&crossed.messages, &unread);
-                if let Some(place) = &self.place {
-                    place.repoint(address);
-                }
+                self.facts = link.facts;
                 let left_berth = std::mem::replace(&mut self.berth, berth);
                 self.berth.seat(self.id);
-                self.facts = link.facts;
                 tokio::spawn(leave(left, left_berth));
                 self.surveyed(crossed.ledger);
                 return Ok(true);
