@@ -199,6 +199,7 @@ impl Session {
             return self.leave(now).await;
         }
         if !self.relay.notes().is_some_and(Notes::is_signalled) {
+            self.course.survey_at = None;
             return Ok(());
         }
         match self.course.survey_at {

@@ -164,9 +164,7 @@ impl Notes {
     pub fn undone(&mut self) {
         (self.present, self.lasting, self.lasted) = (false, false, false);
         self.quiet();
-        if self.unnamed.doubtful {
-            self.unnamed = Unnamed::default();
-        }
+        self.unnamed.doubtful = true;
     }
 
     pub fn see_client(&mut self, piece: &Piece<'_>) {
