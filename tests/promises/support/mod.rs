@@ -20,7 +20,7 @@ mod forged;
 pub mod http;
 mod place;
 mod postgres;
-mod process;
+pub mod process;
 #[cfg(feature = "vault")]
 pub mod sts;
 pub mod swivel;
@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 
 pub use authority::{Authority, Certified};
 pub use forged::{Forged, ForgedScram};
-pub use place::{Port, Version, postgres_home, raise_open_files, temporary_directory};
+pub use place::{Port, Version, cache, postgres_home, raise_open_files, temporary_directory};
 pub use postgres::{Postgres, Stop, client_tool};
 pub use process::Process;
 pub use swivel::Swivel;
