@@ -10,6 +10,14 @@ fn times() -> u32 {
     rounds(4, 20)
 }
 
+async fn nobody_is_left(stage: &Stage, crowd: &Crowd, of: &str) {
+    eventually("everybody moves", async || {
+        crowd.is_well();
+        stage.backends(of).await == 0
+    })
+    .await;
+}
+
 promise! {
     async fn a_new_password_of_the_same_user_moves_nobody(version) {
         let mut stage = Stage::set(version, |swivel| swivel).await;
@@ -44,13 +52,87 @@ promise! {
             stage.rotate_to(Postgres::USER, &password).await;
             let began = Instant::now();
             let old = format!("application_name LIKE 'crowd %' AND backend_start < '{now}'");
-            eventually("everybody moves", async || {
-                crowd.is_well();
-                stage.backends(&old).await == 0
-            })
-            .await;
+            nobody_is_left(&stage, &crowd, &old).await;
             println!("everybody moved within {:?}", began.elapsed());
         }
+        println!("{}", crowd.leave(&stage.postgres).await);
+    }
+}
+
+/// Two users that take turns: the one whose turn it is, with a password that it never had.
+async fn next_turn(stage: &mut Stage, round: u32) -> [&'static str; 2] {
+    let users = [Postgres::USER, Stage::OTHER];
+    let [old, new] = if round % 2 == 0 {
+        users
+    } else {
+        [users[1], users[0]]
+    };
+    let password = format!("password {round}");
+    let sql = format!("ALTER ROLE {new} LOGIN PASSWORD '{password}'");
+    stage.admin.batch_execute(&sql).await.unwrap();
+    stage.rotate_to(new, &password).await;
+    [old, new]
+}
+
+promise! {
+    async fn users_that_alternate_are_followed_by_everybody(version) {
+        let mut stage = Stage::set(version, |swivel| swivel.secret_line("grace = \"1s\"")).await;
+        stage.hire(Stage::OTHER, "never used").await;
+        let crowd = Crowd::gather(&stage.swivel, Mood::Calm).await;
+        for round in 0..times() {
+            let [old, _] = next_turn(&mut stage, round).await;
+            nobody_is_left(&stage, &crowd, &format!("usename = '{old}'")).await;
+            // Whoever is idle on the old user would be thrown out.
+            let sql = format!("ALTER ROLE {old} NOLOGIN");
+            stage.admin.batch_execute(&sql).await.unwrap();
+            let thrown = stage.throw_out(&format!("usename = '{old}' AND state = 'idle'")).await;
+            println!("{thrown} were thrown out");
+        }
+        println!("{}", crowd.leave(&stage.postgres).await);
+    }
+}
+
+promise! {
+    /// As Vault does it: each user is a new one, and the old one is dropped.
+    async fn a_user_that_everybody_has_left_can_be_dropped(version) {
+        let mut stage = Stage::set(version, |swivel| swivel.secret_line("grace = \"1s\"")).await;
+        let mut old = Postgres::USER.to_owned();
+        let crowd = Crowd::gather(&stage.swivel, Mood::Calm).await;
+        for round in 0..times() {
+            let new = format!("v_orders_{round}");
+            stage.hire(&new, "leased").await;
+            stage.rotate_to(&new, "leased").await;
+            nobody_is_left(&stage, &crowd, &format!("usename = '{old}'")).await;
+            // The first one owns the database.
+            if old != Postgres::USER {
+                let sql = format!("REVOKE orders_owner FROM {old}; DROP ROLE {old}");
+                stage.admin.batch_execute(&sql).await.unwrap();
+            }
+            old = new;
+        }
+        println!("{}", crowd.leave(&stage.postgres).await);
+    }
+}
+
+promise! {
+    /// Faster than anybody can follow.
+    async fn rotations_back_to_back_lose_nothing(version) {
+        let mut stage = Stage::set(version, |swivel| {
+            swivel.secret_line("sessions = \"move\"").secret_line("grace = \"2s\"")
+        })
+        .await;
+        stage.hire(Stage::OTHER, "never used").await;
+        let crowd = Crowd::gather(&stage.swivel, Mood::Calm).await;
+        let began = Instant::now();
+        let count = rounds(60, 1000);
+        for round in 0..count {
+            next_turn(&mut stage, round).await;
+            crowd.is_well();
+        }
+        println!("{count} rotations in {:?}", began.elapsed());
+        crowd.works().await;
+        let [old, _] = next_turn(&mut stage, count).await;
+        nobody_is_left(&stage, &crowd, &format!("usename = '{old}'")).await;
         println!("{}", crowd.leave(&stage.postgres).await);
     }
 }

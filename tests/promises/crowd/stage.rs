@@ -82,6 +82,15 @@ impl Stage {
         self.admin.query_one(&sql, &[]).await.unwrap().get(0)
     }
 
+    /// Ends the backends that this says of; how many there were.
+    pub async fn throw_out(&self, condition: &str) -> i64 {
+        let sql = format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+             WHERE pid <> pg_backend_pid() AND {condition}"
+        );
+        self.admin.query_one(&sql, &[]).await.unwrap().get(0)
+    }
+
     /// The database's own clock.
     pub async fn now(&self) -> String {
         let row = self.admin.query_one("SELECT clock_timestamp()::text", &[]).await;
