@@ -1,12 +1,14 @@
 //! A crowd of sessions of many kinds, each at work all the time, while credentials, users and backends are replaced
 //! underneath. Each write that a session was told of is there once, and each answer is the right one.
 
+mod cuts;
 mod desk;
 mod gathering;
 mod kinds;
 mod programs;
 mod receipts;
 mod rotations;
+mod severing;
 mod stage;
 
 pub use gathering::{Crowd, Mood};
