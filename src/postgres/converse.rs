@@ -13,8 +13,11 @@ use tracing::{debug, info};
 use super::cancel::Place;
 use super::course::{Course, Leave};
 use super::entry::{FAREWELL_TIME, turn_away};
-use super::errors::ClientError;
+use super::errors::{ClientError, Gone};
 use super::ledger::{Ledger, Pin};
+use super::lender::{Kind, take_back};
+use super::links::Arrival;
+use super::login::{Facts, Link};
 use super::notes::Notes;
 use super::relay::{End, Relay, Want};
 use super::roster::{Berth, Pinned};
@@ -46,8 +49,12 @@ pub(super) struct Session {
     pub course: CourseAhead,
     /// What the last survey told; None: there was no reason for one yet.
     pub ledger: Option<Box<Ledger>>,
+    /// Who else its link can be lent to when it is over.
+    pub kind: Option<Kind>,
+    /// Of the link.
+    pub facts: Facts,
+    pub connection: OwnedSemaphorePermit,
     pub _seat: OwnedSemaphorePermit,
-    pub _connection: OwnedSemaphorePermit,
 }
 
 /// When the session has to do something of its own accord.
@@ -72,6 +79,8 @@ pub(super) enum Over {
     Stopping,
     /// The secret's deadline has come.
     Cut(Vec<Pin>),
+    /// The link was lost, and with it what can't be made again.
+    Gone(Gone),
 }
 
 impl From<End> for Over {
@@ -105,6 +114,11 @@ impl CourseAhead {
         [self.leave_at, survey_at, cut].into_iter().flatten().min()
     }
 
+    /// The user is about to be taken away, or has been.
+    fn is_disowned(&self) -> bool {
+        self.leave.is_some_and(|leave| leave.user_changes)
+    }
+
     fn is_pressing(&self) -> bool {
         self.leave
             .is_some_and(|leave| Instant::now().into_std() >= leave.press)
@@ -115,12 +129,17 @@ impl Session {
     pub async fn converse(mut self) {
         self.chart();
         let over = loop {
-            let turn = match self.turn().await {
-                Ok(turn) => turn,
-                Err(over) => break over,
-            };
             // Boxed: it is rare, and most sessions are idle.
-            if let Err(over) = Box::pin(self.act(turn)).await {
+            let acted = match self.turn().await {
+                Ok(turn) => Box::pin(self.act(turn)).await,
+                Err(over) => Err(over),
+            };
+            let survived = match acted {
+                Ok(()) => Ok(()),
+                Err(Over::End(End::LinkLost(loss))) => Box::pin(self.rescue(loss)).await,
+                Err(over) => Err(over),
+            };
+            if let Err(over) = survived {
                 break over;
             }
         };
@@ -168,10 +187,17 @@ impl Session {
                 .map_or_else(Vec::new, |pinned| pinned.reasons);
             return Err(Over::Cut(reasons));
         }
+        if self.relay.notes_mut().is_some_and(Notes::take_disowned) && self.course.is_disowned() {
+            // No use in waiting for a better moment: nothing works here any more.
+            return self.move_on().await.map(drop);
+        }
         if let Some(at) = self.course.leave_at
             && at <= now
         {
             return self.leave(now).await;
+        }
+        if !self.relay.notes().is_some_and(Notes::is_signalled) {
+            return Ok(());
         }
         match self.course.survey_at {
             None if matches!(turn, Turn::Rested) => {
@@ -294,20 +320,14 @@ impl Session {
         }
     }
 
-    async fn close(self, over: Over) {
+    async fn close(mut self, over: Over) {
         let id = self.id;
-        drop(self.place);
+        self.place = None;
         let error = match over {
             Over::Stopping => Some(ClientError::Stopping),
             Over::Cut(reasons) => Some(ClientError::Cut { reasons }),
-            Over::End(End::LinkLost(error)) => {
-                info!(
-                    session = id,
-                    error = error.map(tracing::field::display),
-                    "link lost"
-                );
-                Some(ClientError::LinkLost)
-            }
+            Over::End(End::LinkLost(loss)) => Some(loss.into()),
+            Over::Gone(gone) => Some(ClientError::Gone(gone)),
             Over::End(End::LinkMalformed(error)) => {
                 info!(session = id, %error, "the server broke the protocol");
                 Some(ClientError::LinkLost)
@@ -316,9 +336,7 @@ impl Session {
             Over::End(End::ClientGone | End::LinkClosed) => None,
         };
         let speakable = self.relay.client_at_boundary();
-        let (mut client, link) = self.relay.into_streams();
-        drop(link);
-        drop(self.berth);
+        let mut client = self.give_back();
         match error {
             Some(error) if speakable => turn_away(client, &mut BytesMut::new(), &error, id).await,
             _ => {
@@ -327,6 +345,33 @@ impl Session {
             }
         }
         debug!(session = id, "session over");
+    }
+
+    /// The link, to be lent again if nothing is left on it that it can't be rid of. Returns the client.
+    fn give_back(self) -> Stream {
+        let is_clean = self.relay.is_at_rest()
+            && self
+                .relay
+                .notes()
+                .is_some_and(|notes| notes.pins().next().is_none());
+        let is_live = self.course.page.borrow().is_live(self.berth.credential());
+        let (client, stream) = self.relay.into_streams();
+        if let Some(kind) = self
+            .kind
+            .filter(|_| is_clean && is_live && self.mapping.target.upstream.reuse)
+        {
+            let link = Link {
+                stream,
+                unread: BytesMut::new(),
+                facts: self.facts,
+            };
+            let arrival = Arrival {
+                link,
+                berth: self.berth,
+            };
+            tokio::spawn(take_back(self.mapping, kind, arrival, self.connection));
+        }
+        client
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::exchange::{Aside, Broken, Marker, drain_until_marker};
 use super::ledger::{Difference, Ledger, Pin};
-use super::replay::{self, Replay, ReplayError, forget, listen_for, overlap};
+use super::replay::{self, Parses, Replay, ReplayError, forget, listen_for, overlap};
 use super::survey::{Question, Survey, SurveyError};
 use super::talk::{Talk, TalkError};
 
@@ -190,13 +190,16 @@ impl Crossing {
         N: AsyncRead + AsyncWrite + Unpin,
     {
         let unnamed = self.unnamed.as_ref();
-        let body = unnamed.map(|unnamed| &*unnamed.body);
-        match Replay::new(ledger, body).run(new, fresh).await {
+        let parses = Parses {
+            unnamed: unnamed.map(|unnamed| &*unnamed.body),
+            ..Parses::default()
+        };
+        match Replay::new(ledger, parses).run(new, fresh).await {
             Err(ReplayError::Refused {
                 at: replay::Step::Unnamed,
                 ..
             }) if unnamed.is_some_and(|unnamed| unnamed.doubtful) => {
-                run_new(Replay::new(ledger, None), new, fresh).await
+                run_new(Replay::new(ledger, Parses::default()), new, fresh).await
             }
             done => done.map_err(new_failed),
         }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::crossing::Failed;
 use super::ledger::Pin;
+use super::relay::Loss;
+use super::wire::aftermath::Unanswerable;
 use super::wire::frame::BadLength;
 use super::wire::opening::BadOpening;
 use super::wire::say;
@@ -74,6 +77,31 @@ pub enum ClientError {
         list(reasons)
     )]
     Cut { reasons: Vec<Pin> },
+    #[error("the connection to the database was lost, and the session with it: {}", .0.reason)]
+    Gone(Gone),
+}
+
+/// What can't be made again on another link.
+#[derive(Debug)]
+pub struct Gone {
+    pub reason: Unrecoverable,
+    /// What the server said when it ended the link.
+    pub sqlstate: Option<[u8; 5]>,
+}
+
+/// Why a session ends with its link.
+#[derive(Debug, thiserror::Error)]
+pub enum Unrecoverable {
+    #[error("{} can't be made again", list(.0))]
+    Pinned(Vec<Pin>),
+    #[error("what it has set since it was last at rest is not known")]
+    Unsurveyed,
+    #[error("{0}")]
+    Unanswerable(#[from] Unanswerable),
+    #[error("what it was can't be made again: {0}")]
+    Rebuilding(Failed),
+    #[error("{0}")]
+    Login(Box<ClientError>),
 }
 
 fn list(reasons: &[Pin]) -> String {
@@ -102,6 +130,7 @@ impl ClientError {
             | Self::NotYet { .. }
             | Self::Unusable { .. }
             | Self::Server { .. }
+            | Self::Gone(_)
             | Self::LinkLost => Side::Upstream,
             Self::TooManyClients { .. }
             | Self::TooManyStartups { .. }
@@ -111,8 +140,12 @@ impl ClientError {
         }
     }
 
-    pub fn sqlstate(&self) -> &'static str {
+    pub fn sqlstate(&self) -> &str {
         match self {
+            Self::Gone(Gone { sqlstate, .. }) => {
+                let said = sqlstate.as_ref().and_then(|state| str::from_utf8(state).ok());
+                said.unwrap_or("08006")
+            }
             Self::Opening(BadOpening::Version(..)) => "0A000",
             Self::Opening(_) | Self::EarlyData | Self::BadLength(_) | Self::NoPassword(_) => "08P01",
             Self::NoUser | Self::TlsRequired | Self::TlsUnavailable => "28000",
@@ -157,6 +190,18 @@ impl ClientError {
         fields.extend(self.hint().map(|hint| (b'H', hint)));
         fields.push((b'R', "pgswivel"));
         say::error(out, &fields);
+    }
+}
+
+impl From<Loss> for ClientError {
+    fn from(loss: Loss) -> Self {
+        match loss.fatal {
+            Some(body) => Self::Server {
+                body,
+                authenticated: false,
+            },
+            None => Self::LinkLost,
+        }
     }
 }
 

@@ -106,7 +106,7 @@ fn startup(target: &Target) -> Startup {
 
 async fn look_around(link: Link, target: &Target, set_roles: &[String]) -> Admission {
     let reported = |name: &[u8]| {
-        let value = read::reported(&link.greeting, name)?;
+        let value = read::reported(&link.facts.greeting.messages, name)?;
         Some(String::from_utf8_lossy(value).into_owned())
     };
     let mut admission = Admission {

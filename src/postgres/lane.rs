@@ -9,10 +9,12 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-use super::wire::frame::{BadLength, Cutter, Piece};
+use super::wire::frame::{BadLength, Cut, Cutter, Fate, Piece};
 
 /// What one read takes at most while little is moved: it lives on the stack and is never kept.
 const READ_SMALL: usize = 16 * 1024;
+/// What is read ahead at most.
+const AHEAD_MAX: usize = 64 * 1024;
 /// Bulk doubles that so often, and then has a buffer of its own.
 const LEVEL_MAX: u8 = 4;
 
@@ -56,15 +58,55 @@ impl Lane {
 
     /// Whether the other side has everything, up to the last byte of a message.
     pub fn is_passed_on(&self) -> bool {
-        self.buffer.is_empty() && !self.cutter.is_passing() && !self.unflushed
+        self.buffer.is_empty() && self.is_at_boundary()
     }
 
-    /// Bytes for the other side that did not come through this lane: whole messages, at a message boundary.
+    /// Whether the other side has whole messages only, and nothing for it waits here but the beginning of one.
+    pub fn is_at_boundary(&self) -> bool {
+        self.ready == 0 && !self.unflushed && !self.is_cut()
+    }
+
+    /// Whether the other side has the beginning of a large message, and not its end.
+    pub fn is_cut(&self) -> bool {
+        self.cutter.is_passing()
+    }
+
+    /// Whether anything waits that has not been shown: it will be, whatever becomes of the rest.
+    pub fn has_unseen(&self) -> bool {
+        self.buffer.len() > self.ready
+    }
+
+    /// Bytes for the other side that did not come through this lane: whole messages, behind what it has or is
+    /// about to get, and before what has not been shown.
     pub fn insert(&mut self, messages: &[u8]) {
-        debug_assert!(self.is_passed_on(), "inserted into a message");
+        debug_assert!(!self.is_cut(), "inserted into a message");
+        let unseen = self.buffer.split_off(self.ready);
         self.buffer.extend_from_slice(messages);
         self.ready = self.buffer.len();
-        self.unflushed = true;
+        self.buffer.unsplit(unseen);
+        self.unflushed |= !messages.is_empty();
+    }
+
+    /// The last bytes for the other side: nothing is read any more.
+    pub fn end_with(&mut self, messages: &[u8]) {
+        self.buffer.truncate(self.ready);
+        self.insert(messages);
+        self.ended = true;
+    }
+
+    /// What was shown and not written is not written any more: the other side is lost.
+    pub fn forget_shown(&mut self) {
+        self.buffer.advance(self.ready);
+        self.ready = 0;
+        self.unflushed = false;
+    }
+
+    /// The stream to read from is another one from here on: a message whose end has not come will not end.
+    pub fn forget_unfinished(&mut self) {
+        debug_assert!(!self.is_cut(), "the other side waits for the end of a message");
+        self.buffer.truncate(self.ready);
+        self.unseen = false;
+        self.ended = false;
     }
 
     /// Bytes that somebody else read from this lane's stream. They come after what was inserted.
@@ -79,7 +121,7 @@ impl Lane {
         cx: &mut Context<'_>,
         from: &mut F,
         to: &mut T,
-        mut see: impl FnMut(Piece<'_>),
+        mut see: impl FnMut(Piece<'_>) -> Fate,
     ) -> Poll<Stop>
     where
         F: AsyncRead + Unpin,
@@ -110,6 +152,22 @@ impl Lane {
         }
     }
 
+    /// Reads ahead while there is nobody to write to, until the stream ends. At the bound nothing more is read,
+    /// and an end is not noticed.
+    pub fn poll_hear<F: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, from: &mut F) -> Poll<()> {
+        while !self.ended {
+            if self.buffer.len() - self.ready >= AHEAD_MAX {
+                return Poll::Pending;
+            }
+            self.buffer.reserve(1024);
+            match ready!(poll_read_buf(Pin::new(&mut *from), cx, &mut self.buffer)) {
+                Ok(0) | Err(_) => self.ended = true,
+                Ok(_) => self.unseen = true,
+            }
+        }
+        Poll::Ready(())
+    }
+
     /// Gives the buffer back.
     pub fn rest(&mut self) {
         if self.buffer.is_empty() && self.buffer.capacity() > 0 {
@@ -130,7 +188,7 @@ impl Lane {
         cx: &mut Context<'_>,
         from: &mut F,
         to: &mut T,
-        see: &mut impl FnMut(Piece<'_>),
+        see: &mut impl FnMut(Piece<'_>) -> Fate,
     ) -> Poll<Result<usize, Stop>>
     where
         F: AsyncRead + Unpin,
@@ -142,21 +200,22 @@ impl Lane {
             return Poll::Ready(Err(Stop::ReadFailed(error)));
         }
         let bytes = space.filled_mut();
-        let cut = match self.cutter.cut(bytes, see) {
+        let Cut { taken, kept } = match self.cutter.cut(bytes, see) {
             Ok(cut) => cut,
             Err(bad) => return Poll::Ready(Err(Stop::Malformed(bad))),
         };
         let mut written = 0;
-        if cut > 0 {
-            written = match Pin::new(to).poll_write(cx, &bytes[..cut]) {
+        if kept > 0 {
+            written = match Pin::new(to).poll_write(cx, &bytes[..kept]) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Stop::WriteFailed)),
                 Poll::Ready(Ok(count)) => count,
                 Poll::Pending => 0,
             };
             self.unflushed = true;
         }
-        self.ready = cut - written;
-        self.buffer.extend_from_slice(&bytes[written..]);
+        self.ready = kept - written;
+        self.buffer.extend_from_slice(&bytes[written..kept]);
+        self.buffer.extend_from_slice(&bytes[taken..]);
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -165,7 +224,7 @@ impl Lane {
         &mut self,
         cx: &mut Context<'_>,
         from: &mut F,
-        see: &mut impl FnMut(Piece<'_>),
+        see: &mut impl FnMut(Piece<'_>) -> Fate,
     ) -> Poll<Result<usize, Stop>> {
         self.buffer.reserve(READ_SMALL << self.level);
         let count = match ready!(poll_read_buf(Pin::new(from), cx, &mut self.buffer)) {
@@ -178,8 +237,15 @@ impl Lane {
         }
     }
 
-    fn look(&mut self, see: &mut impl FnMut(Piece<'_>)) -> Result<(), BadLength> {
-        self.ready += self.cutter.cut(&mut self.buffer[self.ready..], see)?;
+    fn look(&mut self, see: &mut impl FnMut(Piece<'_>) -> Fate) -> Result<(), BadLength> {
+        let Cut { taken, kept } = self.cutter.cut(&mut self.buffer[self.ready..], see)?;
+        if kept < taken {
+            let end = self.buffer.len();
+            self.buffer
+                .copy_within(self.ready + taken..end, self.ready + kept);
+            self.buffer.truncate(end - (taken - kept));
+        }
+        self.ready += kept;
         self.unflushed |= self.ready > 0;
         Ok(())
     }

@@ -189,6 +189,11 @@ impl Ledger {
         &self.custom
     }
 
+    /// Statements that are no more, or made anew since.
+    pub fn without_statements(&mut self, are_gone: impl Fn(&[u8]) -> bool) {
+        self.statements.retain(|statement| !are_gone(&statement.name));
+    }
+
     /// In the order of their names.
     pub fn statements(&self) -> &[Statement] {
         &self.statements

@@ -10,6 +10,7 @@ use tracing::debug;
 use super::Mapping;
 use super::by_the_book::{AttemptError, LoginError as Denied};
 use super::errors::ClientError;
+use super::lender::Kind;
 use super::login::{Link, LoginError, login};
 use super::roster::Berth;
 use super::wire::opening::Startup;
@@ -22,6 +23,8 @@ use crate::names::RoleName;
 pub struct Lent {
     pub arrival: Arrival,
     pub connection: OwnedSemaphorePermit,
+    /// Who else it can be lent to; None: nobody.
+    pub kind: Option<Kind>,
 }
 
 /// A link, and its place in the roster.
@@ -33,19 +36,40 @@ pub struct Arrival {
 
 /// A link for a session of this role that began with `startup`.
 pub async fn obtain(
-    mapping: &Mapping,
+    mapping: &Arc<Mapping>,
     startup: &Startup,
     wait: Duration,
     session: u64,
 ) -> Result<Lent, ClientError> {
     let target = &mapping.target;
+    let kind = mapping.kind_of(startup);
+    if let Some(kept) = kind
+        .as_ref()
+        .and_then(|kind| target.lender.lend(kind, mapping, startup))
+    {
+        return Ok(Lent {
+            arrival: kept.arrival,
+            connection: kept.connection,
+            kind,
+        });
+    }
     let limit = target.upstream.connections_max;
+    if target.connections.available_permits() == 0 {
+        target.lender.make_room();
+    }
     let connection = timeout(wait, Arc::clone(&target.connections).acquire_owned()).await;
     let Ok(Ok(connection)) = connection else {
         return Err(ClientError::QueueWait { wait, limit });
     };
-    let arrival = log_in(mapping, startup, session).await?;
-    Ok(Lent { arrival, connection })
+    let mut arrival = log_in(mapping, startup, session).await?;
+    if let Some(kind) = &kind {
+        target.lender.share(kind, &mut arrival.link.facts.greeting);
+    }
+    Ok(Lent {
+        arrival,
+        connection,
+        kind,
+    })
 }
 
 /// A new link for this role, whatever `connections_max` says: it takes the place of one that goes, or goes soon.

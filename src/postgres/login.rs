@@ -3,15 +3,18 @@
 mod error;
 
 use std::io;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 pub use self::error::LoginError;
 use super::auth::fresh_nonce;
+use super::lender::Lender;
+use super::salted::Salted;
 use super::talk::{Talk, TalkError};
 use super::wire::opening::Startup;
 use super::wire::read::{self, Authentication};
@@ -19,7 +22,7 @@ use super::wire::say;
 use super::wire::scram::client::{Binding, ExpectServerFinal, ITERATIONS_MAX, client_first};
 use super::wire::scram::{SCRAM_SHA_256, SCRAM_SHA_256_PLUS, SaltedPassword};
 use crate::config::{ChannelBinding, Md5, TlsMode, TlsNegotiation, Upstream};
-use crate::credentials::Credential;
+use crate::credentials::{Credential, Password};
 use crate::names::Endpoint;
 use crate::net::dial::{DialOptions, dial};
 use crate::net::tls::{ClientTls, TlsFilesError};
@@ -37,6 +40,8 @@ pub struct Target {
     pub dial: DialOptions,
     /// `connections_max`.
     pub connections: Arc<Semaphore>,
+    pub salted: Salted,
+    pub lender: Lender,
 }
 
 impl Target {
@@ -46,24 +51,38 @@ impl Target {
             tls: ClientTls::load(&upstream.tls)?,
             dial: DialOptions::from(&*upstream),
             connections: Arc::new(Semaphore::new(upstream.connections_max as usize)),
+            salted: Salted::default(),
+            lender: Lender::default(),
             upstream,
         })
     }
 }
 
-/// A logged-in connection, right after its first ReadyForQuery.
+/// A logged-in connection at rest.
 #[derive(Debug)]
 pub struct Link {
     pub stream: Stream,
-    /// Bytes behind that ReadyForQuery.
+    /// Bytes behind its ReadyForQuery.
     pub unread: BytesMut,
-    /// Every message from AuthenticationOk (not included) to ReadyForQuery, without BackendKeyData.
-    pub greeting: BytesMut,
-    /// Where in the greeting BackendKeyData stood.
-    pub key_at: usize,
+    pub facts: Facts,
+}
+
+/// What the login told, and a client is told in turn.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub greeting: Arc<Greeting>,
     /// Process id and cancel key, if the server gave any.
     pub backend: Option<Backend>,
     pub endpoint: Endpoint,
+    pub born: Instant,
+}
+
+/// Every message from AuthenticationOk (not included) to ReadyForQuery, without BackendKeyData.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Greeting {
+    pub messages: Box<[u8]>,
+    /// Where BackendKeyData stood.
+    pub key_at: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -195,7 +214,7 @@ async fn authenticate(
             Authentication::Md5 { .. } => return Err(LoginError::Md5Refused),
             Authentication::Sasl { mechanisms } => {
                 let binding = choose_binding(&mechanisms, target, &talk.stream)?;
-                scram = Scram::Expects(answer_scram(talk, binding, credential).await?);
+                scram = Scram::Expects(answer_scram(talk, target, binding, credential).await?);
             }
             Authentication::SaslFinal(data) => match std::mem::replace(&mut scram, Scram::Verified) {
                 Scram::Expects(phase) => phase.verify(data)?,
@@ -217,6 +236,7 @@ enum Scram {
 /// From the mechanism to the proof; the server's signature comes next.
 async fn answer_scram(
     talk: &mut Talk<Stream>,
+    target: &Target,
     binding: Binding,
     credential: &Credential,
 ) -> Result<ExpectServerFinal, LoginError> {
@@ -235,16 +255,32 @@ async fn answer_scram(
         (b'E', body) => return Err(refused(body, false)),
         (other, _) => return Err(LoginError::Unexpected(char::from(other))),
     };
-    let (password, salt) = (credential.password.clone(), challenge.salt().to_vec());
-    let iterations = challenge.iterations();
-    let derive = move || SaltedPassword::derive(password.expose(), &salt, iterations);
-    let salted = tokio::task::spawn_blocking(derive)
-        .await
-        .map_err(|_| TalkError::Io(io::ErrorKind::Interrupted.into()))?;
+    let (password, salt, iterations) = (&credential.password, challenge.salt(), challenge.iterations());
+    let salted = match target.salted.get(password, salt, iterations) {
+        Some(salted) => salted,
+        None => {
+            let salted = derive(password.clone(), salt.to_vec(), iterations).await?;
+            target
+                .salted
+                .keep(password.clone(), salt, iterations, salted.clone());
+            salted
+        }
+    };
     let (proof, phase) = challenge.answer(&salted);
     say::sasl_response(&mut out, &proof);
     talk.say(&mut out).await.map_err(TalkError::from)?;
     Ok(phase)
+}
+
+/// Off the threads that serve sessions: it may take milliseconds.
+async fn derive(
+    password: Password,
+    salt: Vec<u8>,
+    iterations: NonZeroU32,
+) -> Result<SaltedPassword, TalkError> {
+    let derive = move || SaltedPassword::derive(password.expose(), &salt, iterations);
+    let derived = tokio::task::spawn_blocking(derive).await;
+    derived.map_err(|_| TalkError::Io(io::ErrorKind::Interrupted.into()))
 }
 
 fn choose_binding(offered: &[&[u8]], target: &Target, stream: &Stream) -> Result<Binding, LoginError> {
@@ -302,12 +338,18 @@ async fn greeted(mut talk: Talk<Stream>, endpoint: &Endpoint) -> Result<Link, Lo
         }
     }
     let (stream, unread) = talk.into_parts();
+    let greeting = Greeting {
+        messages: (*greeting).into(),
+        key_at,
+    };
     Ok(Link {
         stream,
         unread,
-        greeting,
-        key_at,
-        backend,
-        endpoint: endpoint.clone(),
+        facts: Facts {
+            greeting: Arc::new(greeting),
+            backend,
+            endpoint: endpoint.clone(),
+            born: Instant::now(),
+        },
     })
 }

@@ -12,14 +12,18 @@ mod examine;
 mod exchange;
 mod lane;
 mod ledger;
+mod lender;
 mod links;
 mod login;
 mod lore;
 mod move_;
 mod notes;
+mod rebuilding;
 mod relay;
 mod replay;
+mod rescue;
 mod roster;
+mod salted;
 mod session;
 mod startup;
 mod survey;
@@ -47,6 +51,7 @@ use cancel::Cancels;
 pub use course::Policy;
 pub use examine::{Admission, Examination, Reached, database, examine};
 pub use ledger::Pin;
+use lender::Kind;
 pub use login::{LoginError, Target};
 use lore::Library;
 pub use roster::{Aboard, Pinned, Roster};
@@ -193,6 +198,24 @@ impl Mapping {
         }
         upstream
     }
+
+    /// None: links of such clients are not lent again.
+    fn kind_of(&self, startup: &Startup) -> Option<Kind> {
+        let upstream = &self.target.upstream;
+        let is_lent = (upstream.reuse || upstream.warm > 0) && speaks_sql(startup);
+        is_lent.then(|| Kind::new(&self.role.name, startup))
+    }
+}
+
+/// Not the replication protocol.
+fn speaks_sql(startup: &Startup) -> bool {
+    // As Postgres reads a boolean.
+    let is_off = |value: &[u8]| {
+        let value = value.to_ascii_lowercase();
+        let begins = |word: &[u8], least: usize| value.len() >= least && word.starts_with(&value);
+        value == b"0" || begins(b"off", 2) || begins(b"false", 1) || begins(b"no", 1)
+    };
+    startup.get(b"replication").is_none_or(is_off)
 }
 
 /// The door: one client, from accept to close.

@@ -1,6 +1,7 @@
 //! Carries a live session from its link to a new one. Until the last step the old link is whole: whatever fails, the
 //! session goes on where it was.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::ledger::{Ledger, Pin};
 use super::links::{self, Arrival};
 use super::login::Backend;
 use super::notes::Notes;
-use super::relay::{End, ProcessIds, Want};
+use super::relay::{End, Loss, ProcessIds, Want};
 use super::roster::Berth;
 use super::session::address_of;
 use super::survey::{Question, SurveyError};
@@ -70,7 +71,7 @@ impl Session {
             }
             Err(error) => {
                 debug!(session = self.id, %error, "link lost");
-                return Err(End::LinkLost(None).into());
+                return Err(End::LinkLost(Loss::default()).into());
             }
         }
         Ok(())
@@ -94,14 +95,16 @@ impl Session {
     }
 
     fn question(&self) -> Question {
-        let names = self
-            .relay
-            .notes()
-            .map(|notes| notes.lore().settings())
-            .unwrap_or_default();
+        let names = self.custom_names();
         let names = names.iter().map(String::as_bytes);
         let user = self.berth.credential().user.as_bytes();
         Question::new(user, names, self.wing.limits.statement_bytes)
+    }
+
+    /// Of custom settings that the session may have.
+    pub fn custom_names(&self) -> BTreeSet<String> {
+        let notes = self.relay.notes();
+        notes.map(|notes| notes.lore().settings()).unwrap_or_default()
     }
 
     /// A link with a credential that is not about to be left itself, once the client rests again. It is served
@@ -150,10 +153,11 @@ impl Session {
         let failed = match crossed {
             Ok(crossed) => {
                 let address = link
+                    .facts
                     .backend
                     .as_ref()
-                    .map(|backend| address_of(&link.endpoint, &stream, backend, &self.mapping));
-                let ids = self.process_ids(link.backend.as_ref());
+                    .map(|backend| address_of(&link.facts.endpoint, &stream, backend, &self.mapping));
+                let ids = self.process_ids(link.facts.backend.as_ref());
                 let left = self.relay.change_link(stream, ids);
                 self.relay.resume(&crossed.messages, &unread);
                 if let Some(place) = &self.place {
@@ -161,6 +165,7 @@ impl Session {
                 }
                 let left_berth = std::mem::replace(&mut self.berth, berth);
                 self.berth.seat(self.id);
+                self.facts = link.facts;
                 tokio::spawn(leave(left, left_berth));
                 self.surveyed(crossed.ledger);
                 return Ok(true);
@@ -170,7 +175,7 @@ impl Session {
         debug!(session = self.id, reason = %failed, "session not moved");
         tokio::spawn(leave(stream, berth));
         if failed.is_loss() {
-            return Err(End::LinkLost(None).into());
+            return Err(End::LinkLost(Loss::default()).into());
         }
         self.relay.resume(&aside.take(), &unseen);
         let pins = failed.pins();
@@ -198,7 +203,7 @@ impl Session {
         }
     }
 
-    fn process_ids(&self, backend: Option<&Backend>) -> Option<ProcessIds> {
+    pub fn process_ids(&self, backend: Option<&Backend>) -> Option<ProcessIds> {
         Some(ProcessIds {
             backend: backend?.process_id,
             known: self.place.as_ref()?.process_id(),
@@ -211,7 +216,7 @@ fn part_from(arrival: Arrival) {
 }
 
 /// Ends a link politely. Its credential is in use until its backend has closed.
-async fn leave(mut link: Stream, berth: Berth) {
+pub async fn leave(mut link: Stream, berth: Berth) {
     let mut out = BytesMut::new();
     say::terminate(&mut out);
     let farewell = async {

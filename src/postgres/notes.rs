@@ -9,9 +9,13 @@ use tokio::sync::watch;
 use super::ledger::Pin;
 use super::lore::Lore;
 use super::wire::frame::Piece;
+use super::wire::read::error_field;
 use super::wire::state_words::{
     Listener, Message, Spotted, Unseen, Vocabulary, function_signals, tag_lasts, tag_redefines, tag_signals,
 };
+
+/// How a server refuses the work of a user who was dropped, or has lost every right, under a live session.
+const DISOWNED: [&[u8]; 3] = [b"42501", b"42704", b"28000"];
 
 /// One session's. Everything is kept until a survey has asked Postgres itself ([`Notes::surveyed`]).
 pub struct Notes {
@@ -25,8 +29,12 @@ pub struct Notes {
     settled: bool,
     /// Something may have changed in what is under way, or in the transaction that is open.
     present: bool,
-    /// And a rollback would not undo it.
+    /// What is under way may do something that a rollback would not undo.
     lasting: bool,
+    /// Something in the open transaction has.
+    lasted: bool,
+    /// The server refused something as if the user were gone.
+    disowned: bool,
     pins: Vec<Pin>,
     /// Of statements that do more than their message says, each time they are run.
     spotted: BTreeMap<Box<[u8]>, Arc<Spotted>>,
@@ -78,6 +86,8 @@ impl Notes {
             settled: false,
             present: false,
             lasting: false,
+            lasted: false,
+            disowned: false,
             pins: Vec::new(),
             spotted: BTreeMap::new(),
             unnamed: Unnamed::default(),
@@ -95,10 +105,19 @@ impl Notes {
         self.settled || self.present || !self.parses.made.is_empty()
     }
 
+    /// Whether the server has refused something as it does when the user was dropped. Asking ends it.
+    pub fn take_disowned(&mut self) -> bool {
+        std::mem::take(&mut self.disowned)
+    }
+
+    pub fn is_disowned(&self) -> bool {
+        self.disowned
+    }
+
     /// Whether all that the last survey said still holds once what is under way is undone. Named statements of
     /// the extended protocol are amended.
     pub fn is_rebuildable(&self) -> bool {
-        !self.settled && !self.lasting && self.pins.is_empty() && !self.unnamed.too_large
+        !self.settled && !self.lasted && self.pins.is_empty() && !self.unnamed.too_large
     }
 
     /// What no survey sees.
@@ -129,7 +148,8 @@ impl Notes {
 
     /// Postgres was asked, at a safe point.
     pub fn surveyed(&mut self) {
-        (self.settled, self.present, self.lasting) = (false, false, false);
+        (self.settled, self.present) = (false, false);
+        (self.lasting, self.lasted) = (false, false);
         self.parses.made.clear();
         self.parses.bytes = 0;
     }
@@ -142,7 +162,7 @@ impl Notes {
 
     /// What was under way is lost, and its transaction with it.
     pub fn undone(&mut self) {
-        (self.present, self.lasting) = (false, false);
+        (self.present, self.lasting, self.lasted) = (false, false, false);
         self.quiet();
         if self.unnamed.doubtful {
             self.unnamed = Unnamed::default();
@@ -174,7 +194,11 @@ impl Notes {
                     self.spotted.remove(&closed);
                 }
             }
-            b'E' => self.unnamed.doubtful = true,
+            b'E' => {
+                self.unnamed.doubtful = true;
+                let state = error_field(body, b'C');
+                self.disowned |= state.is_some_and(|state| DISOWNED.contains(&state));
+            }
             _ => {}
         }
     }
@@ -332,8 +356,11 @@ impl Notes {
     fn ready(&mut self, status: Option<u8>) {
         if status == Some(b'I') {
             self.settled |= self.present;
-            (self.present, self.lasting) = (false, false);
+            (self.present, self.lasted) = (false, false);
+        } else {
+            self.lasted |= self.lasting;
         }
+        self.lasting = false;
         self.parses.unit_done();
     }
 

@@ -5,19 +5,24 @@
 //! sent nothing more is read: the sockets' own buffers are the queue. Progress lives in `self`, so the future
 //! may be dropped and taken up again between any two bytes.
 
+mod rescue;
+
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::lane::{Lane, Stop};
 use super::notes::Notes;
-use super::wire::frame::{BadLength, Piece};
+use super::wire::aftermath::Still;
+use super::wire::frame::{BadLength, Fate, Piece};
 use super::wire::read::error_field;
+use super::wire::say;
 use super::wire::tracker::Tracker;
+use super::wire::work::Statements;
 
 /// Why a relay has nothing left to do.
 #[derive(Debug)]
@@ -26,11 +31,19 @@ pub enum End {
     ClientGone,
     /// The client broke the protocol; nothing after that can be framed.
     ClientMalformed(BadLength),
-    /// The server said why (a FATAL was passed on), or answered a Terminate.
+    /// The client was leaving; what the server still had to say was passed on.
     LinkClosed,
-    /// The server went without a word.
-    LinkLost(Option<io::Error>),
+    /// The client has everything that the server said before, and waits.
+    LinkLost(Loss),
     LinkMalformed(BadLength),
+}
+
+/// How a link was lost.
+#[derive(Debug, Default)]
+pub struct Loss {
+    /// The body of the server's FATAL. It is not passed on: to the client it would be the end of its session.
+    pub fatal: Option<Bytes>,
+    pub error: Option<io::Error>,
 }
 
 #[derive(Debug)]
@@ -47,6 +60,15 @@ pub struct Relay<C, L> {
 #[derive(Debug, Default)]
 struct State {
     tracker: Tracker,
+    statements: Statements,
+    /// What a lost link has left to do.
+    still: Still,
+    /// For the client, as soon as it can be told.
+    answers: BytesMut,
+    /// The client's large message that is under way is not for the link.
+    dropping: bool,
+    /// The FATAL or PANIC that was kept back.
+    fatal: Option<Bytes>,
     /// A FATAL or PANIC passed: the server will say nothing more.
     farewell: bool,
     /// The client said Terminate, or closed its side.
@@ -57,6 +79,8 @@ struct State {
     process_ids: Option<ProcessIds>,
     /// None: nobody wants to know.
     notes: Option<Box<Notes>>,
+    /// The link outlives its client: no Terminate is passed on.
+    keeps_link: bool,
 }
 
 /// What a relay stops for, besides an end.
@@ -78,19 +102,41 @@ pub struct ProcessIds {
 }
 
 impl State {
-    fn see_client(&mut self, piece: &Piece<'_>) {
+    fn see_client(&mut self, piece: &Piece<'_>) -> Fate {
         self.turns += 1;
-        if let Piece::Message { tag, .. } | Piece::Begin { tag, .. } = piece {
-            self.tracker.from_client(*tag);
-            self.client_leaving |= *tag == b'X';
-        }
-        if let Some(notes) = &mut self.notes {
+        let fate = match piece {
+            Piece::Message { tag, body } => self.begun(*tag, body, true),
+            Piece::Begin { tag, body } => self.begun(*tag, body, false),
+            Piece::More { .. } if self.dropping => Fate::Dropped,
+            Piece::More { .. } => Fate::PassedOn,
+        };
+        if fate == Fate::PassedOn
+            && let Some(notes) = &mut self.notes
+        {
             notes.see_client(piece);
         }
+        fate
     }
 
-    fn see_server(&mut self, piece: Piece<'_>) {
+    fn begun(&mut self, tag: u8, body: &[u8], whole: bool) -> Fate {
+        if tag == b'X' {
+            self.client_leaving = true;
+            if self.keeps_link {
+                return Fate::Dropped;
+            }
+        }
+        let asked = self.statements.read(tag, body, whole);
+        let fate = self.still.meet(tag, &asked, &mut self.tracker, &mut self.answers);
+        self.dropping = fate == Fate::Dropped;
+        if !self.dropping {
+            self.tracker.from_client(tag, asked.work);
+        }
+        fate
+    }
+
+    fn see_server(&mut self, piece: Piece<'_>) -> Fate {
         match piece {
+            Piece::Message { tag: b'E', body } => return self.see_error(body),
             Piece::Message { tag, body } => {
                 self.tracker.from_server(tag, body.first().copied());
                 if let Some(notes) = &mut self.notes {
@@ -102,14 +148,31 @@ impl State {
                 if tag == b'A' {
                     self.translate(body);
                 }
-                if tag == b'E' {
-                    let severity = error_field(body, b'V').or_else(|| error_field(body, b'S'));
-                    self.farewell |= matches!(severity, Some(b"FATAL" | b"PANIC"));
-                }
             }
-            Piece::Begin { tag, .. } => self.tracker.from_server(tag, None),
+            Piece::Begin { tag, body } => {
+                self.tracker.from_server(tag, None);
+                self.farewell |= tag == b'E' && is_fatal(body);
+            }
             Piece::More { .. } => {}
         }
+        Fate::PassedOn
+    }
+
+    fn see_error(&mut self, body: &[u8]) -> Fate {
+        if !is_fatal(body) {
+            self.tracker.from_server(b'E', None);
+            self.statements.doubt();
+            if let Some(notes) = &mut self.notes {
+                notes.see_server(b'E', body);
+            }
+            return Fate::PassedOn;
+        }
+        if self.client_leaving {
+            self.farewell = true;
+            return Fate::PassedOn;
+        }
+        self.fatal = Some(Bytes::copy_from_slice(body));
+        Fate::Dropped
     }
 
     fn translate(&self, notification: &mut [u8]) {
@@ -119,6 +182,11 @@ impl State {
             *process_id = ids.known.to_be_bytes();
         }
     }
+}
+
+fn is_fatal(error: &[u8]) -> bool {
+    let severity = error_field(error, b'V').or_else(|| error_field(error, b'S'));
+    matches!(severity, Some(b"FATAL" | b"PANIC"))
 }
 
 impl<C, L> Relay<C, L>
@@ -157,7 +225,10 @@ where
         match want {
             Want::End => false,
             Want::Safe => self.is_safe(),
-            Want::Signalled => self.notes().is_some_and(Notes::is_signalled) && self.is_safe(),
+            Want::Signalled => {
+                let notes = self.notes();
+                notes.is_some_and(|notes| notes.is_signalled() || notes.is_disowned()) && self.is_safe()
+            }
         }
     }
 
@@ -175,16 +246,28 @@ where
     }
 
     pub fn is_safe(&self) -> bool {
+        self.is_at_rest() && !self.state.client_leaving
+    }
+
+    /// Whether the link can be used for something else, if the client has left.
+    pub fn is_at_rest(&self) -> bool {
         let State {
             tracker,
+            still,
+            fatal,
             farewell,
-            client_leaving,
             ..
         } = &self.state;
         tracker.is_idle()
+            && still.is_nothing()
             && self.up.is_passed_on()
             && self.down.is_passed_on()
-            && !(*farewell || *client_leaving || self.link_shut)
+            && !(fatal.is_some() || *farewell || self.link_shut)
+    }
+
+    /// When the client leaves, the link does not learn of it.
+    pub fn keep_link(&mut self) {
+        self.state.keeps_link = true;
     }
 
     /// Grows with everything that the client says.
@@ -211,23 +294,36 @@ where
 
     /// Whether a message of pgswivel's own may be written to the client now.
     pub fn client_at_boundary(&self) -> bool {
-        self.down.is_passed_on()
+        self.down.is_at_boundary()
     }
 
     pub fn into_streams(self) -> (C, L) {
         (self.client, self.link)
     }
 
+    /// The link first: what is known to be lost on it is not asked of it any more.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if let Poll::Ready(end) = self.poll_down(cx) {
+            return Poll::Ready(end);
+        }
         if let Poll::Ready(end) = self.poll_up(cx) {
             return Poll::Ready(end);
         }
-        let end = ready!(self.poll_down(cx));
-        Poll::Ready(end)
+        if self.state.keeps_link && self.state.client_leaving && self.is_at_rest() {
+            return Poll::Ready(End::ClientGone);
+        }
+        if self.state.answers.is_empty() {
+            return Poll::Pending;
+        }
+        let answers = self.state.answers.split();
+        self.down.insert(&answers);
+        self.poll_down(cx)
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        if self.link_shut {
+        // An answer of our own can't be put into a message of the server's.
+        let speechless = !self.state.still.is_nothing() && self.down.is_cut();
+        if self.link_shut || speechless {
             return Poll::Pending;
         }
         let state = &mut self.state;
@@ -235,6 +331,9 @@ where
         match ready!(self.up.pump(cx, &mut self.client, &mut self.link, see)) {
             Stop::End => {
                 self.state.client_leaving = true;
+                if self.state.keeps_link && self.is_at_rest() {
+                    return Poll::Ready(End::ClientGone);
+                }
                 // The server finishes what it was asked before it notices: half-close, and keep listening.
                 let _ = ready!(Pin::new(&mut self.link).poll_shutdown(cx));
                 self.link_shut = true;
@@ -253,23 +352,41 @@ where
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let state = &mut self.state;
         let see = |piece: Piece<'_>| state.see_server(piece);
-        let Poll::Ready(stop) = self.down.pump(cx, &mut self.link, &mut self.client, see) else {
-            if self.state.tracker.is_quiet() {
-                self.up.rest();
-                self.down.rest();
+        let stop = match self.down.pump(cx, &mut self.link, &mut self.client, see) {
+            Poll::Ready(stop) => stop,
+            // Whether and when it closes as well makes no difference.
+            Poll::Pending if self.state.fatal.is_some() && self.down.is_at_boundary() => Stop::End,
+            Poll::Pending => {
+                if self.state.tracker.is_quiet() {
+                    self.up.rest();
+                    self.down.rest();
+                }
+                return Poll::Pending;
             }
-            return Poll::Pending;
         };
-        let over = self.state.farewell || self.state.client_leaving;
-        Poll::Ready(match stop {
-            Stop::End | Stop::ReadFailed(_) if over => End::LinkClosed,
-            Stop::End => End::LinkLost(None),
-            Stop::ReadFailed(error) => End::LinkLost(Some(error)),
-            Stop::WriteFailed => End::ClientGone,
-            Stop::Malformed(bad) => End::LinkMalformed(bad),
-        })
+        let error = match stop {
+            Stop::WriteFailed => return Poll::Ready(End::ClientGone),
+            Stop::Malformed(bad) => return Poll::Ready(End::LinkMalformed(bad)),
+            Stop::End => None,
+            Stop::ReadFailed(error) => Some(error),
+        };
+        if !self.state.farewell && !self.state.client_leaving {
+            let fatal = self.state.fatal.take();
+            return Poll::Ready(End::LinkLost(Loss { fatal, error }));
+        }
+        match self.state.fatal.take() {
+            // The client has left meanwhile, and gets what it would have got.
+            Some(fatal) if !self.down.is_cut() => {
+                let mut message = BytesMut::new();
+                say::error_body(&mut message, &fatal);
+                self.down.end_with(&message);
+                self.poll_down(cx)
+            }
+            _ => Poll::Ready(End::LinkClosed),
+        }
     }
 }
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -339,24 +456,58 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_fatal_is_passed_on_and_then_nothing_is_added() {
+    async fn a_fatal_is_kept_back_and_ends_the_relay_at_once() {
         let (mut client, mut server, running) = between(8);
-        let fatal = message(b'E', FATAL);
-        let said = async {
-            server.write_all(&fatal).await.unwrap();
-            drop(server);
+        let notice = message(b'N', b"SNOTICE\0\0");
+        let words = [&notice[..], &message(b'E', FATAL)].concat();
+        let mut got = Vec::new();
+        let (said, end, heard) =
+            tokio::join!(server.write_all(&words), running, client.read_to_end(&mut got));
+        said.and(heard.map(drop)).unwrap();
+        let End::LinkLost(Loss { fatal, error: None }) = end.unwrap() else {
+            panic!("the link was lost");
         };
-        let mut got = vec![0; fatal.len()];
-        tokio::join!(said, async { client.read_exact(&mut got).await.unwrap() });
-        assert_eq!(got, fatal);
-        assert!(matches!(running.await.unwrap(), End::LinkClosed));
+        assert_eq!(fatal.unwrap(), FATAL);
+        assert_eq!(got, notice);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_leaving_gets_the_fatal_as_it_came() {
+        let fatal = message(b'E', FATAL);
+        for terminate in [true, false] {
+            let (mut client, mut server, running) = between(8);
+            match terminate {
+                true => client.write_all(&message(b'X', b"")).await.unwrap(),
+                false => client.shutdown().await.unwrap(),
+            }
+            let mut heard = Vec::new();
+            match terminate {
+                true => server.read_exact(&mut [0; 5]).await.map(drop).unwrap(),
+                false => server.read_to_end(&mut heard).await.map(drop).unwrap(),
+            }
+            let said = async {
+                server.write_all(&fatal).await.unwrap();
+                drop(server);
+            };
+            let mut got = vec![0; fatal.len()];
+            tokio::join!(said, async { client.read_exact(&mut got).await.unwrap() });
+            assert_eq!(got, fatal);
+            assert!(matches!(running.await.unwrap(), End::LinkClosed));
+        }
     }
 
     #[tokio::test]
     async fn a_server_that_vanishes_is_a_lost_link() {
         let (_client, server, running) = between(8);
         drop(server);
-        assert!(matches!(running.await.unwrap(), End::LinkLost(None)));
+        let end = running.await.unwrap();
+        assert!(matches!(
+            end,
+            End::LinkLost(Loss {
+                fatal: None,
+                error: None
+            })
+        ));
     }
 
     #[tokio::test]

@@ -66,10 +66,16 @@ impl ReplayError {
     }
 }
 
+/// Statements that Postgres does not list, or did not when it was asked: bodies of the client's own Parse messages.
+#[derive(Clone, Copy, Default)]
+pub struct Parses<'a> {
+    pub named: &'a [Box<[u8]>],
+    pub unnamed: Option<&'a [u8]>,
+}
+
 impl Replay {
-    /// Everything but the channels. `unnamed`: the body of the client's Parse, if its unnamed statement is to live
-    /// on.
-    pub fn new(ledger: &Ledger, unnamed: Option<&[u8]>) -> Self {
+    /// Everything but the channels.
+    pub fn new(ledger: &Ledger, parses: Parses<'_>) -> Self {
         let mut script = Script::new();
         begin(&mut script, ledger);
         // Would end the replay itself if they were set before its end.
@@ -102,8 +108,8 @@ impl Replay {
                 Origin::Sql => script.run(Step::Statement, &statement.text),
             }
         }
-        if let Some(body) = unnamed {
-            // Its bytes are still the client's.
+        if !parses.named.is_empty() || parses.unnamed.is_some() {
+            // Their bytes are still the client's.
             let encoding = ledger.reported(CLIENT_ENCODING).unwrap_or_default();
             set(
                 &mut script,
@@ -111,6 +117,11 @@ impl Replay {
                 &[(CLIENT_ENCODING, encoding)],
                 Until::Commit,
             );
+        }
+        for body in parses.named {
+            script.prepare_body(Step::Statement, body);
+        }
+        if let Some(body) = parses.unnamed {
             script.prepare_body(Step::Unnamed, body);
         }
         let last = ledger.settings().iter().filter(|s| is_late(s) || is_encoding(s));

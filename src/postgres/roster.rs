@@ -146,6 +146,15 @@ impl Berth {
         });
     }
 
+    /// The session has left the link.
+    pub fn clear(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.roster.change(self, |group| {
+                group.sessions.remove(&session);
+            });
+        }
+    }
+
     /// What keeps the session on this link, if anything does.
     pub fn pin(&self, pinned: Option<Pinned>) {
         let Some(session) = self.session else {

@@ -16,7 +16,7 @@ use super::notes::Notes;
 use super::relay::Relay;
 use super::wire::opening::Startup;
 use super::wire::say;
-use super::{Client, Mapping, Wing};
+use super::{Client, Mapping, Wing, speaks_sql};
 use crate::names::Endpoint;
 use crate::net::Stream;
 
@@ -63,8 +63,13 @@ async fn attend(mut guest: Guest, id: u64, wing: &Arc<Wing>) {
 
 /// Tells the client what its link said at login, with a cancel key of our own in the place of the link's.
 async fn greet(guest: Guest, lent: Lent, id: u64, upstream: Startup, wing: &Arc<Wing>) -> Option<Session> {
-    let Lent { arrival, connection } = lent;
+    let Lent {
+        arrival,
+        connection,
+        kind,
+    } = lent;
     let Arrival { link, mut berth } = arrival;
+    let facts = link.facts;
     let Guest {
         mut talk,
         mut out,
@@ -77,22 +82,25 @@ async fn greet(guest: Guest, lent: Lent, id: u64, upstream: Startup, wing: &Arc<
     } else {
         KEY_SHORT
     };
-    let place = link.backend.as_ref().map(|backend| {
-        let address = address_of(&link.endpoint, &link.stream, backend, &mapping);
+    let place = facts.backend.as_ref().map(|backend| {
+        let address = address_of(&facts.endpoint, &link.stream, backend, &mapping);
         wing.lobby.cancels.enter(backend.process_id, length, address)
     });
     say::authentication_ok(&mut out);
-    out.extend_from_slice(&link.greeting[..link.key_at]);
+    let (before, after) = facts.greeting.messages.split_at(facts.greeting.key_at);
+    out.extend_from_slice(before);
     if let Some(place) = &place {
         say::backend_key(&mut out, place.process_id(), place.key());
     }
-    out.extend_from_slice(&link.greeting[link.key_at..]);
+    out.extend_from_slice(after);
     talk.say(&mut out).await.ok()?;
     let (client, unread) = talk.into_parts();
     berth.seat(id);
     let mut relay = Relay::new(client, link.stream, unread, link.unread);
-    let speaks_sql = upstream.get(b"replication").is_none_or(|value| is_off(value));
-    if speaks_sql {
+    if kind.is_some() && mapping.target.upstream.reuse {
+        relay.keep_link();
+    }
+    if speaks_sql(&upstream) {
         let lore = wing.lobby.library.of(&mapping, &upstream);
         relay.observe(Notes::new(lore, wing.limits.statement_bytes));
     }
@@ -106,8 +114,10 @@ async fn greet(guest: Guest, lent: Lent, id: u64, upstream: Startup, wing: &Arc<
         course: CourseAhead::new(mapping.book.page.clone()),
         ledger: None,
         mapping,
+        kind,
+        facts,
+        connection,
         _seat: seat,
-        _connection: connection,
     })
 }
 
@@ -125,15 +135,4 @@ pub(super) fn address_of(
         encrypted: link.tls().is_some(),
         backend: backend.clone(),
     }
-}
-
-/// As Postgres reads a boolean.
-fn is_off(value: &[u8]) -> bool {
-    let value = value.to_ascii_lowercase();
-    value == b"0"
-        || [&b"off"[..], b"false", b"no"]
-            .iter()
-            .any(|off| value.len() > 1 && off.starts_with(&value))
-        || value == b"f"
-        || value == b"n"
 }

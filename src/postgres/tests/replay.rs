@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::super::exchange::{Aside, Broken, Marker, drain_until_marker};
 use super::super::ledger::{Difference, Ledger, Pin};
-use super::super::replay::{Replay, ReplayError, forget, listen_for, overlap};
+use super::super::replay::{Parses, Replay, ReplayError, forget, listen_for, overlap};
 use super::super::wire::extended;
 use super::super::wire::read::row;
 use super::{EVERYTHING, Server, Side, split, tags};
@@ -21,7 +21,11 @@ async fn change(
     assert_eq!(ledger.pins().count(), 0, "{ledger:?}");
     let mut new = server.login(parameters).await;
     new.aside = Aside::dropped();
-    Replay::new(&ledger, unnamed)
+    let parses = Parses {
+        unnamed,
+        ..Parses::default()
+    };
+    Replay::new(&ledger, parses)
         .run(&mut new.talk, &mut new.aside)
         .await?;
     let mut told = BytesMut::new();

@@ -28,6 +28,22 @@ pub enum Piece<'a> {
     },
 }
 
+/// What becomes of a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    PassedOn,
+    Dropped,
+}
+
+/// How far a cut came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Bytes that were pieces.
+    pub taken: usize,
+    /// Bytes that go on: they are the first now.
+    pub kept: usize,
+}
+
 /// A length field that no message can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("message {tag:?} claims a length of {length}")]
@@ -44,39 +60,55 @@ pub struct Cutter {
 }
 
 impl Cutter {
-    /// Shows every piece of `bytes` that may go on, and returns how many bytes those are. The rest is the
-    /// beginning of a small message: it has to be here again, with more behind it, at the next cut.
-    pub fn cut(&mut self, bytes: &mut [u8], mut see: impl FnMut(Piece<'_>)) -> Result<usize, BadLength> {
-        let mut position = 0;
-        while position < bytes.len() {
-            let rest = &mut bytes[position..];
-            if self.passing > 0 {
-                let count = rest.len().min(self.passing);
-                self.passing -= count;
-                position += count;
-                let last = self.passing == 0;
-                see(Piece::More {
-                    body: &rest[..count],
-                    last,
-                });
-                continue;
-            }
-            let Some((header, after)) = rest.split_first_chunk_mut::<HEADER>() else {
+    /// Shows every piece of `bytes` that may go on, and closes up what does. The bytes that were not taken are
+    /// the beginning of a small message: it has to be here again, with more behind it, at the next cut.
+    pub fn cut(
+        &mut self,
+        bytes: &mut [u8],
+        mut see: impl FnMut(Piece<'_>) -> Fate,
+    ) -> Result<Cut, BadLength> {
+        let mut cut = Cut { taken: 0, kept: 0 };
+        while cut.taken < bytes.len() {
+            let Some((count, fate)) = self.first(&mut bytes[cut.taken..], &mut see)? else {
                 break;
             };
-            let (tag, length) = parse(*header)?;
-            if let Some(body) = after.get_mut(..length) {
-                see(Piece::Message { tag, body });
-                position += HEADER + length;
-            } else if HEADER + length > WHOLE_MAX {
-                see(Piece::Begin { tag, body: after });
-                self.passing = length - after.len();
-                position = bytes.len();
-            } else {
-                break;
+            if fate == Fate::PassedOn {
+                if cut.kept < cut.taken {
+                    bytes.copy_within(cut.taken..cut.taken + count, cut.kept);
+                }
+                cut.kept += count;
             }
+            cut.taken += count;
         }
-        Ok(position)
+        Ok(cut)
+    }
+
+    /// The length and the fate of the piece that `bytes` begin with, if there is enough of it.
+    fn first(
+        &mut self,
+        bytes: &mut [u8],
+        see: &mut impl FnMut(Piece<'_>) -> Fate,
+    ) -> Result<Option<(usize, Fate)>, BadLength> {
+        let here = bytes.len();
+        if self.passing > 0 {
+            let count = here.min(self.passing);
+            self.passing -= count;
+            let last = self.passing == 0;
+            let body = &bytes[..count];
+            return Ok(Some((count, see(Piece::More { body, last }))));
+        }
+        let Some((header, after)) = bytes.split_first_chunk_mut::<HEADER>() else {
+            return Ok(None);
+        };
+        let (tag, length) = parse(*header)?;
+        if let Some(body) = after.get_mut(..length) {
+            return Ok(Some((HEADER + length, see(Piece::Message { tag, body }))));
+        }
+        if HEADER + length > WHOLE_MAX {
+            self.passing = length - after.len();
+            return Ok(Some((here, see(Piece::Begin { tag, body: after }))));
+        }
+        Ok(None)
     }
 
     /// Whether a large message has begun and not ended.
@@ -117,12 +149,17 @@ mod tests {
         let (mut seen, mut sent, mut held) = (Vec::new(), Vec::new(), Vec::new());
         for piece in pieces {
             held.extend_from_slice(piece);
-            let count = cutter.cut(&mut held, |piece| match piece {
-                Piece::Message { tag, body } => seen.push((tag, body.to_vec())),
-                Piece::Begin { tag, body } => seen.push((tag, body.to_vec())),
-                Piece::More { body, .. } => seen.last_mut().unwrap().1.extend_from_slice(body),
+            let cut = cutter.cut(&mut held, |piece| {
+                match piece {
+                    Piece::Message { tag, body } => seen.push((tag, body.to_vec())),
+                    Piece::Begin { tag, body } => seen.push((tag, body.to_vec())),
+                    Piece::More { body, .. } => seen.last_mut().unwrap().1.extend_from_slice(body),
+                }
+                Fate::PassedOn
             });
-            sent.extend(held.drain(..count.unwrap()));
+            let Cut { taken, kept } = cut.unwrap();
+            assert_eq!(taken, kept);
+            sent.extend(held.drain(..taken));
             assert!(held.len() < WHOLE_MAX);
         }
         (seen, sent, held.is_empty() && !cutter.is_passing())
@@ -175,6 +212,24 @@ mod tests {
         assert_eq!((seen, sent.len(), whole), (vec![(b'd', vec![])], 5, false));
     }
 
+    #[test]
+    fn what_is_dropped_leaves_no_gap() {
+        let messages = [
+            message(b'A', b"one"),
+            message(b'B', b"two"),
+            message(b'A', b"three"),
+            message(b'B', b""),
+        ];
+        let mut bytes = [&messages.concat()[..], b"A\0"].concat();
+        let cut = Cutter::default().cut(&mut bytes, |piece| match piece {
+            Piece::Message { tag: b'A', .. } => Fate::Dropped,
+            _ => Fate::PassedOn,
+        });
+        let Cut { taken, kept } = cut.unwrap();
+        assert_eq!(bytes[..kept], [&messages[1][..], &messages[3]].concat());
+        assert_eq!(bytes[taken..], *b"A\0");
+    }
+
     proptest! {
         #[test]
         fn any_split_of_any_stream_gives_the_same_messages(
@@ -201,7 +256,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Cutter::default().cut(&mut bytes, |_| {});
+            let _ = Cutter::default().cut(&mut bytes, |_| Fate::PassedOn);
         }
     }
 }

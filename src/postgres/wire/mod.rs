@@ -1,5 +1,6 @@
 //! The wire protocol, pure: slices in, values out.
 
+pub mod aftermath;
 pub mod extended;
 pub mod frame;
 pub mod opening;
@@ -8,3 +9,4 @@ pub mod say;
 pub mod scram;
 pub mod state_words;
 pub mod tracker;
+pub mod work;

@@ -93,11 +93,45 @@ pub fn error(out: &mut BytesMut, fields: &[(u8, &str)]) {
     put(out, &ErrorResponse::new(fields.collect()));
 }
 
+/// A notice that a client may show to a person.
+pub fn warning(out: &mut BytesMut, sqlstate: &str, message: &str) {
+    out.put_u8(b'N');
+    let fields = [
+        ("S", "WARNING"),
+        ("V", "WARNING"),
+        ("C", sqlstate),
+        ("M", message),
+        ("R", "pgswivel"),
+    ];
+    let length: usize = fields
+        .iter()
+        .map(|(code, value)| code.len() + value.len() + 1)
+        .sum();
+    out.put_u32(length as u32 + 5);
+    for (code, value) in fields {
+        out.put_slice(code.as_bytes());
+        out.put_slice(value.as_bytes());
+        out.put_u8(0);
+    }
+    out.put_u8(0);
+}
+
 /// An ErrorResponse whose body somebody else wrote.
 pub fn error_body(out: &mut BytesMut, body: &[u8]) {
     out.put_u8(b'E');
     out.put_u32(body.len() as u32 + 4);
     out.put_slice(body);
+}
+
+pub fn command_complete(out: &mut BytesMut, tag: &str) {
+    out.put_u8(b'C');
+    out.put_u32(tag.len() as u32 + 5);
+    out.put_slice(tag.as_bytes());
+    out.put_u8(0);
+}
+
+pub fn ready(out: &mut BytesMut, status: u8) {
+    out.put_slice(&[b'Z', 0, 0, 0, 5, status]);
 }
 
 pub fn parameter_status(out: &mut BytesMut, name: &[u8], value: &[u8]) {

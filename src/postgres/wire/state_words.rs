@@ -20,7 +20,7 @@
 //! * names with letters beyond ASCII, when the client's encoding is not the one they were learned in
 //! * currval and lastval, which nothing can carry
 
-mod blanks;
+pub(super) mod blanks;
 mod execute;
 mod learning;
 mod listener;

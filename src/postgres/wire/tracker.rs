@@ -10,6 +10,8 @@
 
 use std::collections::VecDeque;
 
+use super::work::Work;
+
 /// The transaction status that the last ReadyForQuery told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transaction {
@@ -20,10 +22,11 @@ pub enum Transaction {
 
 /// One kind of message that the server still has to work through, as often as it stands in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owed {
-    /// Parse, Bind, Close, Describe, Execute: one completing reply each.
-    Extended(u32),
-    Query(u32),
+pub(super) enum Owed {
+    /// Parse, Bind, Close, Describe, Execute: one completing reply each. What they do together.
+    Extended(u32, Work),
+    /// Each of them does the same.
+    Query(u32, Work),
     Sync(u32),
     Function(u32),
     /// CopyDone or CopyFail: owed nothing, but they end the stretch in which Sync is ignored.
@@ -34,7 +37,7 @@ enum Owed {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Copy {
+pub(super) enum Copy {
     None,
     /// From the client, whose CopyDone or CopyFail has not been seen. Counts the Syncs ignored meanwhile.
     In {
@@ -46,9 +49,28 @@ enum Copy {
     Both,
 }
 
+/// What was answered since the last ReadyForQuery, and is not settled before the next one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unit {
+    /// An extended-protocol message was.
+    pub begun: bool,
+    /// With an error.
+    pub told: bool,
+    pub done: Work,
+}
+
+impl Unit {
+    const NEW: Self = Self {
+        begun: false,
+        told: false,
+        done: Work::NOTHING,
+    };
+}
+
 #[derive(Debug)]
 pub struct Tracker {
     owed: VecDeque<Owed>,
+    unit: Unit,
     /// After an error in the extended protocol: everything is ignored until a Sync comes.
     skipping: bool,
     copy: Copy,
@@ -68,6 +90,7 @@ impl Tracker {
     pub fn new() -> Self {
         Self {
             owed: VecDeque::new(),
+            unit: Unit::NEW,
             skipping: false,
             copy: Copy::None,
             transaction: Transaction::Idle,
@@ -82,15 +105,56 @@ impl Tracker {
 
     /// Nothing in flight; a transaction may be open.
     pub fn is_quiet(&self) -> bool {
-        self.owed.is_empty() && !self.skipping && self.copy == Copy::None && !self.uncertain
+        // What was answered upon a Flush is not over before its Sync.
+        self.owed.is_empty()
+            && !self.unit.begun
+            && !self.skipping
+            && self.copy == Copy::None
+            && !self.uncertain
     }
 
     pub fn transaction(&self) -> Transaction {
         self.transaction
     }
 
-    /// The header of a message from the client passed.
-    pub fn from_client(&mut self, tag: u8) {
+    /// In the order in which the server will work through it.
+    pub(super) fn owed(&self) -> impl ExactSizeIterator<Item = Owed> {
+        self.owed.iter().copied()
+    }
+
+    pub(super) fn unit(&self) -> Unit {
+        self.unit
+    }
+
+    pub(super) fn copy(&self) -> Copy {
+        self.copy
+    }
+
+    pub(super) fn is_skipping(&self) -> bool {
+        self.skipping
+    }
+
+    /// Whether every message of the client is known to be answered or not.
+    pub(super) fn is_certain(&self) -> bool {
+        !self.uncertain && !self.owed.iter().any(|owed| matches!(owed, Owed::Perhaps(_)))
+    }
+
+    /// Everything in flight was answered by somebody else than the server; `skipping`: up to a Sync that has not
+    /// come.
+    pub(super) fn settle(&mut self, transaction: Transaction, skipping: bool) {
+        *self = Self {
+            transaction,
+            skipping,
+            unit: Unit {
+                told: skipping,
+                ..Unit::NEW
+            },
+            ..Self::new()
+        };
+    }
+
+    /// The header of a message from the client passed, which asks for `work`.
+    pub fn from_client(&mut self, tag: u8, work: Work) {
         if let Copy::In { open: true, .. } = self.copy {
             return self.during_copy(tag);
         }
@@ -104,9 +168,12 @@ impl Tracker {
                 return;
             }
         }
+        if self.owed.is_empty() {
+            self.unit.told = false;
+        }
         match tag {
-            b'P' | b'B' | b'C' | b'D' | b'E' => self.push(Owed::Extended(1)),
-            b'Q' => self.push(Owed::Query(1)),
+            b'P' | b'B' | b'C' | b'D' | b'E' => self.push(Owed::Extended(1, work)),
+            b'Q' => self.push(Owed::Query(1, work)),
             b'S' => self.push(Owed::Sync(1)),
             b'F' => self.push(Owed::Function(1)),
             b'c' | b'f' if !self.owed.is_empty() => self.push(Owed::CopyEnd(1)),
@@ -154,7 +221,11 @@ impl Tracker {
         while self.owed.len() > 1 && matches!(self.owed.front(), Some(Owed::Sync(_) | Owed::Perhaps(_))) {
             self.owed.pop_front();
         }
-        if matches!(self.owed.front(), Some(Owed::Extended(_))) {
+        if let Some(Owed::Extended(count, work)) = self.owed.front().copied() {
+            self.unit.begun = true;
+            if count == 1 {
+                self.unit.done = self.unit.done.then(work);
+            }
             self.pop_one();
         }
     }
@@ -167,10 +238,16 @@ impl Tracker {
         };
         self.copy = Copy::None;
         self.skipping = false;
-        while matches!(self.owed.front(), Some(Owed::Extended(_) | Owed::CopyEnd(_))) {
+        self.unit = Unit::NEW;
+        while matches!(self.owed.front(), Some(Owed::Extended(..) | Owed::CopyEnd(_))) {
             self.owed.pop_front();
         }
+        let doubted = matches!(self.owed.front(), Some(Owed::Perhaps(_)));
         self.pop_one();
+        if doubted && let Some(Owed::Sync(count)) = self.owed.front().copied() {
+            // It may have been the Sync that was answered, and the doubt was for nothing.
+            self.owed[0] = Owed::Perhaps(count);
+        }
         self.drop_settled();
     }
 
@@ -181,13 +258,15 @@ impl Tracker {
             _ => 0,
         };
         self.copy = Copy::None;
-        let extended = matches!(self.owed.front(), Some(Owed::Extended(_)));
+        self.unit.told = true;
+        let extended = matches!(self.owed.front(), Some(Owed::Extended(..)));
         if extended {
-            while self
-                .owed
-                .front()
-                .is_some_and(|owed| !matches!(owed, Owed::Sync(_)))
+            while let Some(owed) = self.owed.front().copied()
+                && !matches!(owed, Owed::Sync(_))
             {
+                if let Owed::Extended(_, work) = owed {
+                    self.unit.done = self.unit.done.then(work);
+                }
                 self.owed.pop_front();
             }
             self.skipping = self.owed.is_empty();
@@ -201,7 +280,7 @@ impl Tracker {
     /// COPY from the client begins: what was sent behind its command will be read as part of it.
     fn copy_in(&mut self) {
         self.drop_settled();
-        let Some(begun @ (Owed::Extended(_) | Owed::Query(_))) = self.owed.front().copied() else {
+        let Some(begun @ (Owed::Extended(..) | Owed::Query(..))) = self.owed.front().copied() else {
             return;
         };
         self.pop_one();
@@ -232,8 +311,9 @@ impl Tracker {
             }
         }
         self.owed.push_front(match begun {
-            Owed::Query(_) => Owed::Query(1),
-            _ => Owed::Extended(1),
+            Owed::Extended(_, work) => Owed::Extended(1, work),
+            Owed::Query(_, work) => Owed::Query(1, work),
+            owed => owed,
         });
         self.copy = copy;
         if cut_short {
@@ -245,7 +325,7 @@ impl Tracker {
     /// that message is not answered either way. In the simple protocol it is answered if the failure came
     /// first, and nothing that follows tells which: no client does this on purpose.
     fn copy_cut_short(&mut self) {
-        if matches!(self.owed.front(), Some(Owed::Query(_))) {
+        if matches!(self.owed.front(), Some(Owed::Query(..))) {
             self.uncertain = true;
         }
     }
@@ -253,9 +333,14 @@ impl Tracker {
     fn push(&mut self, one: Owed) {
         use Owed::*;
         match (self.owed.back_mut(), one) {
-            (Some(Extended(count)), Extended(_))
-            | (Some(Query(count)), Query(_))
-            | (Some(Sync(count)), Sync(_))
+            (Some(Extended(count, works)), Extended(_, work)) => {
+                *count = count.saturating_add(1);
+                *works = works.then(work);
+            }
+            (Some(Query(count, works)), Query(_, work)) if *works == work => {
+                *count = count.saturating_add(1);
+            }
+            (Some(Sync(count)), Sync(_))
             | (Some(Function(count)), Function(_))
             | (Some(CopyEnd(count)), CopyEnd(_)) => *count = count.saturating_add(1),
             _ => self.owed.push_back(one),
@@ -265,7 +350,12 @@ impl Tracker {
     fn pop_one(&mut self) {
         use Owed::*;
         let Some(
-            Extended(count) | Query(count) | Sync(count) | Function(count) | CopyEnd(count) | Perhaps(count),
+            Extended(count, _)
+            | Query(count, _)
+            | Sync(count)
+            | Function(count)
+            | CopyEnd(count)
+            | Perhaps(count),
         ) = self.owed.front_mut()
         else {
             return;
@@ -295,7 +385,7 @@ mod tests {
         for step in steps.split_whitespace() {
             let tag = step.as_bytes()[1];
             match step.as_bytes()[0] {
-                b'>' => tracker.from_client(tag),
+                b'>' => tracker.from_client(tag, Work::NOTHING),
                 _ => tracker.from_server(tag, step.as_bytes().get(2).copied()),
             }
         }
@@ -343,6 +433,12 @@ mod tests {
     fn a_flush_is_not_an_end() {
         assert!(replay(">P >H <1 >S <ZI").is_idle());
         assert!(!replay(">P >B >E >H <1 <2").is_quiet());
+    }
+
+    #[test]
+    fn what_was_answered_upon_a_flush_is_not_over() {
+        assert!(!replay(">P >B >E >H <1 <2 <C").is_quiet());
+        assert!(replay(">P >B >E >H <1 <2 <C >S <ZI").is_idle());
     }
 
     #[test]
@@ -457,7 +553,7 @@ mod tests {
 
     impl World {
         fn client_sends(&mut self, tag: u8) {
-            self.tracker.from_client(tag);
+            self.tracker.from_client(tag, Work::NOTHING);
             self.to_server.push_back(tag);
         }
 

@@ -66,6 +66,30 @@ impl Carried {
         .await;
     }
 
+    /// Its process id, as the server knows it.
+    pub fn backend(&self) -> i32 {
+        self.backend
+    }
+
+    /// Waits until pgswivel has asked what it holds.
+    pub async fn is_surveyed(&self, postgres: &Postgres) {
+        self.is_seen(postgres, "state = 'idle' AND query LIKE '/* pgswivel */%'")
+            .await;
+    }
+
+    pub async fn is_busy(&self, postgres: &Postgres) {
+        self.is_seen(postgres, "state = 'active'").await;
+    }
+
+    async fn is_seen(&self, postgres: &Postgres, state: &str) {
+        let sql = format!("SELECT FROM pg_stat_activity WHERE pid = $1 AND {state}");
+        eventually(state, async || {
+            let rows = postgres.admin().await.query(&sql, &[&self.backend]).await;
+            !rows.unwrap().is_empty()
+        })
+        .await;
+    }
+
     /// Whether it is where it was.
     pub async fn stayed(&self, postgres: &Postgres) -> bool {
         self.found(postgres).await == Some(self.backend)

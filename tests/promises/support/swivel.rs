@@ -222,6 +222,12 @@ impl Unstarted {
         if !self.upstream_lines.iter().any(|line| line.starts_with("tls")) {
             upstream.push("tls = { mode = \"disable\" }".to_owned());
         }
+        // So that backends can be counted: one a session, unless a promise is about the others.
+        for (key, line) in [("warm", "warm = 0"), ("reuse", "reuse = false")] {
+            if !self.upstream_lines.iter().any(|own| own.starts_with(key)) {
+                upstream.push(line.to_owned());
+            }
+        }
         section("upstream.orders", &upstream, &self.upstream_lines);
         let file = ("file".to_owned(), path("secret.json").display().to_string());
         let (store, id) = self.store.as_ref().unwrap_or(&file);

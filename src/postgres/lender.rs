@@ -1,0 +1,273 @@
+//! Links of one upstream that no session is on: made ready for the next client, or left by the last one. A link is
+//! lent to the role that it was opened for, and to clients that begin exactly as its first one did.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::debug;
+
+use super::Mapping;
+use super::links::{self, Arrival};
+use super::login::{Greeting, Link};
+use super::move_::leave;
+use super::talk::{Talk, TalkError};
+use super::wire::opening::Startup;
+use super::wire::say;
+use crate::credentials::Page;
+use crate::names::RoleName;
+use crate::net::Stream;
+
+/// A link that nobody wants is not kept longer.
+const IDLE_LIFE: Duration = Duration::from_secs(60);
+/// What a backend has gathered (caches, memory) is given back now and then.
+const TOTAL_LIFE: Duration = Duration::from_secs(30 * 60);
+/// A kind of client that has not come for so long is not expected.
+const EXPECTED_FOR: Duration = Duration::from_secs(10 * 60);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(5);
+/// For a server to forget a session.
+const RESET_TIME: Duration = Duration::from_secs(5);
+const MESSAGE_MAX: usize = 1 << 20;
+/// For the log: sessions count from 1.
+const NO_SESSION: u64 = 0;
+
+/// Who a link can be lent to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Kind {
+    role: RoleName,
+    /// The startup packet, without a user.
+    startup: Arc<[u8]>,
+}
+
+impl Kind {
+    pub fn new(role: &RoleName, startup: &Startup) -> Self {
+        Self {
+            role: role.clone(),
+            startup: startup.write().into(),
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct Lender {
+    shelves: Mutex<HashMap<Kind, Shelf>>,
+}
+
+/// Links of one kind, the latest last.
+#[derive(Default)]
+struct Shelf {
+    kept: Vec<Kept>,
+    /// What such links were greeted with, once for all of them.
+    greeting: Option<Arc<Greeting>>,
+    asked_at: Option<Instant>,
+    change: Arc<Notify>,
+}
+
+/// A link at rest, and its share of `connections_max`.
+pub struct Kept {
+    pub arrival: Arrival,
+    pub connection: OwnedSemaphorePermit,
+    since: Instant,
+}
+
+impl Kept {
+    fn is_fit(&mut self, page: &Page, now: Instant) -> bool {
+        let Link { stream, facts, .. } = &mut self.arrival.link;
+        let is_young = now < self.since + IDLE_LIFE && now < facts.born + TOTAL_LIFE;
+        is_young && page.is_live(self.arrival.berth.credential()) && stream.is_quiet()
+    }
+
+    fn part(self) {
+        let Self {
+            arrival, connection, ..
+        } = self;
+        tokio::spawn(async move {
+            leave(arrival.link.stream, arrival.berth).await;
+            drop(connection);
+        });
+    }
+}
+
+impl Lender {
+    /// A link that is ready, if there is one. The first client of a kind has more of them made.
+    pub fn lend(&self, kind: &Kind, mapping: &Arc<Mapping>, startup: &Startup) -> Option<Kept> {
+        let now = Instant::now();
+        let page = mapping.book.page.borrow().clone();
+        let mut shelves = self.lock();
+        let shelf = match shelves.entry(kind.clone()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let shelf = entry.insert(Shelf::default());
+                let change = Arc::clone(&shelf.change);
+                tokio::spawn(tend(
+                    Arc::downgrade(mapping),
+                    kind.clone(),
+                    startup.clone(),
+                    change,
+                ));
+                shelf
+            }
+        };
+        shelf.asked_at = Some(now);
+        let mut lent = None;
+        while let (None, Some(mut kept)) = (&lent, shelf.kept.pop()) {
+            if kept.is_fit(&page, now) {
+                lent = Some(kept);
+            } else {
+                kept.part();
+            }
+        }
+        shelf.change.notify_one();
+        lent
+    }
+
+    /// Gives up the link that has been idle for longest, so that another client can have its place.
+    pub fn make_room(&self) {
+        let mut shelves = self.lock();
+        let shelf = shelves
+            .values_mut()
+            .filter(|shelf| !shelf.kept.is_empty())
+            .min_by_key(|shelf| shelf.kept[0].since);
+        if let Some(shelf) = shelf {
+            shelf.kept.remove(0).part();
+        }
+    }
+
+    /// The same greeting is kept once.
+    pub fn share(&self, kind: &Kind, greeting: &mut Arc<Greeting>) {
+        let mut shelves = self.lock();
+        let Some(shelf) = shelves.get_mut(kind) else {
+            return;
+        };
+        match &shelf.greeting {
+            Some(known) if **known == **greeting => *greeting = Arc::clone(known),
+            _ => shelf.greeting = Some(Arc::clone(greeting)),
+        }
+    }
+
+    fn keep(&self, kind: &Kind, arrival: Arrival, connection: OwnedSemaphorePermit) {
+        let kept = Kept {
+            arrival,
+            connection,
+            since: Instant::now(),
+        };
+        match self.lock().get_mut(kind) {
+            Some(shelf) => shelf.kept.push(kept),
+            None => kept.part(),
+        }
+    }
+
+    /// Closes what is not fit any more. None: nobody is expected, and the shelf is gone.
+    fn look(&self, kind: &Kind, page: &Page) -> Option<usize> {
+        let now = Instant::now();
+        let mut shelves = self.lock();
+        let shelf = shelves.get_mut(kind)?;
+        for mut kept in std::mem::take(&mut shelf.kept) {
+            if kept.is_fit(page, now) {
+                shelf.kept.push(kept);
+            } else {
+                kept.part();
+            }
+        }
+        let is_expected = shelf.asked_at.is_some_and(|at| now < at + EXPECTED_FOR);
+        if !is_expected && shelf.kept.is_empty() {
+            shelves.remove(kind);
+            return None;
+        }
+        Some(shelf.kept.len())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Kind, Shelf>> {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps the links of one kind fit, and as many of them ready as are wanted, for as long as the mapping is in use.
+async fn tend(mapping: Weak<Mapping>, kind: Kind, startup: Startup, change: Arc<Notify>) {
+    loop {
+        let Some(mapping) = mapping.upgrade() else {
+            return;
+        };
+        let page = mapping.book.page.borrow().clone();
+        let target = &mapping.target;
+        let Some(ready) = target.lender.look(&kind, &page) else {
+            return;
+        };
+        let mut pause = LOOK_EVERY;
+        if ready < target.upstream.warm as usize
+            && let Ok(connection) = Arc::clone(&target.connections).try_acquire_owned()
+        {
+            match links::log_in(&mapping, &startup, NO_SESSION).await {
+                Ok(arrival) => {
+                    target.lender.keep(&kind, arrival, connection);
+                    continue;
+                }
+                Err(error) => {
+                    debug!(role = %mapping.role.name, %error, "no link made ready");
+                    pause = RETRY;
+                }
+            }
+        }
+        let mut pages = mapping.book.page.clone();
+        drop(mapping);
+        tokio::select! {
+            _ = pages.wait_for(|now| now.generation != page.generation) => {}
+            () = change.notified() => {}
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+/// Makes a link that a session has left as good as new, and keeps it.
+pub async fn take_back(
+    mapping: Arc<Mapping>,
+    kind: Kind,
+    arrival: Arrival,
+    connection: OwnedSemaphorePermit,
+) {
+    let Arrival { mut link, mut berth } = arrival;
+    berth.clear();
+    let reset = timeout(RESET_TIME, reset(&mut link.stream)).await;
+    if matches!(reset, Ok(Ok(()))) {
+        mapping
+            .target
+            .lender
+            .keep(&kind, Arrival { link, berth }, connection);
+    } else {
+        leave(link.stream, berth).await;
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ResetError {
+    #[error(transparent)]
+    Talk(#[from] TalkError),
+    #[error("the server refused")]
+    Refused,
+}
+
+async fn reset(link: &mut Stream) -> Result<(), ResetError> {
+    let mut talk = Talk::new(link);
+    let mut out = BytesMut::new();
+    say::query(&mut out, "DISCARD ALL");
+    talk.say(&mut out).await.map_err(TalkError::from)?;
+    loop {
+        let message = talk.hear(MESSAGE_MAX).await?;
+        match (message.tag, message.body()) {
+            (b'Z', b"I") => break,
+            (b'Z' | b'E', _) => return Err(ResetError::Refused),
+            _ => {}
+        }
+    }
+    let (_, unread) = talk.into_parts();
+    if unread.is_empty() {
+        Ok(())
+    } else {
+        Err(ResetError::Refused)
+    }
+}

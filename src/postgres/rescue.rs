@@ -1,0 +1,167 @@
+//! A session whose link was lost goes on over another one, if what it holds is known and can be made again.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info, warn};
+
+use super::converse::{Over, Session};
+use super::crossing::{Failed, Unnamed};
+use super::errors::{ClientError, Gone, Unrecoverable};
+use super::ledger::Pin;
+use super::links::{self, Arrival};
+use super::move_::leave;
+use super::notes::Notes;
+use super::rebuilding::{Rebuilding, Rebuilt, fail_transaction};
+use super::relay::{End, Loss};
+use super::session::address_of;
+use super::survey::Question;
+use super::talk::Talk;
+use super::wire::read::error_field;
+use crate::backoff::Backoff;
+
+/// What a server says that goes away itself, or is told to end a backend. Whatever else it says, it says of the
+/// session, and that is for the client to hear.
+const GOING_AWAY: [&[u8]; 3] = [b"57P01", b"57P02", b"57P03"];
+
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_CAP: Duration = Duration::from_secs(2);
+
+impl Session {
+    /// Answers what was in flight, and carries on.
+    pub async fn rescue(&mut self, loss: Loss) -> Result<(), Over> {
+        let began = Instant::now();
+        let state = loss.fatal.as_deref().and_then(|body| error_field(body, b'C'));
+        info!(
+            session = self.id,
+            sqlstate = state.map(|state| state.escape_ascii().to_string()),
+            error = loss.error.as_ref().map(tracing::field::display),
+            "link lost"
+        );
+        if state.is_some_and(|state| !GOING_AWAY.contains(&state)) || self.relay.notes().is_none() {
+            return Err(End::LinkLost(loss).into());
+        }
+        let sqlstate = state.and_then(|state| state.try_into().ok());
+        let gone = |reason: Unrecoverable| Over::Gone(Gone { reason, sqlstate });
+        if let Err(unanswerable) = self.relay.aftermath(&loss) {
+            return Err(gone(unanswerable.into()));
+        }
+        let pins: Vec<Pin> = self.pins().collect();
+        if !pins.is_empty() {
+            return Err(gone(Unrecoverable::Pinned(pins)));
+        }
+        if !self.relay.notes().is_some_and(Notes::is_rebuildable) {
+            return Err(gone(Unrecoverable::Unsurveyed));
+        }
+        if let Some(place) = &self.place {
+            place.repoint(None);
+        }
+        let in_flight = self.replace_link(&loss, &gone).await?;
+        info!(session = self.id, in_flight, took = ?began.elapsed(), "session rescued");
+        self.chart();
+        Ok(())
+    }
+
+    /// Tries until a link is there that is what the lost one was, or until it is clear that there won't be one.
+    /// Returns what was in flight.
+    async fn replace_link(
+        &mut self,
+        loss: &Loss,
+        gone: &impl Fn(Unrecoverable) -> Over,
+    ) -> Result<&'static str, Over> {
+        let rebuilding = self.rebuilding();
+        let deadline = Instant::now() + self.mapping.book.patience;
+        let mut pause = Backoff::starting_at(RETRY_FIRST);
+        loop {
+            let Arrival { link, berth } = self.log_in_again(gone).await?;
+            let user = berth.credential().user.clone();
+            let question = Question::new(
+                user.as_bytes(),
+                self.custom_names().iter().map(String::as_bytes),
+                rebuilding.bytes_max,
+            );
+            let mut talk = Talk::resume(link.stream, link.unread);
+            let rebuilt = rebuilding.run(&question, user.as_bytes(), &mut talk).await;
+            let failed = match rebuilt {
+                Ok(rebuilt) => {
+                    let aftermath = match self.relay.aftermath(loss) {
+                        Ok(aftermath) => aftermath,
+                        Err(unanswerable) => return Err(gone(unanswerable.into())),
+                    };
+                    let ready = match aftermath.transaction_failed {
+                        true => fail_transaction(&mut talk).await,
+                        false => Ok(()),
+                    };
+                    match ready {
+                        Ok(()) => {
+                            let in_flight = aftermath.in_flight.label();
+                            let (stream, unread) = talk.into_parts();
+                            let address = link.facts.backend.as_ref().map(|backend| {
+                                address_of(&link.facts.endpoint, &stream, backend, &self.mapping)
+                            });
+                            let ids = self.process_ids(link.facts.backend.as_ref());
+                            let Rebuilt { ledger, messages } = rebuilt;
+                            drop(self.relay.take_up(aftermath, stream, ids));
+                            self.relay.resume(&messages, &unread);
+                            if let Some(place) = &self.place {
+                                place.repoint(address);
+                            }
+                            self.berth = berth;
+                            self.berth.seat(self.id);
+                            self.facts = link.facts;
+                            self.ledger = Some(Box::new(ledger));
+                            if let Some(notes) = self.relay.notes_mut() {
+                                notes.undone();
+                                notes.surveyed();
+                            }
+                            return Ok(in_flight);
+                        }
+                        Err(failed) => failed,
+                    }
+                }
+                Err(failed) => failed,
+            };
+            let (stream, _) = talk.into_parts();
+            tokio::spawn(leave(stream, berth));
+            let is_final =
+                !matches!(failed, Failed::NewLost(_) | Failed::TimedOut) || Instant::now() >= deadline;
+            if is_final {
+                warn!(session = self.id, reason = %failed, "session not rescued");
+                return Err(gone(Unrecoverable::Rebuilding(failed)));
+            }
+            debug!(session = self.id, reason = %failed, "rescue tried again");
+            sleep(pause.next(RETRY_CAP)).await;
+        }
+    }
+
+    /// Waits as a new client would, for as long as the session's own stays.
+    async fn log_in_again(&mut self, gone: &impl Fn(Unrecoverable) -> Over) -> Result<Arrival, Over> {
+        let mut stop = self.wing.lobby.stop.clone();
+        let logged_in = tokio::select! {
+            biased;
+            () = self.relay.client_left() => return Err(End::ClientGone.into()),
+            _ = stop.wait_for(|stop| *stop) => return Err(Over::Stopping),
+            logged_in = links::log_in(&self.mapping, &self.startup, self.id) => logged_in,
+        };
+        logged_in.map_err(|error: ClientError| gone(Unrecoverable::Login(Box::new(error))))
+    }
+
+    fn rebuilding(&self) -> Rebuilding {
+        let mut ledger = self.ledger.as_deref().cloned();
+        let notes = self.relay.notes();
+        if let (Some(ledger), Some(notes)) = (&mut ledger, notes) {
+            ledger.without_statements(|name| notes.is_replaced(name));
+        }
+        let unnamed = notes.and_then(|notes| {
+            let body = notes.unnamed()?.into();
+            // What was in flight is answered with an error, a Parse too.
+            Some(Unnamed { body, doubtful: true })
+        });
+        Rebuilding {
+            ledger,
+            named: notes.into_iter().flat_map(Notes::made).map(Into::into).collect(),
+            unnamed,
+            bytes_max: self.wing.limits.statement_bytes,
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! What statements in flight may have done, for the case that nobody hears how they ended.
+//!
+//! Their first words are enough: what matters is whether they begin or end a transaction. In doubt they may have
+//! done anything.
+
+use super::state_words::blanks::{skip, word};
+
+/// More names of statements that begin or end transactions are not kept.
+const NAMES_MAX: usize = 16;
+/// A text with more semicolons may do anything.
+const STATEMENTS_MAX: usize = 64;
+/// So much of a text that comes in pieces shows what its first words are.
+const HEAD_MIN: usize = 64;
+
+/// One statement, by what it means for a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statement {
+    /// Changes nothing but the session.
+    Harmless,
+    Begin,
+    Commit,
+    CommitAndChain,
+    Rollback,
+    RollbackAndChain,
+    /// Back to a savepoint: a failed transaction is open again.
+    RollbackTo,
+    /// May write. A SELECT is no better: it may call a function that does, and a client that is told that nothing
+    /// was done will ask for it again.
+    Other,
+    Unknown,
+}
+
+impl Statement {
+    /// Leaves a transaction that is lost anyway.
+    pub fn rolls_back(self) -> bool {
+        matches!(self, Self::Rollback | Self::RollbackAndChain)
+    }
+
+    /// The one that `text` begins with, if there is one before the next semicolon.
+    fn of(text: &[u8]) -> Option<Self> {
+        let text = skip(text);
+        if matches!(text.first(), None | Some(b';' | 0)) {
+            return None;
+        }
+        let first = word(text);
+        let rest = &text[first.len()..];
+        let is = |word: &str| first.eq_ignore_ascii_case(word.as_bytes());
+        // Told apart by its length first: this is looked at with every statement.
+        Some(match first.len() {
+            3 if is("set") => Self::Harmless,
+            3 if is("end") => ending(rest, Self::Commit),
+            4 if is("show") => Self::Harmless,
+            5 if is("begin") || is("start") => Self::Begin,
+            5 if is("abort") => ending(rest, Self::Rollback),
+            5 if is("reset") || is("fetch") || is("close") => Self::Harmless,
+            6 if is("commit") => ending(rest, Self::Commit),
+            6 if is("listen") => Self::Harmless,
+            7 if is("prepare") && begins_with(rest, "transaction") => Self::Commit,
+            7 if is("release") || is("discard") => Self::Harmless,
+            8 if is("rollback") => ending(rest, Self::Rollback),
+            8 if is("unlisten") => Self::Harmless,
+            9 if is("savepoint") => Self::Harmless,
+            10 if is("deallocate") => Self::Harmless,
+            _ => Self::Other,
+        })
+    }
+
+    /// Of a text that holds one at most, of which the end may be missing.
+    fn of_one(text: &[u8], whole: bool) -> Self {
+        let mut text = skip(text);
+        while let Some(rest) = text.strip_prefix(b";") {
+            text = skip(rest);
+        }
+        match whole || text.len() >= HEAD_MIN {
+            true => Self::of(text).unwrap_or(Self::Harmless),
+            false => Self::Unknown,
+        }
+    }
+
+    fn from(self, status: Status) -> Outcome {
+        use Status::*;
+        let (status, unknown) = match (self, status) {
+            (Self::Harmless | Self::Begin, Loose) => (Loose, false),
+            (Self::Harmless, status) => (status, false),
+            (Self::Begin, Idle | Open) => (Open, false),
+            (Self::Begin, Failed) => (Failed, false),
+            (Self::Commit, status) => (Idle, matches!(status, Open | Loose)),
+            (Self::Rollback, _) => (Idle, false),
+            (Self::CommitAndChain | Self::RollbackAndChain | Self::RollbackTo, Idle) => (Idle, false),
+            (Self::CommitAndChain | Self::RollbackAndChain | Self::RollbackTo, Failed) => (Open, false),
+            (Self::CommitAndChain, status) => (status, true),
+            (Self::RollbackAndChain | Self::RollbackTo, status) => (status, false),
+            (Self::Other, status) => (status, matches!(status, Idle | Loose)),
+            (Self::Unknown, Idle) => (Idle, true),
+            (Self::Unknown, _) => (Loose, true),
+        };
+        Outcome { status, unknown }
+    }
+}
+
+/// What stands behind COMMIT, END, ROLLBACK or ABORT decides what it is.
+fn ending(rest: &[u8], plain: Statement) -> Statement {
+    let mut rest = skip(rest);
+    for noise in ["work", "transaction"] {
+        if begins_with(rest, noise) {
+            rest = skip(&rest[noise.len()..]);
+        }
+    }
+    if begins_with(rest, "to") {
+        return Statement::RollbackTo;
+    }
+    // COMMIT PREPARED is no end of a transaction, it writes.
+    if begins_with(rest, "prepared") {
+        return Statement::Other;
+    }
+    if !begins_with(rest, "and") || begins_with(&rest[3..], "no") {
+        return plain;
+    }
+    match plain {
+        Statement::Commit => Statement::CommitAndChain,
+        _ => Statement::RollbackAndChain,
+    }
+}
+
+fn begins_with(text: &[u8], wanted: &str) -> bool {
+    word(skip(text)).eq_ignore_ascii_case(wanted.as_bytes())
+}
+
+/// Where a session stands, as far as it can be told from what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Idle,
+    Open,
+    Failed,
+    /// In a transaction, unless the statement that was to begin it failed, or one that may have ended it did.
+    Loose,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub status: Status,
+    /// Something may have been made permanent.
+    pub unknown: bool,
+}
+
+impl Outcome {
+    const fn certain(status: Status) -> Self {
+        Self {
+            status,
+            unknown: false,
+        }
+    }
+}
+
+/// How many statements a stretch has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    Nothing,
+    One(Statement),
+    Many,
+}
+
+/// A stretch of statements that fail together: what it does from wherever it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    outcomes: [Outcome; 4],
+    extent: Extent,
+}
+
+const STATUSES: [Status; 4] = [Status::Idle, Status::Open, Status::Failed, Status::Loose];
+
+impl Work {
+    pub const NOTHING: Self = Self {
+        outcomes: [
+            Outcome::certain(Status::Idle),
+            Outcome::certain(Status::Open),
+            Outcome::certain(Status::Failed),
+            Outcome::certain(Status::Loose),
+        ],
+        extent: Extent::Nothing,
+    };
+
+    pub fn of(statement: Statement) -> Self {
+        Self {
+            outcomes: STATUSES.map(|status| statement.from(status)),
+            extent: Extent::One(statement),
+        }
+    }
+
+    pub fn from(&self, status: Status) -> Outcome {
+        self.outcomes[status as usize]
+    }
+
+    pub fn extent(&self) -> Extent {
+        self.extent
+    }
+
+    /// This, and then `next`, which is skipped if this fails.
+    pub fn then(&self, next: Self) -> Self {
+        if next.extent == Extent::Nothing {
+            return *self;
+        }
+        let outcomes = self.outcomes.map(|before| {
+            let after = next.from(before.status);
+            Outcome {
+                status: after.status,
+                unknown: before.unknown || after.unknown,
+            }
+        });
+        let extent = match self.extent {
+            Extent::Nothing => next.extent,
+            _ => Extent::Many,
+        };
+        Self { outcomes, extent }
+    }
+
+    /// Of the text of a Query.
+    fn of_text(text: &[u8]) -> Self {
+        let first = Statement::of(text);
+        if !text.contains(&b';') {
+            return first.map_or(Self::NOTHING, Self::of);
+        }
+        // Whatever follows a semicolon is taken for a statement, inside of literals and comments too: that makes
+        // it less certain what was done, never more.
+        let mut semicolons = 0;
+        let others = text.iter().enumerate().filter(|(_, byte)| **byte == b';');
+        let others = others
+            .inspect(|_| semicolons += 1)
+            .take(STATEMENTS_MAX)
+            .filter_map(|(at, _)| Statement::of(&text[at + 1..]));
+        let mut all = first.into_iter().chain(others);
+        let work = match (all.next(), all.next()) {
+            (None, _) => Self::NOTHING,
+            (Some(only), None) => Self::of(only),
+            (Some(first), Some(second)) => Self::of_many([first, second].into_iter().chain(all)),
+        };
+        match semicolons {
+            ..STATEMENTS_MAX => work,
+            _ => Self::of(Statement::Unknown),
+        }
+    }
+
+    /// Of statements that may or may not be ones.
+    fn of_many(statements: impl Iterator<Item = Statement>) -> Self {
+        let (mut begins, mut commits, mut rolls_back, mut reopens, mut writes) = Default::default();
+        for statement in statements {
+            match statement {
+                Statement::Harmless => {}
+                Statement::Begin => begins = true,
+                Statement::Commit | Statement::CommitAndChain => commits = true,
+                Statement::Rollback | Statement::RollbackAndChain => rolls_back = true,
+                Statement::RollbackTo => reopens = true,
+                Statement::Other | Statement::Unknown => writes = true,
+            }
+        }
+        let ends = commits || rolls_back;
+        let outcomes = STATUSES.map(|status| match status {
+            Status::Idle => Outcome {
+                status: if begins { Status::Loose } else { Status::Idle },
+                unknown: writes,
+            },
+            Status::Open | Status::Failed => Outcome {
+                status: match (ends, reopens) {
+                    (true, _) => Status::Loose,
+                    (false, true) => Status::Open,
+                    (false, false) => status,
+                },
+                unknown: commits || rolls_back && writes,
+            },
+            Status::Loose => Outcome {
+                status: Status::Loose,
+                unknown: commits || writes,
+            },
+        });
+        Self {
+            outcomes,
+            extent: Extent::Many,
+        }
+    }
+}
+
+/// What one message of a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub work: Work,
+    /// The one that the message holds or names.
+    pub statement: Statement,
+}
+
+impl Asked {
+    fn only(work: Work) -> Self {
+        let statement = match work.extent {
+            Extent::One(statement) => statement,
+            _ => Statement::Other,
+        };
+        Self { work, statement }
+    }
+
+    fn named(statement: Statement) -> Self {
+        Self {
+            work: Work::NOTHING,
+            statement,
+        }
+    }
+}
+
+/// What the statements and portals of a client would do.
+#[derive(Debug)]
+pub struct Statements {
+    /// The few that begin or end transactions.
+    named: Vec<(Box<[u8]>, Statement)>,
+    /// Others are not kept: what has a name may be one of them.
+    forgotten: bool,
+    unnamed: Statement,
+    portal: Statement,
+    /// Any portal that has a name.
+    named_portals: Statement,
+}
+
+impl Default for Statements {
+    fn default() -> Self {
+        Self {
+            named: Vec::new(),
+            forgotten: false,
+            unnamed: Statement::Unknown,
+            portal: Statement::Unknown,
+            named_portals: Statement::Other,
+        }
+    }
+}
+
+impl Statements {
+    /// A message from the client passes, `whole` or with the beginning of its body.
+    pub fn read(&mut self, tag: u8, body: &[u8], whole: bool) -> Asked {
+        match tag {
+            b'Q' if whole => Asked::only(Work::of_text(body)),
+            b'Q' => Asked::only(Work::of(Statement::Unknown)),
+            b'P' => Asked::named(self.parse(body, whole)),
+            b'B' => Asked::named(self.bind(body)),
+            b'E' if body.first() == Some(&0) => Asked::only(Work::of(self.portal)),
+            b'E' => Asked::only(Work::of(self.named_portals)),
+            b'F' => Asked::only(Work::of(Statement::Other)),
+            b'C' => {
+                self.close(body);
+                Asked::named(Statement::Other)
+            }
+            _ => Asked::named(Statement::Other),
+        }
+    }
+
+    /// The server refused something: the last Parse may be what it refused, or skipped.
+    pub fn doubt(&mut self) {
+        self.unnamed = Statement::Unknown;
+    }
+
+    fn parse(&mut self, body: &[u8], whole: bool) -> Statement {
+        let Some((name, text)) = name(body) else {
+            self.forgotten = true;
+            self.unnamed = Statement::Unknown;
+            return Statement::Unknown;
+        };
+        let statement = Statement::of_one(text, whole);
+        if name.is_empty() {
+            self.unnamed = statement;
+        } else if let Some((_, known)) = self.named.iter_mut().find(|(known, _)| **known == *name) {
+            // Which of the two the name stands for depends on what the server made of both.
+            if *known != statement {
+                *known = Statement::Unknown;
+            }
+        } else if !matches!(statement, Statement::Harmless | Statement::Other) {
+            if self.named.len() < NAMES_MAX {
+                self.named.push((name.into(), statement));
+            } else {
+                self.forgotten = true;
+            }
+        }
+        statement
+    }
+
+    fn bind(&mut self, body: &[u8]) -> Statement {
+        let names = name(body).and_then(|(portal, rest)| Some((portal, name(rest)?.0)));
+        let Some((portal, statement)) = names else {
+            self.portal = Statement::Unknown;
+            self.named_portals = Statement::Unknown;
+            return Statement::Unknown;
+        };
+        let statement = self.statement(statement);
+        if portal.is_empty() {
+            self.portal = statement;
+        } else if !matches!(statement, Statement::Harmless | Statement::Other) {
+            self.named_portals = Statement::Unknown;
+        }
+        statement
+    }
+
+    fn statement(&self, name: &[u8]) -> Statement {
+        if name.is_empty() {
+            return self.unnamed;
+        }
+        match self.named.iter().find(|(known, _)| **known == *name) {
+            Some((_, statement)) => *statement,
+            None if self.forgotten => Statement::Unknown,
+            None => Statement::Other,
+        }
+    }
+
+    fn close(&mut self, body: &[u8]) {
+        if let Some((b'S', rest)) = body.split_first()
+            && let Some((name, _)) = name(rest)
+        {
+            self.named.retain(|(known, _)| **known != *name);
+        }
+    }
+}
+
+/// A name, and what follows.
+fn name(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = body.iter().position(|byte| *byte == 0)?;
+    Some((&body[..end], &body[end + 1..]))
+}

@@ -1,0 +1,194 @@
+//! Links are made ready, and lent again.
+
+use std::collections::BTreeSet;
+
+use crate::support::wire::PROTOCOL_3_0;
+use crate::support::{Postgres, Swivel, Wire, eventually};
+
+async fn lending(postgres: &Postgres, lines: &[&str]) -> Swivel {
+    let swivel = Swivel::in_front_of(postgres)
+        .trusting()
+        .credential(Postgres::USER, Postgres::PASSWORD);
+    let swivel = lines
+        .iter()
+        .fold(swivel, |swivel, line| swivel.upstream_line(line));
+    swivel.start().await
+}
+
+async fn login(swivel: &Swivel, parameters: &[(&str, &str)]) -> Wire {
+    let mut wire = Wire::connect(&swivel.address()).await;
+    let mut all = vec![("user", Swivel::USER), ("database", Postgres::DATABASE)];
+    all.extend_from_slice(parameters);
+    wire.startup(PROTOCOL_3_0, &all).await;
+    wire.authenticate(Swivel::PASSWORD.as_bytes()).await.unwrap();
+    wire.until(b'Z').await;
+    wire
+}
+
+/// The first column of the first row.
+async fn ask(wire: &mut Wire, sql: &str) -> Option<String> {
+    wire.query(sql).await;
+    let messages = wire.until(b'Z').await;
+    let error = messages.iter().find(|message| message.tag == b'E');
+    assert!(error.is_none(), "{sql}: {:?}", error.unwrap().error());
+    messages
+        .iter()
+        .find(|message| message.tag == b'D')?
+        .first_column()
+}
+
+async fn backend(wire: &mut Wire) -> i32 {
+    ask(wire, "SELECT pg_backend_pid()")
+        .await
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+async fn leave(mut wire: Wire) {
+    wire.say(b'X', b"").await;
+    assert!(wire.next().await.is_none());
+}
+
+/// Backends of the application's user that are at rest.
+async fn resting(postgres: &Postgres) -> BTreeSet<i32> {
+    let sql = "SELECT pid FROM pg_stat_activity WHERE usename = $1 AND state = 'idle' \
+               AND query = 'DISCARD ALL' OR usename = $1 AND state = 'idle' AND query = ''";
+    let rows = postgres
+        .admin()
+        .await
+        .query(sql, &[&Postgres::USER])
+        .await
+        .unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Waits until the backend has forgotten its session.
+async fn is_washed(postgres: &Postgres, backend: i32) {
+    eventually("the link is as good as new", async || {
+        resting(postgres).await.contains(&backend)
+    })
+    .await;
+}
+
+promise! {
+    async fn the_next_client_gets_the_link_and_nothing_of_the_last_one(version) {
+        let postgres = Postgres::start(version);
+        let swivel = lending(&postgres, &["reuse = true"]).await;
+        let mut first = login(&swivel, &[("options", "-c work_mem=5MB")]).await;
+        let lent = backend(&mut first).await;
+        for change in [
+            "SET work_mem = '6MB'",
+            "SET app.tenant = 'first'",
+            "CREATE TEMP TABLE t (n int)",
+            "PREPARE p AS SELECT 1",
+            "LISTEN a",
+            "SELECT pg_advisory_lock(1)",
+            "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+        ] {
+            ask(&mut first, change).await;
+        }
+        leave(first).await;
+        is_washed(&postgres, lent).await;
+        let mut second = login(&swivel, &[("options", "-c work_mem=5MB")]).await;
+        assert_eq!(backend(&mut second).await, lent);
+        assert_eq!(ask(&mut second, "SHOW work_mem").await.unwrap(), "5MB");
+        let left = "SELECT count(*) FROM (SELECT FROM pg_prepared_statements UNION ALL SELECT FROM pg_listening_channels() \
+                    UNION ALL SELECT FROM pg_cursors WHERE is_holdable UNION ALL SELECT FROM pg_locks \
+                    WHERE locktype = 'advisory' UNION ALL SELECT WHERE current_setting('app.tenant', true) <> '' \
+                    UNION ALL SELECT FROM pg_class WHERE relname = 't') AS state";
+        assert_eq!(ask(&mut second, left).await.unwrap(), "0");
+    }
+}
+
+promise! {
+    async fn a_link_is_not_lent_to_a_client_that_begins_otherwise(version) {
+        let postgres = Postgres::start(version);
+        let swivel = lending(&postgres, &["reuse = true"]).await;
+        let mut first = login(&swivel, &[("application_name", "first")]).await;
+        let lent = backend(&mut first).await;
+        leave(first).await;
+        is_washed(&postgres, lent).await;
+        let mut second = login(&swivel, &[("application_name", "second")]).await;
+        assert_ne!(backend(&mut second).await, lent);
+    }
+}
+
+promise! {
+    async fn a_link_that_ended_while_nobody_had_it_is_not_lent(version) {
+        let postgres = Postgres::start(version);
+        let swivel = lending(&postgres, &["reuse = true"]).await;
+        let mut first = login(&swivel, &[]).await;
+        let lent = backend(&mut first).await;
+        leave(first).await;
+        is_washed(&postgres, lent).await;
+        let ended = "SELECT pg_terminate_backend($1, 10000)";
+        postgres.admin().await.query(ended, &[&lent]).await.unwrap();
+        let mut second = login(&swivel, &[]).await;
+        assert_ne!(backend(&mut second).await, lent);
+    }
+}
+
+promise! {
+    async fn what_no_reset_undoes_ends_with_its_session(version) {
+        let postgres = Postgres::start(version);
+        let swivel = lending(&postgres, &["reuse = true"]).await;
+        let mut first = login(&swivel, &[]).await;
+        let lent = backend(&mut first).await;
+        ask(&mut first, "SELECT setseed(0.5)").await;
+        leave(first).await;
+        eventually("the backend ends", async || {
+            let sql = "SELECT FROM pg_stat_activity WHERE pid = $1";
+            postgres.admin().await.query(sql, &[&lent]).await.unwrap().is_empty()
+        })
+        .await;
+    }
+}
+
+promise! {
+    async fn links_nobody_is_on_are_closed_when_their_credential_is_replaced(version) {
+        let postgres = Postgres::start(version);
+        postgres.create_user("orders_v2", "next").await;
+        let swivel = lending(&postgres, &["reuse = true", "warm = 1"]).await;
+        let first = login(&swivel, &[]).await;
+        leave(first).await;
+        swivel.write_secret("orders_v2", "next");
+        let users = "SELECT coalesce(string_agg(DISTINCT usename, ' '), '') FROM pg_stat_activity \
+                     WHERE usename LIKE 'orders%' AND backend_type = 'client backend'";
+        eventually("only the new user is connected", async || {
+            let users: String = postgres.admin().await.query_one(users, &[]).await.unwrap().get(0);
+            users == "orders_v2"
+        })
+        .await;
+    }
+}
+
+promise! {
+    async fn as_many_links_as_configured_are_ready_for_the_next_client(version) {
+        let postgres = Postgres::start(version);
+        let swivel = lending(&postgres, &["warm = 2"]).await;
+        let _first = login(&swivel, &[]).await;
+        eventually("two are ready", async || {
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND state = 'idle' AND query = ''";
+            let ready: i64 = postgres.admin().await.query_one(sql, &[&Postgres::USER]).await.unwrap().get(0);
+            ready == 3
+        })
+        .await;
+        let ready = resting(&postgres).await;
+        let mut second = login(&swivel, &[]).await;
+        assert!(ready.contains(&backend(&mut second).await));
+    }
+}
+
+promise! {
+    async fn a_link_that_nobody_is_on_makes_room_for_a_client(version) {
+        let postgres = Postgres::start(version);
+        let swivel = lending(&postgres, &["reuse = true", "connections_max = 1"]).await;
+        for name in ["one", "two", "three"] {
+            let mut wire = login(&swivel, &[("application_name", name)]).await;
+            let lent = backend(&mut wire).await;
+            leave(wire).await;
+            is_washed(&postgres, lent).await;
+        }
+    }
+}
