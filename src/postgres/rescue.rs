@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::converse::{Over, Session};
 use super::crossing::{Failed, Unnamed};
@@ -126,7 +126,6 @@ impl Session {
             let is_final =
                 !matches!(failed, Failed::NewLost(_) | Failed::TimedOut) || Instant::now() >= deadline;
             if is_final {
-                warn!(session = self.id, reason = %failed, "session not rescued");
                 return Err(gone(Unrecoverable::Rebuilding(failed)));
             }
             debug!(session = self.id, reason = %failed, "rescue tried again");

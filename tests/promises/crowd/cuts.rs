@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::severing::{Cut, How, Severing, Side, Which};
 use crate::moves::Carried;
 use crate::support::swivel::Unstarted;
-use crate::support::{PATIENCE, Postgres, Swivel, eventually, within};
+use crate::support::{Message, PATIENCE, Postgres, Swivel, eventually, within};
 
 /// Sessions that move at once, each with another cut.
 const ABREAST: usize = 40;
@@ -33,13 +33,6 @@ struct Bench {
     swivel: Swivel,
     sessions: Vec<Carried>,
     rotations: u32,
-}
-
-/// Whether what others say reaches everybody.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum News {
-    AllArrive,
-    SomeMayBeMissed,
 }
 
 fn name(number: usize) -> String {
@@ -73,6 +66,9 @@ impl Bench {
                 .await;
             sessions.push(session);
         }
+        for session in &sessions {
+            session.is_surveyed(&postgres).await;
+        }
         Self {
             postgres,
             severing,
@@ -83,7 +79,7 @@ impl Bench {
     }
 
     /// Moves everybody, with a cut for each; false if one of the cuts was never reached.
-    async fn cut(&mut self, cuts: &[Cut], news: News) -> bool {
+    async fn cut(&mut self, cuts: &[Cut]) -> bool {
         for (number, cut) in cuts.iter().enumerate() {
             self.severing.plan(&name(number), *cut);
         }
@@ -114,33 +110,40 @@ impl Bench {
         })
         .await;
         let left = self.severing.give_up();
+        let mut ears: Vec<Ear> = Vec::new();
+        for (number, session) in self.sessions.iter_mut().enumerate() {
+            let what = format!("{} with {:?}", name(number), cuts.get(number));
+            let mut ear = Ear::of(round);
+            let answer = within(PATIENCE, &what, ear.answer(session)).await;
+            assert_eq!(answer.as_deref(), Some(ANSWER), "{what}");
+            ears.push(ear);
+        }
+        // Whoever has answered has a link, and listens.
         said += 1;
         notifier
             .batch_execute(&format!("NOTIFY news, '{round} {said}'"))
             .await
             .unwrap();
-        for (number, session) in self.sessions.iter_mut().enumerate() {
-            let what = format!("{} with {:?}", name(number), cuts.get(number));
-            let answer = within(PATIENCE, &what, heard(session, round, said, news)).await;
-            assert_eq!(answer.as_deref(), Some(ANSWER), "{what}");
+        for (ear, session) in ears.iter_mut().zip(&mut self.sessions) {
+            within(PATIENCE, "the last of the news", ear.hear(session, said)).await;
         }
         left.is_empty()
     }
 
-    /// Cuts after every message there is.
-    async fn cut_everywhere(&mut self, link: Which, from: Side, how: How, news: News) {
+    /// Cuts after every message there is, or after some of them.
+    async fn cut_everywhere(&mut self, link: Which, from: Side, how: How, step: usize) {
         let began = Instant::now();
         let first = usize::from(link == Which::Old);
-        for wave in 0..MESSAGES_MAX / ABREAST {
+        for wave in 0..MESSAGES_MAX.div_ceil(ABREAST * step) {
             let cuts: Vec<Cut> = (0..ABREAST)
                 .map(|number| Cut {
                     link,
                     from,
-                    after: first + wave * ABREAST + number,
+                    after: first + (wave * ABREAST + number) * step,
                     how,
                 })
                 .collect();
-            if !self.cut(&cuts, news).await {
+            if !self.cut(&cuts).await {
                 let took = began.elapsed();
                 println!("{link:?} {from:?} {how:?}: {} waves in {took:?}", wave + 1);
                 return;
@@ -150,42 +153,87 @@ impl Bench {
     }
 }
 
-/// What the session answers, once it has heard all that was said in this round, in order and once.
-async fn heard(session: &mut Carried, round: u32, said: u32, news: News) -> Option<String> {
-    session.wire.query(QUESTIONS).await;
-    let mut answer = None;
-    let mut last = 0;
-    let mut is_ready = false;
-    while !is_ready || last < said {
-        let message = session.wire.next().await?;
-        match message.tag {
-            b'A' => {
-                let payload = message.body[4..].split(|byte| *byte == 0).nth(1).unwrap();
-                let payload = String::from_utf8_lossy(payload);
-                let (of, number) = payload.split_once(' ').unwrap();
-                let number: u32 = number.parse().unwrap();
-                assert_eq!(of, round.to_string(), "news of this round");
-                let follows = match news {
-                    News::AllArrive => number == last + 1,
-                    News::SomeMayBeMissed => number > last,
-                };
-                assert!(follows, "{number} came after {last}");
-                last = number;
-            }
-            b'D' => answer = message.first_column(),
-            b'E' => panic!("{:?}", message.error()),
-            b'Z' => is_ready = true,
-            _ => {}
+/// What one session hears of one round: everything once and in order, or else it was told before.
+struct Ear {
+    round: u32,
+    last: u32,
+    is_warned: bool,
+}
+
+impl Ear {
+    fn of(round: u32) -> Self {
+        Self {
+            round,
+            last: 0,
+            is_warned: false,
         }
     }
-    answer
+
+    async fn answer(&mut self, session: &mut Carried) -> Option<String> {
+        session.wire.query(QUESTIONS).await;
+        let mut answer = None;
+        loop {
+            let message = session.wire.next().await?;
+            match message.tag {
+                b'D' => answer = message.first_column(),
+                b'E' => panic!("{:?}", message.error()),
+                b'Z' => return answer,
+                _ => self.take_in(&message),
+            }
+        }
+    }
+
+    async fn hear(&mut self, session: &mut Carried, said: u32) {
+        while self.last < said {
+            let message = session.wire.next().await.unwrap();
+            self.take_in(&message);
+        }
+    }
+
+    fn take_in(&mut self, message: &Message) {
+        if message.tag == b'N' {
+            let words = message.error().message;
+            self.is_warned |= words.contains("notifications sent meanwhile are missing");
+        }
+        if message.tag != b'A' {
+            return;
+        }
+        let payload = message.body[4..].split(|byte| *byte == 0).nth(1).unwrap();
+        let payload = String::from_utf8_lossy(payload);
+        let (of, number) = payload.split_once(' ').unwrap();
+        let number: u32 = number.parse().unwrap();
+        assert_eq!(of, self.round.to_string(), "news of this round");
+        let last = self.last;
+        let follows = number == last + 1 || self.is_warned && number > last;
+        assert!(follows, "{number} came after {last}");
+        (self.last, self.is_warned) = (number, false);
+    }
 }
 
 promise! {
     async fn a_move_whose_new_link_is_cut_anywhere_is_tried_again(version) {
         let mut bench = Bench::set(version, |swivel| swivel).await;
         for from in [Side::Server, Side::Pgswivel] {
-            bench.cut_everywhere(Which::New, from, How::Close, News::AllArrive).await;
+            bench.cut_everywhere(Which::New, from, How::Close, 1).await;
+        }
+    }
+}
+
+promise! {
+    async fn a_move_whose_old_link_is_cut_anywhere_is_a_rescue(version) {
+        let mut bench = Bench::set(version, |swivel| swivel).await;
+        for from in [Side::Server, Side::Pgswivel] {
+            bench.cut_everywhere(Which::Old, from, How::Close, 1).await;
+        }
+    }
+}
+
+promise! {
+    async fn a_move_whose_new_link_falls_silent_anywhere_is_given_up(version) {
+        let quick = "connect_timeout = \"1s\"";
+        let mut bench = Bench::set(version, |swivel| swivel.upstream_line(quick)).await;
+        for from in [Side::Server, Side::Pgswivel] {
+            bench.cut_everywhere(Which::New, from, How::Silence, 3).await;
         }
     }
 }
