@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::severing::{Cut, How, Severing, Side, Which};
 use crate::moves::Carried;
 use crate::support::swivel::Unstarted;
-use crate::support::{Message, PATIENCE, Postgres, Swivel, eventually, within};
+use crate::support::{Message, PATIENCE, Postgres, Swivel, Version, eventually, within};
 
 /// Sessions that move at once, each with another cut.
 const ABREAST: usize = 40;
@@ -40,7 +40,7 @@ fn name(number: usize) -> String {
 }
 
 impl Bench {
-    async fn set(version: u16, describe: impl FnOnce(Unstarted) -> Unstarted) -> Self {
+    async fn set(version: Version, describe: impl FnOnce(Unstarted) -> Unstarted) -> Self {
         let postgres = Postgres::version(version)
             .setting("max_connections", "200")
             .start();
@@ -236,4 +236,20 @@ promise! {
             bench.cut_everywhere(Which::New, from, How::Silence, 3).await;
         }
     }
+}
+
+/// Nobody says that it is gone: pgswivel has to give it up.
+async fn a_silent_old_link_is_given_up(version: Version, from: Side) {
+    let mut bench = Bench::set(version, |swivel| swivel).await;
+    bench.cut_everywhere(Which::Old, from, How::Silence, 3).await;
+}
+
+#[tokio::test]
+async fn a_move_whose_old_link_falls_silent_is_a_rescue_on_15() {
+    a_silent_old_link_is_given_up(15, Side::Pgswivel).await;
+}
+
+#[tokio::test]
+async fn a_move_whose_old_link_falls_silent_is_a_rescue_on_18() {
+    a_silent_old_link_is_given_up(18, Side::Server).await;
 }

@@ -313,7 +313,6 @@ impl Member {
                 Ok(()) => self.board.took(K::NAME, began.elapsed()),
                 Err(Trouble::Failed { code, message }) => {
                     self.board.failed(who, &code, &message);
-                    kind.lose();
                     self.recover(&desk, who).await?;
                 }
                 Err(trouble) => return Err(trouble),

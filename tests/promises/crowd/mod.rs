@@ -3,6 +3,7 @@
 
 mod cuts;
 mod desk;
+mod emergencies;
 mod gathering;
 mod kinds;
 mod programs;

@@ -59,28 +59,13 @@ promise! {
     }
 }
 
-/// Two users that take turns: the one whose turn it is, with a password that it never had.
-async fn next_turn(stage: &mut Stage, round: u32) -> [&'static str; 2] {
-    let users = [Postgres::USER, Stage::OTHER];
-    let [old, new] = if round % 2 == 0 {
-        users
-    } else {
-        [users[1], users[0]]
-    };
-    let password = format!("password {round}");
-    let sql = format!("ALTER ROLE {new} LOGIN PASSWORD '{password}'");
-    stage.admin.batch_execute(&sql).await.unwrap();
-    stage.rotate_to(new, &password).await;
-    [old, new]
-}
-
 promise! {
     async fn users_that_alternate_are_followed_by_everybody(version) {
         let mut stage = Stage::set(version, |swivel| swivel.secret_line("grace = \"1s\"")).await;
         stage.hire(Stage::OTHER, "never used").await;
         let crowd = Crowd::gather(&stage.swivel, Mood::Calm).await;
         for round in 0..times() {
-            let [old, _] = next_turn(&mut stage, round).await;
+            let [old, _] = stage.next_turn(round).await;
             nobody_is_left(&stage, &crowd, &format!("usename = '{old}'")).await;
             // Whoever is idle on the old user would be thrown out.
             let sql = format!("ALTER ROLE {old} NOLOGIN");
@@ -126,12 +111,12 @@ promise! {
         let began = Instant::now();
         let count = rounds(60, 1000);
         for round in 0..count {
-            next_turn(&mut stage, round).await;
+            stage.next_turn(round).await;
             crowd.is_well();
         }
         println!("{count} rotations in {:?}", began.elapsed());
         crowd.works().await;
-        let [old, _] = next_turn(&mut stage, count).await;
+        let [old, _] = stage.next_turn(count).await;
         nobody_is_left(&stage, &crowd, &format!("usename = '{old}'")).await;
         println!("{}", crowd.leave(&stage.postgres).await);
     }

@@ -76,6 +76,21 @@ impl Stage {
         eventually("a new credential leads", async || self.log.leaders() > before).await;
     }
 
+    /// Two users take turns: the one whose turn it is has a password that it never had. The old one and the new.
+    pub async fn next_turn(&mut self, round: u32) -> [&'static str; 2] {
+        let users = [Postgres::USER, Self::OTHER];
+        let [old, new] = if round % 2 == 0 {
+            users
+        } else {
+            [users[1], users[0]]
+        };
+        let password = format!("password {round}");
+        let sql = format!("ALTER ROLE {new} LOGIN PASSWORD '{password}'");
+        self.admin.batch_execute(&sql).await.unwrap();
+        self.rotate_to(new, &password).await;
+        [old, new]
+    }
+
     /// How many backends there are that this says of.
     pub async fn backends(&self, condition: &str) -> i64 {
         let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE {condition}");

@@ -25,7 +25,4 @@ pub trait Kind: Send + Sized + 'static {
     fn begin(desk: &mut Desk) -> impl Future<Output = Result<Self, Trouble>> + Send;
 
     fn step(&mut self, desk: &mut Desk) -> impl Future<Output = Result<(), Trouble>> + Send;
-
-    /// Something that was under way is lost.
-    fn lose(&mut self) {}
 }
