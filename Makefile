@@ -1,6 +1,6 @@
 # The two to start with: `make demo` shows it, `make test` proves it. Both install what they need.
 
-.PHONY: demo test lint bench regress setup
+.PHONY: demo test lint bench regress image-check setup
 
 # A PostgreSQL of its own, the same application with pgswivel and without, and a rotation every few seconds.
 demo:
@@ -16,7 +16,7 @@ lint:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --all-targets --no-default-features -- -D warnings
-	if command -v shellcheck >/dev/null; then shellcheck tests/setup tests/run tests/regress .ci/run tests/drivers/setup tests/drivers/*/program; fi
+	if command -v shellcheck >/dev/null; then shellcheck tests/setup tests/run tests/regress .ci/run tests/drivers/setup tests/drivers/*/program tests/deployment/setup tests/recipes/run tests/image/check tests/image/inside; fi
 
 bench: setup
 	cargo bench
@@ -26,6 +26,10 @@ regress:
 	tests/setup toolchain postgres regress
 	cargo build --release
 	tests/regress
+
+# The image of the Dockerfile, built without a Docker engine and run as a container would be. As root, on Debian.
+image-check:
+	tests/image/check
 
 setup:
 	tests/setup

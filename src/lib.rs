@@ -8,10 +8,12 @@
 //! |---|---|---|
 //! | roof | [`cli`] | one file a command |
 //! | 3 | [`server`] | binds, accepts, listens for signals, drains; puts the rooms below together |
-//! | 3 | [`admin`] | health, readiness and `POST /refresh`, on a thread of its own |
+//! | 3 | [`admin`] | metrics, health, status and the page, on a thread of its own |
 //! | 2 | [`keeper`] | one task a secret: store → book → proof → page |
 //! | 2 | [`postgres`] | one task a client. The only door is [`postgres::serve`] |
 //! | 1 | [`stores`] | one trait, one file a store, and the shapes of payloads |
+//! | 1 | [`metrics`] | what is counted: built once, passed down, read by `admin` |
+//! | 1 | [`journal`] | what happened to credentials: audit lines, and the last events for the page |
 //! | 1 | [`net`] | sockets and TLS; the only room that names the TLS library is [`net::tls`] |
 //! | 1 | [`backoff`] | waits that grow, with jitter |
 //! | ground | [`config`] | as written by the user → all problems at once → typed |
@@ -23,7 +25,15 @@
 //!
 //! `server::listen` accepts → `postgres::session` → `entry`: `startup` settles encryption and says what the client came
 //! for, `auth` makes it prove its role → `links` gets a link by way of `by_the_book` (which credential, which endpoint, how
-//! long to wait) and `login` (one real login) → `relay`, two `lane`s of it, until either side ends.
+//! long to wait) and `login` (one real login) → `relay`, two `lane`s of it, until either side ends. `lender` has links that
+//! are ready, and takes them back.
+//!
+//! # The way of a session
+//!
+//! `converse` relays, and meanwhile: `notes` of what passes say whether the session may have changed (`lore` knows what
+//! functions do out of sight), and then `survey` asks Postgres and writes a `ledger`. When the credential is replaced,
+//! `course` says when to leave; `move_` logs in beside, and `crossing` carries the session over with a `replay`. When the
+//! link is lost, `rescue` has it made again by the ledger (`rebuilding`). The `roster` knows who is logged in with what.
 //!
 //! # The way of a secret
 //!
@@ -47,7 +57,9 @@ pub mod backoff;
 pub mod cli;
 pub mod config;
 pub mod credentials;
+pub mod journal;
 pub mod keeper;
+pub mod metrics;
 pub mod names;
 pub mod net;
 pub mod postgres;

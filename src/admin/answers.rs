@@ -1,30 +1,56 @@
+//! Which request gets which answer.
+
 use std::net::IpAddr;
 use std::time::Duration;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use hyper::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue,
+    ORIGIN, REFERRER_POLICY,
+};
 use hyper::{Method, Request, Response, StatusCode};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use tokio::time::timeout;
 
-use super::Facts;
+use super::{Facts, exposition, page, status};
 
 /// An event loop that takes longer to run nothing does not answer clients either.
 const ALIVE_WITHIN: Duration = Duration::from_secs(2);
 
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 pub type Answer = Response<Full<Bytes>>;
 
 pub async fn to(request: &Request<Incoming>, peer: IpAddr, facts: &Facts) -> Answer {
-    let read = matches!(*request.method(), Method::GET | Method::HEAD);
-    match request.uri().path() {
-        "/livez" if read => health(&alive(facts).await),
-        "/startupz" if read => health(&started(facts)),
-        "/readyz" if read => health(&ready(facts)),
-        "/refresh" if *request.method() == Method::POST => refresh(peer, facts),
-        "/livez" | "/startupz" | "/readyz" => refused_method("GET, HEAD"),
-        "/refresh" => refused_method("POST"),
-        _ => answer(StatusCode::NOT_FOUND, &json!({ "error": "no such page" })),
+    let path = request.uri().path();
+    let (allowed, may) = match path {
+        "/" | "/livez" | "/startupz" | "/readyz" | "/metrics" | "/status" => {
+            let may = matches!(*request.method(), Method::GET | Method::HEAD);
+            ("GET, HEAD", may)
+        }
+        "/refresh" | "/quit" => ("POST", *request.method() == Method::POST),
+        _ => return json_answer(StatusCode::NOT_FOUND, &json!({ "error": "no such page" })),
+    };
+    if !may {
+        return refused_method(allowed);
+    }
+    match path {
+        "/" => page(facts),
+        "/livez" => health(&alive(facts).await),
+        "/startupz" => health(&started(facts)),
+        "/readyz" => health(&ready(facts)),
+        "/metrics" => metrics(facts),
+        "/status" => json_answer(StatusCode::OK, &status::report(facts)),
+        _ => match wish(request.headers(), peer, facts) {
+            Err(why) => json_answer(StatusCode::FORBIDDEN, &json!({ "error": why })),
+            Ok(()) if path == "/refresh" => refresh(facts),
+            Ok(()) => quit(facts),
+        },
     }
 }
 
@@ -40,8 +66,9 @@ async fn alive(facts: &Facts) -> Reasons {
 
 /// The first credential is in hand.
 fn started(facts: &Facts) -> Reasons {
-    let empty = facts
-        .secrets
+    let scene = facts.scene.borrow();
+    let empty = scene
+        .keepers
         .iter()
         .filter(|(_, keeper)| keeper.page.borrow().entries().is_empty());
     empty
@@ -50,9 +77,10 @@ fn started(facts: &Facts) -> Reasons {
 }
 
 /// Some credential of every secret works, and clients are welcome. The listeners are bound before this server is.
-fn ready(facts: &Facts) -> Reasons {
-    let unproven = facts
-        .secrets
+pub(super) fn ready(facts: &Facts) -> Reasons {
+    let scene = facts.scene.borrow();
+    let unproven = scene
+        .keepers
         .iter()
         .filter(|(_, keeper)| !keeper.page.borrow().has_proof());
     let mut reasons: Reasons = unproven
@@ -66,50 +94,94 @@ fn ready(facts: &Facts) -> Reasons {
 
 fn health(reasons: &[String]) -> Answer {
     if reasons.is_empty() {
-        answer(StatusCode::OK, &json!({ "ok": true }))
+        json_answer(StatusCode::OK, &json!({ "ok": true }))
     } else {
-        answer(
+        json_answer(
             StatusCode::SERVICE_UNAVAILABLE,
             &json!({ "ok": false, "reasons": reasons }),
         )
     }
 }
 
-/// Every read of a store may cost money, so strangers can't ask for one.
-fn refresh(peer: IpAddr, facts: &Facts) -> Answer {
-    if !peer.to_canonical().is_loopback() {
-        return answer(
-            StatusCode::FORBIDDEN,
-            &json!({ "error": "only from this machine" }),
-        );
+fn page(facts: &Facts) -> Answer {
+    let page = page::page(facts);
+    let mut answer = answer(StatusCode::OK, HTML, page.html);
+    let policy = HeaderValue::from_str(&page.policy).expect("hashes in base64 are visible ASCII");
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, policy);
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    answer
+}
+
+fn metrics(facts: &Facts) -> Answer {
+    let text = exposition::text(facts, &status::report(facts));
+    answer(StatusCode::OK, PROMETHEUS, text)
+}
+
+/// Whether this client's wishes count. Every read of a store may cost money, and an end is an end: strangers
+/// can't ask for either, nor can a web page that somebody on this machine looks at.
+fn wish(headers: &HeaderMap, peer: IpAddr, facts: &Facts) -> Result<(), &'static str> {
+    if headers.contains_key(ORIGIN) {
+        return Err("not from a web page");
     }
+    if peer.to_canonical().is_loopback() {
+        return Ok(());
+    }
+    let scene = facts.scene.borrow();
+    let Some(token) = &scene.config.admin.token else {
+        return Err("only from this machine (no admin.token is configured)");
+    };
+    let said = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    let said = said.and_then(|said| said.split_at_checked(BEARER.len()));
+    let is_known = said.is_some_and(|(scheme, said)| {
+        scheme.eq_ignore_ascii_case(BEARER) && verify_slices_are_equal(said, token.expose()).is_ok()
+    });
+    if is_known {
+        Ok(())
+    } else {
+        Err("only from this machine, or with the bearer token of admin.token")
+    }
+}
+
+const BEARER: &[u8] = b"Bearer ";
+
+fn refresh(facts: &Facts) -> Answer {
+    let scene = facts.scene.borrow();
     let mut asked = Vec::new();
-    for (name, keeper) in &facts.secrets {
+    for (name, keeper) in &scene.keepers {
         keeper.refresh();
         asked.push(name.as_str());
     }
-    answer(StatusCode::ACCEPTED, &json!({ "refreshing": asked }))
+    json_answer(StatusCode::ACCEPTED, &json!({ "refreshing": asked }))
+}
+
+/// As SIGTERM does.
+fn quit(facts: &Facts) -> Answer {
+    facts.quit.notify_one();
+    json_answer(StatusCode::ACCEPTED, &json!({ "stopping": true }))
 }
 
 fn refused_method(allowed: &'static str) -> Answer {
-    let mut answer = answer(
-        StatusCode::METHOD_NOT_ALLOWED,
-        &json!({ "error": format!("only {allowed}") }),
-    );
+    let error = json!({ "error": format!("only {allowed}") });
+    let mut answer = json_answer(StatusCode::METHOD_NOT_ALLOWED, &error);
     answer
         .headers_mut()
-        .insert(ALLOW, hyper::header::HeaderValue::from_static(allowed));
+        .insert(ALLOW, HeaderValue::from_static(allowed));
     answer
 }
 
-fn answer(status: StatusCode, body: &Value) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(format!("{body}\n"))));
+fn json_answer(status: StatusCode, body: &impl Serialize) -> Answer {
+    let body = serde_json::to_string(body);
+    let body = body.expect("what is answered is texts, numbers and lists of them");
+    answer(status, JSON, body + "\n")
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: String) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        hyper::header::HeaderValue::from_static("application/json"),
-    );
-    headers.insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     answer
 }

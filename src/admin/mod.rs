@@ -1,23 +1,36 @@
-//! The admin server: whether it lives, whether it is ready, and a way to ask for fresh secrets. It has a thread
-//! of its own, so that whoever asks much of it slows no session, and it never dials a database.
+//! The admin server: whether it lives and is ready, its metrics and its state, for programs and for people, and ways
+//! to ask for fresh secrets and for an end. It has a thread of its own, so that whoever asks much of it slows no
+//! session, and it never dials a database.
 
 mod answers;
+mod exposition;
+mod history;
+mod page;
+pub mod report;
+mod status;
+mod words;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::runtime::{self, Handle};
-use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{MissedTickBehavior, timeout};
 use tracing::{debug, info, warn};
 
-use crate::keeper;
+pub use self::history::History;
+use self::history::SAMPLE_EVERY;
+use crate::config::Config;
+use crate::keeper::{self, Records};
+use crate::metrics::Limit;
 use crate::names::SecretName;
+use crate::postgres::Roster;
 
 /// A client that takes longer to ask is no health check.
 const HEADER_TIME: Duration = Duration::from_secs(5);
@@ -26,13 +39,25 @@ const CONNECTION_TIME: Duration = Duration::from_secs(60);
 /// As small as the library lets it be.
 const BUFFER_MAX: usize = 8 * 1024;
 
-/// What there is to be told.
+/// What there is to be told, and who is to be told of wishes.
 pub struct Facts {
-    pub secrets: Vec<(SecretName, keeper::Handle)>,
+    pub scene: watch::Receiver<Arc<Scene>>,
+    pub roster: Arc<Roster>,
+    pub records: Records,
+    pub history: History,
+    pub started: Instant,
     /// True: no more clients are expected.
     pub stopping: watch::Receiver<bool>,
     /// Where the sessions run.
     pub sessions: Handle,
+    /// Somebody asked for an end.
+    pub quit: Arc<Notify>,
+}
+
+/// What is configured now, and runs.
+pub struct Scene {
+    pub config: Arc<Config>,
+    pub keepers: BTreeMap<SecretName, keeper::Handle>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -78,9 +103,23 @@ impl Admin {
     }
 }
 
+/// Remembers the last minutes.
+async fn sample(facts: Arc<Facts>) {
+    let mut due = tokio::time::interval(SAMPLE_EVERY);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let now = due.tick().await;
+        facts.history.take_sample(&facts, now.into_std());
+    }
+}
+
 async fn serve(listener: tokio::net::TcpListener, connections_max: u32, facts: Arc<Facts>) {
+    tokio::spawn(sample(Arc::clone(&facts)));
     let places = Arc::new(Semaphore::new(connections_max as usize));
     loop {
+        if places.available_permits() == 0 {
+            facts.records.metrics.hit(Limit::AdminConnections);
+        }
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
         };

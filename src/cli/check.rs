@@ -8,13 +8,14 @@ mod secrets;
 mod store_advice;
 mod text;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use self::findings::Findings;
 use super::exit::Exit;
 use super::flags::Flags;
 use super::logging;
 use super::process::Process;
+use super::table;
 use crate::config;
 use crate::server::Parts;
 use crate::stores::DigestKey;
@@ -76,18 +77,8 @@ fn print(findings: &Findings, as_json: bool) {
         let json = serde_json::to_string_pretty(findings);
         json.expect("findings are texts, numbers and lists of them") + "\n"
     } else {
-        text::write(findings, width())
+        text::write(findings, table::width())
     };
     // Whoever reads it may have left (`| head`); the exit code still says what there is to say.
     let _ = io::stdout().write_all(text.as_bytes());
-}
-
-/// Of the terminal, if it is one.
-fn width() -> Option<usize> {
-    let stdout = io::stdout();
-    if !stdout.is_terminal() {
-        return None;
-    }
-    let size = rustix::termios::tcgetwinsize(&stdout).ok()?;
-    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }

@@ -7,7 +7,7 @@ pub enum Exit {
     Failed = 1,
     /// Also wrong usage. `EX_USAGE`.
     BadConfiguration = 64,
-    /// The upstream or a store can't be reached; only for commands that do one thing and end.
+    /// The upstream, a store or a running pgswivel can't be reached; only for commands that do one thing and end.
     /// `EX_UNAVAILABLE`.
     Unreachable = 69,
 }

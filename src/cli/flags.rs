@@ -31,6 +31,28 @@ pub(super) struct Flags {
     admin: Option<String>,
 }
 
+/// What a command takes that asks a running pgswivel.
+#[derive(clap::Args)]
+pub(super) struct Whom {
+    /// Where it serves its status, IP:port; without it, as `run` finds it [PGSWIVEL_ADMIN]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+
+    /// Its configuration file, for the address [PGSWIVEL_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl From<Whom> for config::Flags {
+    fn from(whom: Whom) -> Self {
+        Self {
+            admin: whom.admin,
+            config: whom.config,
+            ..Self::default()
+        }
+    }
+}
+
 impl From<Flags> for config::Flags {
     fn from(flags: Flags) -> Self {
         Self {

@@ -66,6 +66,7 @@ mod tests {
         let log = Log {
             format: None,
             level: "info,pgswivel::keeper=debug".to_owned(),
+            audit: None,
         };
         let wanted = wanted(&log);
         assert!(wanted.would_enable("pgswivel::keeper", &Level::DEBUG));

@@ -1,12 +1,15 @@
 //! The command line: one file a command, and what they share.
 
+mod ask;
 mod check;
 mod demo;
 mod exit;
 mod flags;
+mod health;
 mod logging;
 mod process;
 mod run;
+mod status;
 mod table;
 
 use std::ffi::OsString;
@@ -28,11 +31,13 @@ struct CommandLine {
 enum Command {
     Run(run::Arguments),
     Check(check::Arguments),
+    Status(status::Arguments),
+    Health(health::Arguments),
     Demo(demo::Arguments),
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 fine, 1 failed, 64 bad configuration or usage, 69 the upstream or the store can't be reached.";
+Exit codes: 0 fine, 1 failed, 64 bad configuration or usage, 69 what is asked (upstream, store, a running pgswivel) can't be reached.";
 
 /// Runs one command to its end.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
@@ -40,6 +45,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(CommandLine { command }) => match command {
             Command::Run(arguments) => run::run(arguments),
             Command::Check(arguments) => check::run(arguments),
+            Command::Status(arguments) => status::run(arguments),
+            Command::Health(arguments) => health::run(arguments),
             Command::Demo(arguments) => demo::run(&arguments),
         },
         Err(answer) => {

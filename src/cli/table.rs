@@ -1,6 +1,8 @@
 //! Plain tables: aligned columns, notes below a row, nothing wider than the terminal.
 
 use std::fmt::Write;
+use std::io::{self, IsTerminal};
+use std::time::Duration;
 
 const INDENT: usize = 2;
 const GAP: usize = 2;
@@ -69,6 +71,27 @@ impl<const N: usize> Table<N> {
     }
 }
 
+/// Of the terminal that standard output is, if it is one.
+pub(super) fn width() -> Option<usize> {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(&stdout).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+/// One number and one unit, as people speak of ages.
+pub(super) fn rough(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
 fn total(widths: &[usize]) -> usize {
     let shown = widths.iter().filter(|width| **width > 0);
     let with_gaps: usize = shown.map(|width| width + GAP).sum();
@@ -122,7 +145,7 @@ fn write_note(note: &str, width: Option<usize>, out: &mut String) {
 }
 
 /// A user's name comes from a store: it must not command a terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let shown = |character: char| match character.is_control() {
         true => char::REPLACEMENT_CHARACTER,
         false => character,

@@ -39,9 +39,7 @@ pub(super) fn lay_over(root: &mut Section, flags: &Flags, loading: &Loading<'_>)
     if let Some(addresses) = listen(flags, loading) {
         root.put_at("listen.address", Value::List(addresses.value), &addresses.origin);
     }
-    if let Some(address) = given(flags.admin.as_ref(), &ADMIN_FLAG, loading) {
-        root.put_at("admin.address", Value::Text(address.value), &address.origin);
-    }
+    lay_admin_over(root, flags, loading);
     let upstream = given(flags.upstream.as_ref(), &UPSTREAM_FLAG, loading);
     let secret = given(flags.secret.as_ref(), &SECRET_FLAG, loading);
     let described = [&upstream, &secret]
@@ -68,6 +66,12 @@ pub(super) fn lay_over(root: &mut Section, flags: &Flags, loading: &Loading<'_>)
         lay_section(root, "secret", Some(section), &origin);
     }
     lay_password(root, role.as_ref(), loading);
+}
+
+pub(super) fn lay_admin_over(root: &mut Section, flags: &Flags, loading: &Loading<'_>) {
+    if let Some(address) = given(flags.admin.as_ref(), &ADMIN_FLAG, loading) {
+        root.put_at("admin.address", Value::Text(address.value), &address.origin);
+    }
 }
 
 fn given(flag: Option<&String>, names: &Flag, loading: &Loading<'_>) -> Option<At<String>> {

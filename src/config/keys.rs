@@ -243,7 +243,10 @@ pub(super) const LIMITS: Keys = Keys {
 
 pub(super) const ADMIN: Keys = Keys {
     title: "[admin]",
-    keys: &[key("address", Text("127.0.0.1:9632"), "`IP:port` of metrics, health and status")],
+    keys: &[
+        key("address", Text("127.0.0.1:9632"), "`IP:port` of metrics, health, status and the page"),
+        key("token", Means("`POST` from this machine only"), "bearer token for `POST` from elsewhere: text, `{ file = \"…\" }` or `{ env = \"…\" }`"),
+    ],
 };
 
 pub(super) const LOG: Keys = Keys {
@@ -251,6 +254,7 @@ pub(super) const LOG: Keys = Keys {
     keys: &[
         key("format", Means("text on a terminal, JSON elsewhere"), "`json` or `text`"),
         key("level", Text("info"), "`off`, `error`, `warn`, `info`, `debug`, `trace`; also per module: `info,pgswivel::keeper=debug`"),
+        key("audit", Means("in the log only"), "a file that audit lines are appended to, as JSON"),
     ],
 };
 

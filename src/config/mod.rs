@@ -32,6 +32,7 @@ pub use loading::Surroundings;
 pub use problem::{Problem, Problems};
 pub use typed::*;
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use loading::Loading;
@@ -65,6 +66,24 @@ pub fn load(flags: &Flags, surroundings: &dyn Surroundings) -> Result<Config, Pr
     let problems = loading.into_problems();
     match config {
         Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(Problems::from(problems)),
+    }
+}
+
+/// Where the admin server of this configuration is, whatever else may be wrong with it.
+pub fn admin_address(flags: &Flags, surroundings: &dyn Surroundings) -> Result<SocketAddr, Problems> {
+    let loading = Loading::new(surroundings);
+    let root = match flags::file(flags, &loading) {
+        None => Some(Section::new(Origin::root())),
+        Some(path) => read_file(&path, &loading),
+    };
+    let address = root.map(|mut root| {
+        flags::lay_admin_over(&mut root, flags, &loading);
+        resolve::admin_address(&root, &loading)
+    });
+    let problems = loading.into_problems();
+    match address {
+        Some(address) if problems.is_empty() => Ok(address),
         _ => Err(Problems::from(problems)),
     }
 }

@@ -82,10 +82,12 @@ refused_logins_per_minute = 10
 
 [admin]
 address = "127.0.0.1:9632"
+token = { file = "/password" }
 
 [log]
 format = "json"
 level = "info"
+audit = "/var/log/pgswivel/audit"
 "#;
 
 const EVERYTHING_IN_CLOUDS: &str = r#"
@@ -195,7 +197,7 @@ fn the_readme_says_what_the_code_does() {
 /// The section that a table of the file belongs to, by its title.
 fn title(path: &[&str]) -> String {
     let is_sensitive = matches!(path.last(), Some(&("password" | "token" | "secret_id")));
-    if is_sensitive && path.len() > 2 {
+    if is_sensitive && path.len() > 1 {
         return "password, token, secret_id".to_owned();
     }
     let mut path = path.to_vec();

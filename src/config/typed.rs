@@ -332,6 +332,8 @@ pub struct Limits {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
     pub address: SocketAddr,
+    /// Whoever knows it may ask for a refresh or a stop from elsewhere.
+    pub token: Option<Password>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -340,6 +342,8 @@ pub struct Log {
     pub format: Option<LogFormat>,
     /// A `tracing` filter.
     pub level: String,
+    /// Where audit lines go besides the log.
+    pub audit: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

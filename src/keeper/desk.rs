@@ -1,12 +1,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
-use super::{Policy, ProofError, Reads, Status, now, trail};
-use crate::credentials::{Book, Credential, Offer, Page, Refusal, Unfinished, Verdicts};
+use super::ages::Ages;
+use super::{Policy, ProofError, Reads, Records, Status, now, trail};
+use crate::credentials::{Book, Credential, Event, Offer, Page, Refusal, Unfinished, Verdicts};
 use crate::names::{Endpoint, SecretName};
-use crate::stores::{Calls, HostInSecret, StoreError, Warning};
+use crate::stores::{Calls, HostInSecret, Made, StoreError, Warning};
 
 /// Where the reader, the prover and every login meet: the book, and the page made from it.
 pub(super) struct Desk {
@@ -14,6 +15,8 @@ pub(super) struct Desk {
     book: Mutex<Book>,
     pages: watch::Sender<Arc<Page>>,
     reads: Mutex<Reads>,
+    ages: Mutex<Ages>,
+    records: Records,
     calls: Arc<Calls>,
     /// A login was refused.
     pub(super) wanted: Notify,
@@ -30,6 +33,7 @@ impl Desk {
         secret: SecretName,
         policy: Policy,
         calls: Arc<Calls>,
+        records: Records,
     ) -> (Arc<Self>, watch::Receiver<Arc<Page>>) {
         let book = Book::new(policy.endpoints, policy.refused_retry);
         let (pages, page) = watch::channel(book.page().clone());
@@ -38,6 +42,8 @@ impl Desk {
             book: Mutex::new(book),
             pages,
             reads: Mutex::default(),
+            ages: Mutex::default(),
+            records,
             calls,
             wanted: Notify::new(),
             asked: Notify::new(),
@@ -52,9 +58,10 @@ impl Desk {
     }
 
     /// Takes in a good reading; true if it changed the order of tries or what the store puts first.
-    pub(super) fn offer(&self, offer: Offer) -> bool {
+    pub(super) fn offer(&self, offer: Offer, made: Vec<Made>) -> bool {
         self.reads().succeeded(now());
         let before = self.page();
+        self.ages().read(&offer, made, &before, now());
         let after = self.write(|book, now| book.offer(offer, now));
         let is_same_first = match (before.first_choice(), after.first_choice()) {
             (Some(before), Some(after)) => before.is_same_login(after),
@@ -117,6 +124,17 @@ impl Desk {
             &self.calls,
             now(),
         )
+        .aged(&self.ages())
+    }
+
+    /// Of the credential that leads.
+    pub(super) fn age(&self) -> Option<(Arc<str>, Duration)> {
+        let page = self.page();
+        let entry = page.entry(page.leader()?)?;
+        let version = &entry.credential.version;
+        let seen_ago = now().saturating_duration_since(entry.first_seen);
+        let age = self.ages().made_ago(version).unwrap_or(seen_ago);
+        Some((Arc::clone(version), age))
     }
 
     pub(super) fn warned(&self, warning: Option<Warning>) {
@@ -140,9 +158,18 @@ impl Desk {
             (book.take_events(), before, page)
         };
         for event in &events {
-            trail::record(&self.secret, event, &before, &page);
+            trail::record(&self.secret, event, &before, &page, &self.records.journal);
+            if let Event::Proven(credential, _) = event
+                && let Some(took) = self.ages().first_login(credential, now())
+            {
+                self.records.metrics.rotated(took);
+            }
         }
         page
+    }
+
+    fn ages(&self) -> MutexGuard<'_, Ages> {
+        self.ages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {

@@ -5,6 +5,7 @@
 //! that a slow store does not hold up a proof nor a slow endpoint a read. Logins report to the same
 //! desk. A failed read, a bad value and a failed proof change nothing that works.
 
+mod ages;
 mod complaint;
 mod desk;
 mod pace;
@@ -27,6 +28,8 @@ use self::reader::Reader;
 pub use self::status::{CredentialStatus, EndpointStatus, Reads, Standing, Status};
 use crate::config::Secret;
 use crate::credentials::{Credential, Page, Refusal, Verdicts};
+use crate::journal::Journal;
+use crate::metrics::Metrics;
 use crate::names::Endpoint;
 use crate::stores::Store;
 
@@ -70,9 +73,22 @@ pub struct Handle {
     _tasks: Arc<[AbortOnDropHandle<()>; 2]>,
 }
 
+/// Where a keeper leaves word of what happens.
+#[derive(Clone, Debug)]
+pub struct Records {
+    pub metrics: Arc<Metrics>,
+    pub journal: Arc<Journal>,
+}
+
 /// Starts to read at once.
-pub fn start(secret: &Arc<Secret>, store: Box<dyn Store>, prove: Prove, policy: Policy) -> Handle {
-    let (desk, page) = Desk::new(secret.name.clone(), policy, store.calls());
+pub fn start(
+    secret: &Arc<Secret>,
+    store: Box<dyn Store>,
+    prove: Prove,
+    policy: Policy,
+    records: Records,
+) -> Handle {
+    let (desk, page) = Desk::new(secret.name.clone(), policy, store.calls(), records);
     let reader = Reader::new(secret, store, desk.clone());
     let tasks = [
         AbortOnDropHandle::new(tokio::spawn(reader.run())),

@@ -16,6 +16,7 @@ use crate::stores::{self, HostInSecret, Reading, Store, StoreError, Warning};
 /// The only one to touch the store.
 pub(super) struct Reader {
     secret: SecretName,
+    max_age: Option<Duration>,
     store: Box<dyn Store>,
     desk: Arc<Desk>,
     pace: Pace,
@@ -30,12 +31,15 @@ struct Said {
     warning: Option<Warning>,
     host: Option<HostInSecret>,
     skipped: Vec<stores::Skipped>,
+    /// The version that is older than `max_age`.
+    too_old: Option<Arc<str>>,
 }
 
 impl Reader {
     pub(super) fn new(secret: &Secret, store: Box<dyn Store>, desk: Arc<Desk>) -> Self {
         Self {
             secret: secret.name.clone(),
+            max_age: secret.max_age,
             store,
             desk,
             pace: Pace::new(secret.poll, now()),
@@ -76,6 +80,7 @@ impl Reader {
         };
         self.pace.read_ended(ended, now);
         self.say_warning();
+        self.say_age();
     }
 
     fn take_in(&mut self, reading: Reading, now: Instant) -> Ended {
@@ -86,11 +91,12 @@ impl Reader {
         self.say_what_is_odd(&reading);
         let ends = |left: Option<Duration>| left.and_then(|left| now.checked_add(left));
         let (next_read, read_by) = (reading.next_read, reading.read_by);
-        let is_change = self.desk.offer(Offer {
+        let offer = Offer {
             credentials: reading.credentials,
             lease_ends: ends(reading.lease.map(|lease| lease.left)),
             logins_end: ends(reading.logins_for),
-        });
+        };
+        let is_change = self.desk.offer(offer, reading.made);
         Ended::Well {
             is_change,
             next_read,
@@ -146,6 +152,23 @@ impl Reader {
         }
         self.said.warning = warning;
         self.desk.warned(warning);
+    }
+
+    fn say_age(&mut self) {
+        let Some((version, age)) = self.desk.age() else {
+            return;
+        };
+        let Some(max_age) = self.max_age.filter(|max_age| age > *max_age) else {
+            return;
+        };
+        if self.said.too_old.as_ref() != Some(&version) {
+            let (age_seconds, max_age_seconds) = (age.as_secs(), max_age.as_secs());
+            warn!(
+                secret = %self.secret, %version, age_seconds, max_age_seconds,
+                "the credential is older than max_age: it should have been rotated"
+            );
+            self.said.too_old = Some(version);
+        }
     }
 
     fn say_what_is_odd(&mut self, reading: &Reading) {

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::credentials::{Entry, Page, Position, Refusal, Verdict};
+use super::ages::Ages;
+use crate::credentials::{Credential, Entry, Page, Position, Refusal, Verdict};
 use crate::names::{Endpoint, SecretName};
 use crate::stores::{Calls, Operation, StoreError, Warning};
 
@@ -30,10 +31,11 @@ pub struct CredentialStatus {
     pub standing: Standing,
     /// Whether the store still lists it.
     pub listed: bool,
-    /// Since it was first seen.
+    /// Since the store says that it was made, else since it was first seen.
     pub age: Duration,
     pub lease_left: Option<Duration>,
     pub endpoints: Vec<EndpointStatus>,
+    login: Credential,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,9 +99,22 @@ impl Status {
             calls: calls.made().collect(),
         }
     }
+
+    pub(super) fn aged(mut self, ages: &Ages) -> Self {
+        for credential in &mut self.credentials {
+            if let Some(age) = ages.made_ago(&credential.version) {
+                credential.age = age;
+            }
+        }
+        self
+    }
 }
 
 impl CredentialStatus {
+    pub fn is_of(&self, credential: &Credential) -> bool {
+        self.login.is_same_login(credential)
+    }
+
     fn new(entry: &Entry, page: &Page, now: Instant) -> Self {
         let credential = &entry.credential;
         let leads = page
@@ -113,6 +128,7 @@ impl CredentialStatus {
             None => Standing::Waiting,
         };
         Self {
+            login: credential.clone(),
             user: credential.user.clone(),
             version: credential.version.clone(),
             position: credential.position,

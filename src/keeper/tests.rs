@@ -181,7 +181,11 @@ impl World {
             refused_retry: SECOND * 30,
         };
         let store = Box::new(ScriptedStore(self.clone()));
-        start(&Arc::new(secret), store, self.clone().prove(), policy)
+        let records = Records {
+            metrics: Metrics::new(),
+            journal: Journal::open(None).unwrap(),
+        };
+        start(&Arc::new(secret), store, self.clone().prove(), policy, records)
     }
 
     /// A keeper that is well on this password.

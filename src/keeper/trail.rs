@@ -1,25 +1,31 @@
 //! What people read: the audit trail, one line an event, and the lines that say what it means.
 
+use std::time::SystemTime;
+
 use tracing::{info, warn};
 
 use crate::credentials::{Credential, Event, Page, Position, Verdict};
+use crate::journal::{Event as Audited, Journal};
 use crate::names::{Endpoint, SecretName};
 
 /// `before` and `after` are the pages around the change that the event belongs to.
-pub(super) fn record(secret: &SecretName, event: &Event, before: &Page, after: &Page) {
+pub(super) fn record(secret: &SecretName, event: &Event, before: &Page, after: &Page, journal: &Journal) {
+    let audit = |event, credential: &Credential, endpoint: Option<&Endpoint>| {
+        journal.record(event, secret, credential, endpoint, SystemTime::now());
+    };
     match event {
         Event::Seen(credential) => {
-            audit("credential.seen", secret, credential, None);
+            audit(Audited::Seen, credential, None);
             if before.leader().is_some() {
                 let (version, position) = (&credential.version, credential.position);
                 info!(%secret, %version, %position, "credential rotation detected");
             }
         }
         Event::Proven(credential, endpoint) => {
-            audit("credential.proven", secret, credential, Some(endpoint));
+            audit(Audited::Proven, credential, Some(endpoint));
         }
         Event::Refused(credential, endpoint, refusal) => {
-            audit("credential.refused", secret, credential, Some(endpoint));
+            audit(Audited::Refused, credential, Some(endpoint));
             if is_first_refusal(after, credential, endpoint) {
                 let (version, position) = (&credential.version, credential.position);
                 let sqlstate = refusal.sqlstate();
@@ -28,18 +34,10 @@ pub(super) fn record(secret: &SecretName, event: &Event, before: &Page, after: &
             }
         }
         Event::Leading { credential, before } => {
-            audit("credential.leading", secret, credential, None);
+            audit(Audited::Leading, credential, None);
             announce(secret, credential, before.as_ref(), after);
         }
-        Event::Retired(credential) => audit("credential.retired", secret, credential, None),
-    }
-}
-
-fn audit(event: &'static str, secret: &SecretName, credential: &Credential, endpoint: Option<&Endpoint>) {
-    let (version, position) = (&credential.version, credential.position);
-    match endpoint {
-        Some(endpoint) => info!(target: "audit", event, %secret, %version, %position, %endpoint),
-        None => info!(target: "audit", event, %secret, %version, %position),
+        Event::Retired(credential) => audit(Audited::Retired, credential, None),
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use super::turnstile::{Pass, ScoutPass, ScoutVerdict, Turnstile, Turnstiles, follow};
 use crate::backoff::{Backoff, jittered};
 use crate::credentials::{Credential, Page, Refusal, Try, Verdicts};
+use crate::metrics::{Counted, Metrics};
 use crate::names::Endpoint;
 
 /// A client whose last good credential was refused waits this long for the store before it tries another.
@@ -37,6 +38,7 @@ pub struct ByTheBook {
     pub turnstiles: Arc<Turnstiles>,
     /// How long a client is held while nothing works.
     pub patience: Duration,
+    pub metrics: Arc<Metrics>,
 }
 
 /// Why one login failed. `E` is what there is to tell the client or the log.
@@ -84,6 +86,29 @@ enum Said<E> {
     NotYet(Option<E>),
 }
 
+/// A login that has begun to wait. It is over when this is gone, also when the client is.
+struct Held {
+    metrics: Arc<Metrics>,
+    since: Instant,
+    _counted: Counted,
+}
+
+impl Held {
+    fn now(metrics: &Arc<Metrics>) -> Self {
+        Self {
+            metrics: Arc::clone(metrics),
+            since: Instant::now(),
+            _counted: metrics.hold(),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.metrics.held(self.since.elapsed());
+    }
+}
+
 /// Why one endpoint was left without a link.
 enum Stop<E> {
     /// It refused whatever there is to try by this page.
@@ -107,6 +132,7 @@ struct Caller<'a, A, E> {
     attempt: &'a A,
     said: Said<E>,
     has_refreshed: bool,
+    held: Option<Held>,
 }
 
 impl ByTheBook {
@@ -127,6 +153,7 @@ impl ByTheBook {
             attempt: &attempt,
             said: Said::Nothing,
             has_refreshed: false,
+            held: None,
         };
         match timeout_at(deadline, caller.login(endpoints)).await {
             Ok(Ok(logged_in)) => Ok(logged_in),
@@ -195,7 +222,10 @@ where
             }
             match refused_at {
                 Some((endpoint, page)) => self.hold(endpoint, &page).await,
-                None => sleep(pause.next(NOT_YET_RETRY_CAP)).await,
+                None => {
+                    self.hold_on();
+                    sleep(pause.next(NOT_YET_RETRY_CAP)).await;
+                }
             }
         }
     }
@@ -311,6 +341,7 @@ where
         if std::mem::replace(&mut self.has_refreshed, true) {
             return false;
         }
+        self.hold_on();
         self.book.verdicts.refresh_wanted();
         let is_newer = |now: &Arc<Page>| now.reads > page.reads || now.generation > page.generation;
         // Late or in vain, the tries go on.
@@ -321,6 +352,7 @@ where
     /// Waits for a page with more to try than the one that was tried through, or for a refused
     /// credential's next turn.
     async fn hold(&mut self, endpoint: &Endpoint, tried: &Page) {
+        self.hold_on();
         let openings = |page: &Page| page.tries(endpoint, Instant::now().into_std()).count();
         let openings_before = openings(tried);
         self.book.verdicts.refresh_wanted();
@@ -334,6 +366,10 @@ where
         if timeout_at(wake, published).await == Ok(false) {
             sleep_until(wake).await;
         }
+    }
+
+    fn hold_on(&mut self) {
+        self.held.get_or_insert_with(|| Held::now(&self.book.metrics));
     }
 
     fn say_refused(&mut self, error: Option<E>) {

@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::cancel::Place;
 use super::course::{Course, Leave};
-use super::entry::{FAREWELL_TIME, turn_away};
+use super::entry::{FAREWELL_TIME, Seat, turn_away};
 use super::errors::{ClientError, Gone};
 use super::ledger::{Ledger, Pin};
 use super::lender::{Kind, take_back};
@@ -25,6 +25,7 @@ use super::wire::opening::Startup;
 use super::{Mapping, Wing};
 use crate::backoff::{chance, jittered};
 use crate::credentials::Page;
+use crate::metrics::{Limit, Move};
 use crate::net::Stream;
 
 /// A client that says nothing for so long is at rest.
@@ -54,7 +55,7 @@ pub(super) struct Session {
     /// Of the link.
     pub facts: Facts,
     pub connection: OwnedSemaphorePermit,
-    pub _seat: OwnedSemaphorePermit,
+    pub _seat: Seat,
 }
 
 /// When the session has to do something of its own accord.
@@ -185,6 +186,7 @@ impl Session {
                 .pinned
                 .take()
                 .map_or_else(Vec::new, |pinned| pinned.reasons);
+            self.count_move(Move::Cut, now);
             return Err(Over::Cut(reasons));
         }
         if self.relay.notes_mut().is_some_and(Notes::take_disowned) && self.course.is_disowned() {
@@ -197,6 +199,7 @@ impl Session {
             return self.leave(now).await;
         }
         if !self.relay.notes().is_some_and(Notes::is_signalled) {
+            self.course.survey_at = None;
             return Ok(());
         }
         match self.course.survey_at {
@@ -294,6 +297,12 @@ impl Session {
             ?reasons,
             "the session can't leave its link now"
         );
+        if before.is_none() {
+            self.count_move(Move::Pinned, Instant::now());
+        }
+        if reasons.contains(&Pin::TooLarge) {
+            self.wing.lobby.metrics.hit(Limit::StatementBytes);
+        }
         let pinned = Pinned {
             since: before.map_or_else(Instant::now, |pinned| pinned.since),
             reasons,
@@ -339,9 +348,12 @@ impl Session {
             Over::End(End::ClientGone | End::LinkClosed) => None,
         };
         let speakable = self.relay.client_at_boundary();
+        let wing = Arc::clone(&self.wing);
         let mut client = self.give_back();
         match error {
-            Some(error) if speakable => turn_away(client, &mut BytesMut::new(), &error, id).await,
+            Some(error) if speakable => {
+                turn_away(client, &mut BytesMut::new(), &error, id, &wing.lobby.metrics).await;
+            }
             _ => {
                 // The client may be gone, and then there is nobody to say goodbye to.
                 let _ = timeout(FAREWELL_TIME, client.shutdown()).await;

@@ -10,11 +10,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use super::auth::{self, AuthError};
+use super::cancel::CancelError;
 use super::errors::ClientError;
 use super::startup::{self, Failed, Purpose};
 use super::talk::{Talk, TalkError};
 use super::wire::opening::Startup;
 use super::{Client, Mapping, Wing};
+use crate::metrics::{Counted, Limit, Metrics};
 use crate::net::Stream;
 
 /// A client that is told why it is turned away gets this long, and may still send so much, before the socket
@@ -36,7 +38,14 @@ pub struct Guest {
     pub out: BytesMut,
     pub startup: Startup,
     pub mapping: Arc<Mapping>,
-    pub seat: OwnedSemaphorePermit,
+    pub seat: Seat,
+}
+
+/// One of `limits.clients`.
+#[derive(Debug)]
+pub struct Seat {
+    _permit: OwnedSemaphorePermit,
+    _counted: Counted,
 }
 
 /// From the first packet to the client's proof of who it is. A cancel request is carried out on the way.
@@ -46,7 +55,9 @@ pub async fn enter(client: Client, deadline: Instant, wing: &Arc<Wing>) -> Optio
         id,
         must_encrypt,
     } = client;
+    let metrics = &wing.lobby.metrics;
     let Ok(opened) = timeout_at(deadline, startup::open(socket, wing.tls.as_ref())).await else {
+        metrics.hit(Limit::StartupTime);
         debug!(
             session = id,
             "client did not say what it came for in time (limits.startup_time)"
@@ -58,8 +69,12 @@ pub async fn enter(client: Client, deadline: Instant, wing: &Arc<Wing>) -> Optio
         Ok((mut stream, Purpose::Cancel { process_id, key })) => {
             // Detached: a client that closes at once is served all the same.
             let cancels = Arc::clone(&wing.lobby.cancels);
+            let metrics = Arc::clone(metrics);
             tokio::spawn(async move {
                 if let Err(error) = cancels.carry_out(process_id, &key).await {
+                    if matches!(error, CancelError::TooMany) {
+                        metrics.hit(Limit::Cancels);
+                    }
                     debug!(process_id, %error, "cancel request not carried out");
                 }
                 // A client over TLS takes an end without close_notify for a failed cancel.
@@ -73,7 +88,7 @@ pub async fn enter(client: Client, deadline: Instant, wing: &Arc<Wing>) -> Optio
             return None;
         }
         Err(Failed::Refused(stream, error)) => {
-            turn_away(*stream, &mut BytesMut::new(), &error, id).await;
+            turn_away(*stream, &mut BytesMut::new(), &error, id, metrics).await;
             return None;
         }
     };
@@ -94,7 +109,7 @@ pub async fn enter(client: Client, deadline: Instant, wing: &Arc<Wing>) -> Optio
         }),
         Err(Ending::Left) => None,
         Err(Ending::Refused(error)) => {
-            turn_away(talk.into_parts().0, &mut out, &error, id).await;
+            turn_away(talk.into_parts().0, &mut out, &error, id, metrics).await;
             None
         }
     }
@@ -106,7 +121,7 @@ async fn introduce(
     mut startup: Startup,
     must_encrypt: bool,
     wing: &Wing,
-) -> Result<(Startup, Arc<Mapping>, OwnedSemaphorePermit), Ending> {
+) -> Result<(Startup, Arc<Mapping>, Seat), Ending> {
     startup::negotiate(&mut startup, out);
     let Some(name) = startup.get(b"user").filter(|name| !name.is_empty()) else {
         return Err(ClientError::NoUser.into());
@@ -129,14 +144,27 @@ async fn introduce(
         return Err(ClientError::WrongPassword { role: shown }.into());
     };
     let seat = Arc::clone(&wing.lobby.seats).try_acquire_owned();
-    let seat = seat.map_err(|_| ClientError::TooManyClients {
+    let permit = seat.map_err(|_| ClientError::TooManyClients {
         limit: wing.limits.clients,
     })?;
+    let seat = Seat {
+        _permit: permit,
+        _counted: wing.lobby.metrics.client(),
+    };
     Ok((startup, Arc::clone(mapping), seat))
 }
 
 /// Says why, and closes so that it is heard.
-pub async fn turn_away(mut stream: Stream, out: &mut BytesMut, error: &ClientError, id: u64) {
+pub async fn turn_away(
+    mut stream: Stream,
+    out: &mut BytesMut,
+    error: &ClientError,
+    id: u64,
+    metrics: &Metrics,
+) {
+    if let Some(limit) = error.limit() {
+        metrics.hit(limit);
+    }
     debug!(session = id, side = ?error.side(), sqlstate = error.sqlstate(), %error, "client turned away");
     error.write(out);
     let farewell = async {

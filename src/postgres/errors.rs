@@ -12,6 +12,7 @@ use super::wire::frame::BadLength;
 use super::wire::opening::BadOpening;
 use super::wire::say;
 use super::wire::scram::server::ScramServerError;
+use crate::metrics::Limit;
 
 /// Who has to act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +138,18 @@ impl ClientError {
             | Self::QueueWait { .. }
             | Self::Cut { .. }
             | Self::Stopping => Side::Us,
+        }
+    }
+
+    /// The limit that was hit, if it was one.
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::Opening(BadOpening::Length) => Some(Limit::StartupPacket),
+            Self::StartupTime { .. } => Some(Limit::StartupTime),
+            Self::TooManyClients { .. } => Some(Limit::Clients),
+            Self::TooManyStartups { .. } => Some(Limit::Startups),
+            Self::QueueWait { .. } => Some(Limit::QueueWait),
+            _ => None,
         }
     }
 

@@ -16,7 +16,8 @@ use super::roster::Berth;
 use super::wire::opening::Startup;
 use super::wire::say;
 use crate::credentials::Credential;
-use crate::names::RoleName;
+use crate::metrics::{self, Limit, Metrics};
+use crate::names::{RoleName, SecretName};
 
 /// A link, and its share of the upstream's `connections_max`.
 #[derive(Debug)]
@@ -54,12 +55,16 @@ pub async fn obtain(
         });
     }
     let limit = target.upstream.connections_max;
-    if target.connections.available_permits() == 0 {
+    let connections = Arc::clone(&target.connections);
+    let connection = if let Ok(connection) = Arc::clone(&connections).try_acquire_owned() {
+        connection
+    } else {
+        mapping.book.metrics.hit(Limit::ConnectionsMax);
         target.lender.make_room();
-    }
-    let connection = timeout(wait, Arc::clone(&target.connections).acquire_owned()).await;
-    let Ok(Ok(connection)) = connection else {
-        return Err(ClientError::QueueWait { wait, limit });
+        let Ok(Ok(connection)) = timeout(wait, connections.acquire_owned()).await else {
+            return Err(ClientError::QueueWait { wait, limit });
+        };
+        connection
     };
     let mut arrival = log_in(mapping, startup, session).await?;
     if let Some(kind) = &kind {
@@ -76,8 +81,12 @@ pub async fn obtain(
 pub async fn log_in(mapping: &Mapping, startup: &Startup, session: u64) -> Result<Arrival, ClientError> {
     let target = &mapping.target;
     let attempt = |credential: Credential, endpoint| async move {
-        let berth = mapping.roster.enter(&mapping.role.secret, &credential);
-        match login(target, &endpoint, &credential, startup).await {
+        let berth = mapping
+            .roster
+            .enter(&mapping.role.secret, &mapping.role.upstream, &credential);
+        let result = login(target, &endpoint, &credential, startup).await;
+        count(&mapping.book.metrics, &mapping.role.secret, &credential, &result);
+        match result {
             Ok(link) => Ok(Arrival { link, berth }),
             Err(error) => {
                 debug!(session, %endpoint, version = %credential.version, %error, "login failed");
@@ -93,6 +102,20 @@ pub async fn log_in(mapping: &Mapping, startup: &Startup, session: u64) -> Resul
         Ok(logged_in) => Ok(logged_in.link),
         Err(denied) => Err(explain(denied, mapping)),
     }
+}
+
+/// One login more, whatever came of it.
+pub fn count<L>(
+    metrics: &Metrics,
+    secret: &SecretName,
+    credential: &Credential,
+    result: &Result<L, LoginError>,
+) {
+    let (outcome, sqlstate) = match result {
+        Ok(_) => (metrics::Login::Accepted, None),
+        Err(error) => (error.outcome(), error.sqlstate()),
+    };
+    metrics.login(secret, outcome, sqlstate, credential.position);
 }
 
 /// A server's refusal may quote the upstream's user. The client knows its role, and no more.

@@ -52,8 +52,11 @@ pub struct Lore {
 /// The lore of every database that some session is in.
 #[derive(Default)]
 pub struct Library {
-    books: Mutex<BTreeMap<(UpstreamName, Box<[u8]>), Arc<Lore>>>,
+    books: Mutex<BTreeMap<Database, Arc<Lore>>>,
 }
+
+/// An upstream, and a name there.
+type Database = (UpstreamName, Box<[u8]>);
 
 #[derive(Debug, thiserror::Error)]
 enum LearnError {

@@ -42,13 +42,14 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Auth, Limits, Listen, Role};
 use crate::credentials::{Credential, Page, Verdicts};
-use crate::names::{Endpoint, RoleName};
+use crate::metrics::Metrics;
+use crate::names::{Endpoint, RoleName, SecretName};
 use crate::net::Socket;
 use crate::net::tls::ServerTls;
 pub use by_the_book::AttemptError;
 use by_the_book::ByTheBook;
 use cancel::Cancels;
-pub use course::Policy;
+pub use course::{Course, Policy};
 pub use examine::{Admission, Examination, Reached, database, examine};
 pub use ledger::Pin;
 use lender::Kind;
@@ -111,6 +112,7 @@ pub struct Lobby {
     moves: Arc<Semaphore>,
     library: Arc<Library>,
     roster: Arc<Roster>,
+    metrics: Arc<Metrics>,
     /// True: sessions end now.
     stop: watch::Receiver<bool>,
 }
@@ -121,18 +123,19 @@ impl Lobby {
         &self.roster
     }
 
-    pub fn new(limits: &Limits, stop: watch::Receiver<bool>) -> Self {
+    pub fn new(limits: &Limits, stop: watch::Receiver<bool>, metrics: Arc<Metrics>) -> Self {
         let mut secret = [0; 32];
         aws_lc_rs::rand::fill(&mut secret).expect("the system's random source does not fail");
         Self {
             salts: SaltSecret::from_random(secret),
             cancels: Cancels::new(limits.cancels),
-            turnstiles: Arc::new(Turnstiles::new(limits)),
+            turnstiles: Arc::new(Turnstiles::new(limits, Arc::clone(&metrics))),
             startups: Arc::new(Semaphore::new(limits.startups as usize)),
             seats: Arc::new(Semaphore::new(limits.clients as usize)),
             moves: Arc::new(Semaphore::new(limits.moves as usize)),
             library: Arc::default(),
             roster: Roster::new(),
+            metrics,
             stop,
         }
     }
@@ -169,6 +172,7 @@ impl Wing {
                 verdicts: credentials.verdicts,
                 turnstiles: Arc::clone(&self.lobby.turnstiles),
                 patience: credentials.patience,
+                metrics: Arc::clone(&self.lobby.metrics),
             },
             roster: Arc::clone(&self.lobby.roster),
             policy: credentials.policy,
@@ -223,16 +227,30 @@ pub async fn serve(client: Client, wing: Arc<Wing>) {
     session::run(client, wing).await;
 }
 
+/// What is to be proven, and where.
+#[derive(Clone, Copy)]
+pub struct Proof<'a> {
+    pub target: &'a Target,
+    pub secret: &'a SecretName,
+    pub credential: &'a Credential,
+    pub endpoint: &'a Endpoint,
+}
+
 /// Proves a credential by a real login, and reports the verdict. None: somebody else's login told, or will.
 pub async fn prove(
     lobby: &Lobby,
-    target: &Target,
+    proof: Proof<'_>,
     verdicts: &dyn Verdicts,
-    credential: &Credential,
-    endpoint: &Endpoint,
 ) -> Option<Result<(), AttemptError<LoginError>>> {
+    let Proof {
+        target,
+        secret,
+        credential,
+        endpoint,
+    } = proof;
     let attempt = async {
         let proof = examine::prove(target, endpoint, credential).await;
+        links::count(&lobby.metrics, secret, credential, &proof);
         proof.map_err(AttemptError::from)
     };
     by_the_book::prove(&lobby.turnstiles, verdicts, credential, endpoint, attempt).await

@@ -19,11 +19,11 @@ use super::login::Backend;
 use super::notes::Notes;
 use super::relay::{End, Loss, ProcessIds, Want};
 use super::roster::Berth;
-use super::session::address_of;
 use super::survey::{Question, SurveyError};
 use super::talk::Talk;
 use super::wire::say;
 use crate::credentials::Credential;
+use crate::metrics::{Limit, Move};
 use crate::net::Stream;
 
 /// How long a request that arrives meanwhile may be held.
@@ -45,18 +45,28 @@ impl Session {
         }
         self.unpin();
         let moves = Arc::clone(&self.wing.lobby.moves);
+        if moves.available_permits() == 0 {
+            self.wing.lobby.metrics.hit(Limit::Moves);
+        }
         let turn = self.beside(moves.acquire_owned()).await?;
         let Some(arrival) = self.log_in_beside().await? else {
+            self.count_move(Move::PutOff, began);
             return Ok(false);
         };
         let moved = self.cross(arrival).await?;
         drop(turn);
+        self.count_move(if moved { Move::Moved } else { Move::PutOff }, began);
         if moved {
             let version = &self.berth.credential().version;
             info!(session = self.id, %version, took = ?began.elapsed(), "session moved");
             self.chart();
         }
         Ok(moved)
+    }
+
+    pub fn count_move(&self, result: Move, began: Instant) {
+        let secret = &self.mapping.role.secret;
+        self.wing.lobby.metrics.moved(secret, result, began.elapsed());
     }
 
     /// Asks the link what the session holds, if there was a reason to. A server that refuses changes nothing.
@@ -152,20 +162,13 @@ impl Session {
         let (stream, unread) = successor.into_parts();
         let failed = match crossed {
             Ok(crossed) => {
-                let address = link
-                    .facts
-                    .backend
-                    .as_ref()
-                    .map(|backend| address_of(&link.facts.endpoint, &stream, backend, &self.mapping));
+                self.repoint(&link.facts, &stream);
                 let ids = self.process_ids(link.facts.backend.as_ref());
                 let left = self.relay.change_link(stream, ids);
                 self.relay.resume(&crossed.messages, &unread);
-                if let Some(place) = &self.place {
-                    place.repoint(address);
-                }
+                self.facts = link.facts;
                 let left_berth = std::mem::replace(&mut self.berth, berth);
                 self.berth.seat(self.id);
-                self.facts = link.facts;
                 tokio::spawn(leave(left, left_berth));
                 self.surveyed(crossed.ledger);
                 return Ok(true);

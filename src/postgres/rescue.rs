@@ -10,15 +10,20 @@ use super::crossing::{Failed, Unnamed};
 use super::errors::{ClientError, Gone, Unrecoverable};
 use super::ledger::Pin;
 use super::links::{self, Arrival};
+use super::login::Facts;
 use super::move_::leave;
 use super::notes::Notes;
 use super::rebuilding::{Rebuilding, Rebuilt, fail_transaction};
 use super::relay::{End, Loss};
+use super::roster::Berth;
 use super::session::address_of;
 use super::survey::Question;
 use super::talk::Talk;
+use super::wire::aftermath::InFlight;
 use super::wire::read::error_field;
 use crate::backoff::Backoff;
+use crate::metrics::Rescue;
+use crate::net::Stream;
 
 /// What a server says that goes away itself, or is told to end a backend. Whatever else it says, it says of the
 /// session, and that is for the client to hear.
@@ -30,6 +35,17 @@ const RETRY_CAP: Duration = Duration::from_secs(2);
 impl Session {
     /// Answers what was in flight, and carries on.
     pub async fn rescue(&mut self, loss: Loss) -> Result<(), Over> {
+        let rescued = self.save(loss).await;
+        let result = match &rescued {
+            Ok(InFlight::Nothing | InFlight::FailedTransaction) => Rescue::Unnoticed,
+            Ok(_) => Rescue::Interrupted,
+            Err(_) => Rescue::Lost,
+        };
+        (self.wing.lobby.metrics).rescued(&self.mapping.role.secret, result);
+        rescued.map(drop)
+    }
+
+    async fn save(&mut self, loss: Loss) -> Result<InFlight, Over> {
         let began = Instant::now();
         let state = loss.fatal.as_deref().and_then(|body| error_field(body, b'C'));
         info!(
@@ -57,79 +73,83 @@ impl Session {
             place.repoint(None);
         }
         let in_flight = self.replace_link(&loss, &gone).await?;
-        info!(session = self.id, in_flight, took = ?began.elapsed(), "session rescued");
+        info!(session = self.id, in_flight = in_flight.label(), took = ?began.elapsed(), "session rescued");
         self.chart();
-        Ok(())
+        Ok(in_flight)
     }
 
     /// Tries until a link is there that is what the lost one was, or until it is clear that there won't be one.
-    /// Returns what was in flight.
     async fn replace_link(
         &mut self,
         loss: &Loss,
         gone: &impl Fn(Unrecoverable) -> Over,
-    ) -> Result<&'static str, Over> {
+    ) -> Result<InFlight, Over> {
         let rebuilding = self.rebuilding();
         let deadline = Instant::now() + self.mapping.book.patience;
         let mut pause = Backoff::starting_at(RETRY_FIRST);
         loop {
             let Arrival { link, berth } = self.log_in_again(gone).await?;
-            let user = berth.credential().user.clone();
-            let question = Question::new(
-                user.as_bytes(),
-                self.custom_names().iter().map(String::as_bytes),
-                rebuilding.bytes_max,
-            );
             let mut talk = Talk::resume(link.stream, link.unread);
-            let rebuilt = rebuilding.run(&question, user.as_bytes(), &mut talk).await;
+            let mut rebuilt = self.rebuild(&rebuilding, &berth, &mut talk).await;
+            // Only now: what the client has sent ahead meanwhile counts.
+            let aftermath = match self.relay.aftermath(loss) {
+                Ok(aftermath) => aftermath,
+                Err(unanswerable) => return Err(gone(unanswerable.into())),
+            };
+            if rebuilt.is_ok()
+                && aftermath.transaction_failed
+                && let Err(failed) = fail_transaction(&mut talk).await
+            {
+                rebuilt = Err(failed);
+            }
+            let (stream, unread) = talk.into_parts();
             let failed = match rebuilt {
                 Ok(rebuilt) => {
-                    let aftermath = match self.relay.aftermath(loss) {
-                        Ok(aftermath) => aftermath,
-                        Err(unanswerable) => return Err(gone(unanswerable.into())),
-                    };
-                    let ready = match aftermath.transaction_failed {
-                        true => fail_transaction(&mut talk).await,
-                        false => Ok(()),
-                    };
-                    match ready {
-                        Ok(()) => {
-                            let in_flight = aftermath.in_flight.label();
-                            let (stream, unread) = talk.into_parts();
-                            let address = link.facts.backend.as_ref().map(|backend| {
-                                address_of(&link.facts.endpoint, &stream, backend, &self.mapping)
-                            });
-                            let ids = self.process_ids(link.facts.backend.as_ref());
-                            let Rebuilt { ledger, messages } = rebuilt;
-                            drop(self.relay.take_up(aftermath, stream, ids));
-                            self.relay.resume(&messages, &unread);
-                            if let Some(place) = &self.place {
-                                place.repoint(address);
-                            }
-                            self.berth = berth;
-                            self.berth.seat(self.id);
-                            self.facts = link.facts;
-                            self.ledger = Some(Box::new(ledger));
-                            if let Some(notes) = self.relay.notes_mut() {
-                                notes.undone();
-                                notes.surveyed();
-                            }
-                            return Ok(in_flight);
-                        }
-                        Err(failed) => failed,
+                    let in_flight = aftermath.in_flight;
+                    self.repoint(&link.facts, &stream);
+                    let ids = self.process_ids(link.facts.backend.as_ref());
+                    drop(self.relay.take_up(aftermath, stream, ids));
+                    self.relay.resume(&rebuilt.messages, &unread);
+                    self.facts = link.facts;
+                    self.berth = berth;
+                    self.berth.seat(self.id);
+                    self.ledger = Some(Box::new(rebuilt.ledger));
+                    if let Some(notes) = self.relay.notes_mut() {
+                        notes.undone();
+                        notes.surveyed();
                     }
+                    return Ok(in_flight);
                 }
                 Err(failed) => failed,
             };
-            let (stream, _) = talk.into_parts();
             tokio::spawn(leave(stream, berth));
-            let is_final =
-                !matches!(failed, Failed::NewLost(_) | Failed::TimedOut) || Instant::now() >= deadline;
-            if is_final {
+            let may_pass = matches!(failed, Failed::NewLost(_) | Failed::TimedOut);
+            if !may_pass || Instant::now() >= deadline {
                 return Err(gone(Unrecoverable::Rebuilding(failed)));
             }
             debug!(session = self.id, reason = %failed, "rescue tried again");
             sleep(pause.next(RETRY_CAP)).await;
+        }
+    }
+
+    async fn rebuild(
+        &self,
+        rebuilding: &Rebuilding,
+        berth: &Berth,
+        link: &mut Talk<Stream>,
+    ) -> Result<Rebuilt, Failed> {
+        let user = berth.credential().user.as_bytes();
+        let names = self.custom_names();
+        let question = Question::new(user, names.iter().map(String::as_bytes), rebuilding.bytes_max);
+        rebuilding.run(&question, user, link).await
+    }
+
+    /// Cancel requests go to the new backend.
+    pub fn repoint(&self, facts: &Facts, stream: &Stream) {
+        let backend = facts.backend.as_ref();
+        let address = backend.map(|backend| address_of(&facts.endpoint, stream, backend, &self.mapping));
+        if let Some(place) = &self.place {
+            place.repoint(address);
         }
     }
 

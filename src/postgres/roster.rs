@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::ledger::Pin;
 use crate::credentials::Credential;
-use crate::names::SecretName;
+use crate::names::{SecretName, UpstreamName};
 
 /// Every link, from before its login to its end.
 pub struct Roster {
@@ -19,7 +19,7 @@ pub struct Roster {
 
 struct Group {
     credential: Credential,
-    links: usize,
+    links: BTreeMap<UpstreamName, usize>,
     sessions: BTreeMap<u64, Option<Pinned>>,
 }
 
@@ -53,20 +53,28 @@ impl Roster {
     }
 
     /// Before the login, so that a credential is never taken for unused while a link with it is on its way.
-    pub fn enter(self: &Arc<Self>, secret: &SecretName, credential: &Credential) -> Berth {
+    pub fn enter(
+        self: &Arc<Self>,
+        secret: &SecretName,
+        upstream: &UpstreamName,
+        credential: &Credential,
+    ) -> Berth {
         let mut secrets = self.lock();
         let groups = secrets.entry(secret.clone()).or_default();
-        match groups.iter_mut().find(|group| group.is_of(credential)) {
-            Some(group) => group.links += 1,
-            None => groups.push(Group {
+        let at = groups.iter().position(|group| group.is_of(credential));
+        let at = at.unwrap_or_else(|| {
+            groups.push(Group {
                 credential: credential.clone(),
-                links: 1,
+                links: BTreeMap::new(),
                 sessions: BTreeMap::new(),
-            }),
-        }
+            });
+            groups.len() - 1
+        });
+        *groups[at].links.entry(upstream.clone()).or_default() += 1;
         Berth {
             roster: Arc::clone(self),
             secret: secret.clone(),
+            upstream: upstream.clone(),
             credential: credential.clone(),
             session: None,
         }
@@ -76,6 +84,17 @@ impl Roster {
         let secrets = self.lock();
         let groups = secrets.get(secret).map(Vec::as_slice).unwrap_or_default();
         groups.iter().map(Group::aboard).collect()
+    }
+
+    /// Links by upstream. One that has none is left out.
+    pub fn links(&self) -> BTreeMap<UpstreamName, usize> {
+        let mut all = BTreeMap::new();
+        for group in self.lock().values().flatten() {
+            for (upstream, links) in &group.links {
+                *all.entry(upstream.clone()).or_default() += links;
+            }
+        }
+        all
     }
 
     pub fn uses(&self, secret: &SecretName, credential: &Credential) -> bool {
@@ -102,7 +121,7 @@ impl Roster {
             return;
         };
         change(&mut groups[at]);
-        if groups[at].links == 0 {
+        if groups[at].links.is_empty() {
             groups.swap_remove(at);
             self.changes.send_replace(());
         }
@@ -118,7 +137,7 @@ impl Group {
         let pinned = (self.sessions.iter()).filter_map(|(id, pinned)| Some((*id, pinned.clone()?)));
         Aboard {
             credential: self.credential.clone(),
-            links: self.links,
+            links: self.links.values().sum(),
             sessions: self.sessions.len(),
             pinned: pinned.collect(),
         }
@@ -129,6 +148,7 @@ impl Group {
 pub struct Berth {
     roster: Arc<Roster>,
     secret: SecretName,
+    upstream: UpstreamName,
     credential: Credential,
     session: Option<u64>,
 }
@@ -169,7 +189,12 @@ impl Berth {
 impl Drop for Berth {
     fn drop(&mut self) {
         self.roster.change(self, |group| {
-            group.links -= 1;
+            if let Some(links) = group.links.get_mut(&self.upstream) {
+                *links -= 1;
+                if *links == 0 {
+                    group.links.remove(&self.upstream);
+                }
+            }
             if let Some(session) = self.session {
                 group.sessions.remove(&session);
             }
@@ -204,8 +229,8 @@ mod tests {
     fn a_credential_is_in_use_until_its_last_link_is_gone() {
         let (roster, secret) = (Roster::new(), SecretName::from("orders"));
         let mut departures = roster.departures();
-        let first = roster.enter(&secret, &credential("a"));
-        let second = roster.enter(&secret, &credential("a"));
+        let first = roster.enter(&secret, &"db".into(), &credential("a"));
+        let second = roster.enter(&secret, &"db".into(), &credential("a"));
         drop(first);
         assert!(roster.uses(&secret, &credential("a")) && !departures.has_changed().unwrap());
         drop(second);
@@ -217,7 +242,7 @@ mod tests {
     #[test]
     fn a_session_takes_its_pin_with_it() {
         let (roster, secret) = (Roster::new(), SecretName::from("orders"));
-        let mut berth = roster.enter(&secret, &credential("a"));
+        let mut berth = roster.enter(&secret, &"db".into(), &credential("a"));
         berth.seat(7);
         let pinned = Pinned {
             reasons: vec![Pin::HeldCursors],
@@ -227,7 +252,7 @@ mod tests {
         berth.pin(Some(pinned.clone()));
         let aboard = roster.aboard(&secret);
         assert_eq!((aboard[0].sessions, aboard[0].pinned.get(&7)), (1, Some(&pinned)));
-        let mut next = roster.enter(&secret, &credential("b"));
+        let mut next = roster.enter(&secret, &"db".into(), &credential("b"));
         next.seat(7);
         drop(berth);
         let aboard = roster.aboard(&secret);

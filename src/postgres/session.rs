@@ -36,7 +36,14 @@ pub(super) async fn run(client: Client, wing: Arc<Wing>) {
         Err(_) => {
             let limit = wing.limits.startups;
             let error = ClientError::TooManyStartups { limit };
-            return turn_away(client.socket.into(), &mut BytesMut::new(), &error, id).await;
+            return turn_away(
+                client.socket.into(),
+                &mut BytesMut::new(),
+                &error,
+                id,
+                &wing.lobby.metrics,
+            )
+            .await;
         }
     };
     if let Some(guest) = guest {
@@ -53,7 +60,10 @@ async fn attend(mut guest: Guest, id: u64, wing: &Arc<Wing>) {
     };
     let lent = match link {
         Ok(lent) => lent,
-        Err(error) => return turn_away(guest.talk.into_parts().0, &mut guest.out, &error, id).await,
+        Err(error) => {
+            let client = guest.talk.into_parts().0;
+            return turn_away(client, &mut guest.out, &error, id, &wing.lobby.metrics).await;
+        }
     };
     match greet(guest, lent, id, startup, wing).await {
         Some(session) => session.converse().await,

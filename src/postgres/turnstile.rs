@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use self::governor::Governor;
 use crate::config::Limits;
 use crate::credentials::Credential;
+use crate::metrics::{Limit, Metrics};
 use crate::names::Endpoint;
 
 /// One turnstile per endpoint, for the whole process: endpoints do not care which secret or role logs in.
@@ -24,10 +25,13 @@ pub struct Turnstiles {
     logins_at_once: usize,
     refused_per_minute: usize,
     each: Mutex<HashMap<Endpoint, Arc<Turnstile>>>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
 pub(super) struct Turnstile {
+    endpoint: Endpoint,
+    metrics: Arc<Metrics>,
     permits: Semaphore,
     governor: Mutex<Governor>,
     scouts: Mutex<Vec<Scout>>,
@@ -64,11 +68,12 @@ pub(super) struct ScoutPass<'a> {
 }
 
 impl Turnstiles {
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
         Self {
             logins_at_once: limits.logins_per_endpoint.max(1) as usize,
             refused_per_minute: limits.refused_logins_per_minute as usize,
             each: Mutex::default(),
+            metrics,
         }
     }
 
@@ -77,7 +82,10 @@ impl Turnstiles {
         if let Some(turnstile) = each.get(endpoint) {
             return turnstile.clone();
         }
+        self.metrics.begin_endpoint(endpoint);
         let turnstile = Arc::new(Turnstile {
+            endpoint: endpoint.clone(),
+            metrics: Arc::clone(&self.metrics),
             permits: Semaphore::new(self.logins_at_once),
             governor: Mutex::new(Governor::new(self.refused_per_minute)),
             scouts: Mutex::default(),
@@ -109,6 +117,10 @@ impl Turnstile {
     }
 
     pub(super) async fn permit(&self) -> SemaphorePermit<'_> {
+        if let Ok(permit) = self.permits.try_acquire() {
+            return permit;
+        }
+        self.metrics.hit(Limit::LoginsPerEndpoint);
         let permit = self.permits.acquire().await;
         permit.expect("a turnstile's semaphore is never closed")
     }
@@ -120,7 +132,11 @@ impl Turnstile {
 
     /// Whether the endpoint has refused its share of the last minute.
     pub(super) fn is_governed(&self, credential: &Credential) -> bool {
-        lock(&self.governor).holds_back(credential, Instant::now())
+        let is_governed = lock(&self.governor).holds_back(credential, Instant::now());
+        if is_governed {
+            self.metrics.governed(&self.endpoint);
+        }
+        is_governed
     }
 }
 

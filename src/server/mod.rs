@@ -4,20 +4,23 @@ mod assemble;
 mod limits;
 mod listen;
 mod parts;
+mod revocable;
 mod signals;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::admin::{Admin, AdminError, Facts};
-use crate::config::{Config, Limits, Problems};
-use crate::keeper;
+use crate::admin::{Admin, AdminError, Facts, History, Scene};
+use crate::config::{Config, Limits, Problem, Problems};
+use crate::journal::Journal;
+use crate::keeper::{self, Records};
+use crate::metrics::Metrics;
 use crate::net::listen::{BindError, bind};
 use crate::postgres::Lobby;
 use crate::stores::DigestKey;
@@ -27,6 +30,8 @@ use signals::{Signal, Signals};
 
 /// How long sessions that were told to end may take to say so to their clients.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// For the audit file.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Why the server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -43,12 +48,19 @@ pub enum Failure {
 
 /// Serves until a signal says otherwise.
 pub async fn run(config: Config) -> Result<(), Failure> {
-    let mut signals = Signals::new().map_err(Failure::Signals)?;
+    let quit = Arc::new(Notify::new());
+    let mut signals = Signals::new(Arc::clone(&quit)).map_err(Failure::Signals)?;
     limits::raise_open_files(&config);
     let (stop, stopping) = watch::channel(false);
-    let lobby = Lobby::new(&config.limits, stopping.clone());
+    let config = Arc::new(config);
+    let records = Records {
+        metrics: Metrics::new(),
+        journal: open_journal(&config)?,
+    };
+    let lobby = Lobby::new(&config.limits, stopping.clone(), Arc::clone(&records.metrics));
+    let roster = Arc::clone(lobby.roster());
     let parts = Parts::load(&config, &DigestKey::random())?;
-    let assembly = assemble::assemble(&config, parts, lobby);
+    let assembly = assemble::assemble(&config, parts, lobby, &records);
     let admin = Admin::bind(config.admin.address)?;
     let listeners = bind(&config.listen.addresses).await?;
     let sessions = TaskTracker::new();
@@ -70,10 +82,22 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         });
     }
     let (leave, leaving) = watch::channel(false);
+    for (name, keeper) in &assembly.keepers {
+        revocable::watch(name, keeper.page.clone(), &roster, &records.journal);
+    }
+    let (_scenes, scene) = watch::channel(Arc::new(Scene {
+        config: Arc::clone(&config),
+        keepers: assembly.keepers.clone(),
+    }));
     let facts = Facts {
-        secrets: assembly.keepers.clone().into_iter().collect(),
+        scene,
+        roster,
+        records: records.clone(),
+        history: History::default(),
+        started: Instant::now(),
         stopping: leaving,
         sessions: Handle::current(),
+        quit,
     };
     admin.serve(config.limits.admin_connections, facts)?;
     while signals.next().await == Signal::Reload {
@@ -86,7 +110,16 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     sessions.close();
     let _ = timeout(LAST_WORDS, sessions.wait()).await;
     info!("stopped");
+    records.journal.flush(LAST_LINES);
     Ok(())
+}
+
+fn open_journal(config: &Config) -> Result<Arc<Journal>, Problems> {
+    Journal::open(config.log.audit.as_deref()).map_err(|error| {
+        let path = "log.audit".to_owned();
+        let message = format!("can't be appended to: {error}");
+        Problems::from(vec![Problem { path, message }])
+    })
 }
 
 /// Clients that are served, clients that are being let in, and cancel requests.

@@ -1,12 +1,14 @@
 use std::io;
+use std::sync::Arc;
 
 use tokio::signal::unix::{Signal as Source, SignalKind, signal};
+use tokio::sync::Notify;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// SIGHUP.
     Reload,
-    /// SIGTERM or SIGINT.
+    /// SIGTERM, SIGINT, or `POST /quit`.
     Terminate,
 }
 
@@ -15,14 +17,16 @@ pub struct Signals {
     hangup: Source,
     terminate: Source,
     interrupt: Source,
+    quit: Arc<Notify>,
 }
 
 impl Signals {
-    pub fn new() -> io::Result<Self> {
+    pub fn new(quit: Arc<Notify>) -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            quit,
         })
     }
 
@@ -31,6 +35,7 @@ impl Signals {
             _ = self.hangup.recv() => Signal::Reload,
             _ = self.terminate.recv() => Signal::Terminate,
             _ = self.interrupt.recv() => Signal::Terminate,
+            () = self.quit.notified() => Signal::Terminate,
         }
     }
 }

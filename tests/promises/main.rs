@@ -20,6 +20,8 @@ mod check;
 mod configuration;
 mod crowd;
 mod demo;
+#[cfg(all(feature = "aws", feature = "vault"))]
+mod deployment;
 mod drivers;
 mod hostile;
 mod lending;

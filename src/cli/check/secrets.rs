@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::findings::{CredentialFinding, HostFinding, SecretFinding, SecretState};
 use super::store_advice;
+use crate::cli::table::rough;
 use crate::config::Secret;
 use crate::credentials::{Credential, LISTED_MAX, Position};
 use crate::names::SecretName;
@@ -88,7 +89,7 @@ fn taken_in(open: &OpenSecret, mut reading: Reading, warning: Option<Warning>) -
         reading.credentials.truncate(LISTED_MAX);
     }
     if let Some(age) = too_old(secret, &reading) {
-        warnings.push(store_advice::old(&super::text::rough(age), secret));
+        warnings.push(store_advice::old(&rough(age), secret));
     }
     let credentials = reading.credentials.iter();
     ReadSecret {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::findings::{
     EndpointFinding, Findings, LoginFinding, Outcome, SecretFinding, SecretState, Trouble,
 };
-use crate::cli::table::Table;
+use crate::cli::table::{Table, rough};
 
 /// None: as wide as it comes.
 pub(super) fn write(findings: &Findings, width: Option<usize>) -> String {
@@ -215,15 +215,4 @@ fn listeners(findings: &Findings, width: Option<usize>, out: &mut String) {
 
 fn line(trouble: &Trouble) -> String {
     format!("{} -> {}", trouble.message, trouble.advice)
-}
-
-/// One number and one unit, as people speak of ages.
-pub(super) fn rough(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m", seconds / 60),
-        3_600..172_800 => format!("{}h", seconds / 3_600),
-        _ => format!("{}d", seconds / 86_400),
-    }
 }

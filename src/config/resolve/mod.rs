@@ -10,6 +10,7 @@ mod upstream;
 mod vault;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,14 @@ pub(super) fn config(root: &Section, loading: &Loading<'_>) -> Config {
     };
     reader.finish();
     config
+}
+
+/// The part of it that finds the admin server.
+pub(super) fn admin_address(root: &Section, loading: &Loading<'_>) -> SocketAddr {
+    let absent = Section::new(Origin::root());
+    let reader = Reader::new(root, &ROOT, loading);
+    let admin = reader.section("admin", &ADMIN);
+    settings::admin_address_alone(&admin.unwrap_or_else(|| Reader::new(&absent, &ADMIN, loading)))
 }
 
 /// What the user gave a name. None: its problems are reported.

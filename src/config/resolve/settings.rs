@@ -8,6 +8,7 @@ use super::super::reader::Reader;
 use super::super::suggest::did_you_mean;
 use super::super::typed::{Admin, Limits, Log, LogFormat, LoginPolicy};
 use super::super::written::At;
+use super::sensitive::{Sensitive, from_file, sensitive};
 use super::{DAY, HOUR, MILLISECOND, SECOND};
 
 const ADMIN_PORT: u16 = 9632;
@@ -41,14 +42,31 @@ pub(super) fn limits(reader: Reader<'_>) -> Limits {
 }
 
 pub(super) fn admin(reader: Reader<'_>) -> Admin {
+    let address = admin_address_alone(&reader);
+    let token = sensitive(&reader, "token").and_then(|token| match token.value {
+        Sensitive::Literal(token) => Some(token),
+        Sensitive::File(path) => from_file(&path, &token.origin, reader.loading),
+    });
+    if let Some(token) = &token
+        && !token.expose().iter().all(u8::is_ascii_graphic)
+    {
+        reader.problem(
+            "token",
+            "can't be sent in a header: use printable ASCII without spaces",
+        );
+    }
+    reader.finish();
+    Admin { address, token }
+}
+
+/// The address alone, whatever else is written.
+pub(super) fn admin_address_alone(reader: &Reader<'_>) -> SocketAddr {
     let written = reader.text("address");
-    let address = written.and_then(|text| admin_address(&reader, &text));
-    let address = address.unwrap_or_else(|| {
+    let address = written.and_then(|text| admin_address(reader, &text));
+    address.unwrap_or_else(|| {
         let default = reader.text_default("address").parse();
         default.expect("a test reads every default of the table")
-    });
-    reader.finish();
-    Admin { address }
+    })
 }
 
 fn admin_address(reader: &Reader<'_>, text: &At<String>) -> Option<SocketAddr> {
@@ -72,8 +90,9 @@ pub(super) fn log(reader: Reader<'_>) -> Log {
     let format = reader.optional_choice("format", &formats);
     let level = reader.text("level").and_then(|text| filter(&reader, text));
     let level = level.unwrap_or_else(|| reader.text_default("level").to_owned());
+    let audit = reader.path("audit").map(|path| path.value);
     reader.finish();
-    Log { format, level }
+    Log { format, level, audit }
 }
 
 /// A level, or `module=level`, separated by commas.

@@ -201,7 +201,8 @@ impl World {
         ByTheBook {
             page: self.pages.subscribe(),
             verdicts: Arc::new(Reports::to(self)),
-            turnstiles: Arc::new(Turnstiles::new(limits)),
+            turnstiles: Arc::new(Turnstiles::new(limits, Metrics::new())),
+            metrics: Metrics::new(),
             patience: Duration::from_secs(30),
         }
     }

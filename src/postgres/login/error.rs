@@ -2,6 +2,7 @@ use bytes::Bytes;
 
 use super::GREETING_MAX;
 use crate::credentials::Refusal;
+use crate::metrics;
 use crate::net::dial::DialError;
 use crate::net::tls::TlsError;
 use crate::postgres::by_the_book::AttemptError;
@@ -57,30 +58,51 @@ pub enum LoginError {
     },
 }
 
-/// What a failed login means for the next one.
+enum Verdict {
+    Refused(Refusal),
+    NotYet,
+    Fatal { authenticated: bool },
+}
+
 impl From<LoginError> for AttemptError<LoginError> {
     fn from(error: LoginError) -> Self {
-        let (sqlstate, authenticated) = match &error {
-            LoginError::Server { body, authenticated } => (sqlstate(body), *authenticated),
-            LoginError::Dial(_)
-            | LoginError::TimedOut
-            | LoginError::Talk(TalkError::Closed | TalkError::Io(_)) => {
-                return Self::NotYet(error);
-            }
-            _ => ("", false),
-        };
-        if sqlstate == CANNOT_CONNECT_NOW {
-            return Self::NotYet(error);
-        }
-        match Refusal::from_sqlstate(sqlstate) {
-            // NOLOGIN and a dropped role are told after the password was taken.
-            Some(refusal) => Self::Refused(refusal, error),
-            None => Self::Fatal { error, authenticated },
+        match error.verdict() {
+            Verdict::Refused(refusal) => Self::Refused(refusal, error),
+            Verdict::NotYet => Self::NotYet(error),
+            Verdict::Fatal { authenticated } => Self::Fatal { error, authenticated },
         }
     }
 }
 
 impl LoginError {
+    /// What it says to whoever counts.
+    pub fn outcome(&self) -> metrics::Login {
+        match self.verdict() {
+            Verdict::Refused(_) => metrics::Login::Refused,
+            Verdict::NotYet => metrics::Login::Unreachable,
+            Verdict::Fatal { .. } => metrics::Login::Failed,
+        }
+    }
+
+    /// What it means for the next login.
+    fn verdict(&self) -> Verdict {
+        let (sqlstate, authenticated) = match self {
+            Self::Server { body, authenticated } => (sqlstate(body), *authenticated),
+            Self::Dial(_) | Self::TimedOut | Self::Talk(TalkError::Closed | TalkError::Io(_)) => {
+                return Verdict::NotYet;
+            }
+            _ => ("", false),
+        };
+        if sqlstate == CANNOT_CONNECT_NOW {
+            return Verdict::NotYet;
+        }
+        match Refusal::from_sqlstate(sqlstate) {
+            // NOLOGIN and a dropped role are told after the password was taken.
+            Some(refusal) => Verdict::Refused(refusal),
+            None => Verdict::Fatal { authenticated },
+        }
+    }
+
     /// None: the server did not answer with an error of its own.
     pub fn sqlstate(&self) -> Option<&str> {
         match self {

@@ -10,6 +10,9 @@
 //! and nothing else does. Otherwise what a client has sent ahead, believing itself in a transaction, would be
 //! carried out on its own.
 
+#[cfg(test)]
+mod tests;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::frame::Fate;

@@ -128,8 +128,8 @@ async fn prepared(postgres: &Postgres) {
 
 /// Not its name, which tells the two apart, and not what a library shows once something has needed it.
 fn is_of_the_session(line: &str) -> bool {
-    !line.starts_with("application_name=")
-        && !(line.starts_with("plpgsql.") && line.ends_with(" from default"))
+    let of_a_library = line.starts_with("plpgsql.") && line.ends_with(" from default");
+    !(line.starts_with("application_name=") || of_a_library)
 }
 
 async fn are_carried(postgres: &Postgres, user: &str, cases: &[Case]) {

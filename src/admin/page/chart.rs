@@ -1,0 +1,326 @@
+//! Pictures of the last minutes, as SVG. Time runs from left to right over the whole width.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{COLOURS, escaped, put};
+use crate::admin::history::{Sample, Share, WINDOW};
+use crate::journal::{Entry, Event};
+use crate::names::SecretName;
+
+const WIDTH: f64 = 1000.0;
+const HEIGHT: f64 = 100.0;
+/// Above the highest value.
+const HEADROOM: f64 = 0.92;
+
+/// The picture's edges in time, for things that have an age.
+#[derive(Clone, Copy)]
+pub(super) struct Window {
+    now: Instant,
+}
+
+impl Window {
+    pub(super) fn until(now: Instant) -> Self {
+        Self { now }
+    }
+
+    fn x_at(self, at: Instant) -> f64 {
+        self.x(self.now.saturating_duration_since(at).as_secs_f64())
+    }
+
+    /// Of what was so many seconds ago.
+    fn x(self, ago: f64) -> f64 {
+        (WIDTH * (1.0 - ago / WINDOW.as_secs_f64())).clamp(0.0, WIDTH)
+    }
+}
+
+/// Sessions by credential, one on top of the other. The peak is told beside it.
+pub(super) fn sessions(
+    samples: &[Arc<Sample>],
+    secret: &SecretName,
+    window: Window,
+    leads_ago: &[f64],
+) -> (String, u64) {
+    let shares = |sample: &Sample| -> Vec<Share> {
+        let sampled = sample.secrets.get(secret);
+        sampled
+            .map(|sampled| sampled.sessions.clone())
+            .unwrap_or_default()
+    };
+    let total = |sample: &Arc<Sample>| shares(sample).iter().map(|share| share.sessions).sum::<u64>();
+    let peak = samples.iter().map(total).max().unwrap_or_default();
+    let scale = HEIGHT * HEADROOM / peak.max(1) as f64;
+    let mut names: BTreeMap<usize, Arc<str>> = BTreeMap::new();
+    for share in samples.iter().flat_map(|sample| shares(sample)) {
+        names.insert(share.shade, share.version);
+    }
+    let mut svg = open("over", "sessions by credential over time");
+    let mut floor = vec![0.0; samples.len()];
+    for (shade, version) in names {
+        let mut upper = String::new();
+        let mut lower: Vec<String> = Vec::new();
+        for (sample, floor) in samples.iter().zip(&mut floor) {
+            let here = shares(sample);
+            let share = here.iter().find(|share| share.shade == shade);
+            let (x, y) = (window.x_at(sample.at), HEIGHT - *floor);
+            *floor += share.map_or(0.0, |share| share.sessions as f64 * scale);
+            put(&mut upper, format_args!("{x:.1},{:.1} ", HEIGHT - *floor));
+            lower.push(format!("{x:.1},{y:.1}"));
+        }
+        lower.reverse();
+        let colour = shade % COLOURS;
+        let (title, lower) = (escaped(&version), lower.join(" "));
+        put(
+            &mut svg,
+            format_args!(
+                "<polygon class=\"band b{colour}\" points=\"{upper}{lower}\"><title>{title}</title></polygon>"
+            ),
+        );
+    }
+    for ago in leads_ago.iter().filter(|ago| **ago < WINDOW.as_secs_f64()) {
+        let x = window.x(*ago);
+        put(
+            &mut svg,
+            format_args!("<line class=\"mark\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{HEIGHT}\"/>"),
+        );
+    }
+    (svg + "</svg>", peak)
+}
+
+/// What each sample brought: moves, rescues and lost sessions.
+pub(super) fn moves(samples: &[Arc<Sample>], secret: &SecretName, window: Window) -> String {
+    let steps: Vec<(f64, [u64; 3])> = samples
+        .windows(2)
+        .filter_map(|pair| {
+            let (before, after) = (pair[0].secrets.get(secret)?, pair[1].secrets.get(secret)?);
+            let brought = [
+                after.moves.saturating_sub(before.moves),
+                after.rescues.saturating_sub(before.rescues),
+                after.lost.saturating_sub(before.lost),
+            ];
+            Some((window.x_at(pair[1].at), brought))
+        })
+        .collect();
+    let peak = steps.iter().map(|(_, brought)| brought.iter().sum::<u64>()).max();
+    let scale = HEIGHT * HEADROOM / peak.unwrap_or_default().max(1) as f64;
+    let mut svg = open("strip", "sessions moved and rescued over time");
+    for (x, brought) in steps {
+        let mut top = HEIGHT;
+        for (count, class) in brought.iter().zip(["moved", "rescued", "lost"]) {
+            bar(&mut svg, class, x, &mut top, *count as f64 * scale);
+        }
+    }
+    svg + "</svg>"
+}
+
+/// Logins that had to wait.
+pub(super) fn held(samples: &[Arc<Sample>], window: Window) -> String {
+    let peak = samples.iter().map(|sample| sample.held).max().unwrap_or_default();
+    let scale = HEIGHT * HEADROOM / peak.max(1) as f64;
+    let mut svg = open("strip", "logins held over time");
+    for sample in samples {
+        let mut top = HEIGHT;
+        bar(
+            &mut svg,
+            "rescued",
+            window.x_at(sample.at),
+            &mut top,
+            sample.held as f64 * scale,
+        );
+    }
+    svg + "</svg>"
+}
+
+fn bar(svg: &mut String, class: &str, x: f64, top: &mut f64, height: f64) {
+    if height <= 0.0 {
+        return;
+    }
+    *top -= height;
+    let width = WIDTH / WINDOW.as_secs_f64();
+    let x = (x - width).max(0.0);
+    put(
+        svg,
+        format_args!(
+            "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"/>"
+        ),
+    );
+}
+
+/// One rotation, as far as it has come. Seconds ago.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Rotation {
+    pub(super) version: Arc<str>,
+    pub(super) seen: f64,
+    pub(super) leads: Option<f64>,
+    /// Something was replaced.
+    pub(super) replaces: bool,
+    pub(super) safe: Option<f64>,
+}
+
+/// Rotations, from what happened, oldest first. `entries` are one secret's.
+pub(super) fn rotations<'a>(entries: impl Iterator<Item = (&'a Entry, f64)>) -> Vec<Rotation> {
+    let mut rotations: Vec<Rotation> = Vec::new();
+    for (entry, ago) in entries {
+        let known = rotations
+            .iter()
+            .rposition(|rotation| rotation.version == entry.version);
+        let began = Rotation {
+            version: Arc::clone(&entry.version),
+            seen: ago,
+            leads: None,
+            replaces: false,
+            safe: None,
+        };
+        match entry.event {
+            Event::Seen => rotations.push(began),
+            Event::Leading => match known.filter(|at| rotations[*at].leads.is_none()) {
+                Some(at) => rotations[at].leads = Some(ago),
+                None => rotations.push(Rotation {
+                    leads: Some(ago),
+                    ..began
+                }),
+            },
+            Event::Retired | Event::SafeToRevoke => {
+                let last = rotations.iter_mut().rfind(|rotation| rotation.leads.is_some());
+                if let Some(rotation) = last {
+                    rotation.replaces = true;
+                    if entry.event == Event::SafeToRevoke && rotation.version != entry.version {
+                        rotation.safe = rotation.safe.or(Some(ago));
+                    }
+                }
+            }
+            Event::Proven | Event::Refused => {}
+        }
+    }
+    rotations
+}
+
+/// Rotations as bars: found, left, done.
+pub(super) fn spans(rotations: &[Rotation], window: Window) -> String {
+    let mut svg = open("spans", "rotations");
+    let mut span = |class: &str, from: f64, to: f64, title: &str| {
+        let (left, right) = (window.x(from), window.x(to));
+        // Even a rotation of a moment is to be seen.
+        let width = (right - left).max(4.0).min(WIDTH - left.min(WIDTH - 4.0));
+        let (x, title) = (left.min(WIDTH - 4.0), escaped(title));
+        put(
+            &mut svg,
+            format_args!(
+                "<rect class=\"{class}\" x=\"{x:.1}\" y=\"20\" width=\"{width:.1}\" height=\"60\"><title>{title}</title></rect>"
+            ),
+        );
+    };
+    let edge = WINDOW.as_secs_f64();
+    for rotation in rotations {
+        let end = rotation.safe.or(rotation.leads.filter(|_| !rotation.replaces));
+        if end.is_some_and(|end| end > edge) {
+            continue;
+        }
+        let version = &rotation.version;
+        let found = rotation.leads.unwrap_or(0.0);
+        if found < edge {
+            span(
+                "find",
+                rotation.seen,
+                found,
+                &format!("{version}: seen, not leading yet"),
+            );
+        }
+        if let (Some(leads), true) = (rotation.leads, rotation.replaces) {
+            let title = format!("{version} leads, sessions leave what it replaced");
+            span("leave", leads, rotation.safe.unwrap_or(0.0), &title);
+        }
+        if let Some(safe) = rotation.safe {
+            span(
+                "done",
+                safe,
+                safe,
+                &format!("safe to revoke what {version} replaced"),
+            );
+        }
+    }
+    svg + "</svg>"
+}
+
+fn open(class: &str, label: &str) -> String {
+    let mut svg = String::new();
+    let written = write!(
+        svg,
+        "<svg class=\"chart {class}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{label}\">"
+    );
+    written.expect("writing to a String never fails");
+    svg
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::credentials::Position;
+
+    fn entry(event: Event, version: &str) -> Entry {
+        Entry {
+            number: 1,
+            at: SystemTime::UNIX_EPOCH,
+            event,
+            secret: "orders".into(),
+            version: version.into(),
+            position: Position::Current,
+            endpoint: None,
+        }
+    }
+
+    #[test]
+    fn rotations_are_put_together_from_what_happened() {
+        let story = [
+            (entry(Event::Seen, "1"), 90.0),
+            (entry(Event::Leading, "1"), 89.0),
+            (entry(Event::Seen, "2"), 50.0),
+            (entry(Event::Refused, "2"), 50.0),
+            (entry(Event::Leading, "2"), 40.0),
+            (entry(Event::Retired, "1"), 40.0),
+            (entry(Event::SafeToRevoke, "1"), 20.0),
+            (entry(Event::Seen, "3"), 5.0),
+        ];
+        let found = rotations(story.iter().map(|(entry, ago)| (entry, *ago)));
+        let told: Vec<_> = found
+            .iter()
+            .map(|rotation| {
+                (
+                    &*rotation.version,
+                    rotation.leads,
+                    rotation.replaces,
+                    rotation.safe,
+                )
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("1", Some(89.0), false, None),
+                ("2", Some(40.0), true, Some(20.0)),
+                ("3", None, false, None),
+            ]
+        );
+    }
+
+    #[test]
+    fn every_picture_lies_within_its_frame() {
+        let rotation = Rotation {
+            version: "<2>".into(),
+            seen: 10_000.0,
+            leads: Some(0.0),
+            replaces: true,
+            safe: Some(0.0),
+        };
+        let svg = spans(&[rotation], Window::until(Instant::now()));
+        assert!(svg.contains("x=\"0.0\"") && svg.contains("&lt;2&gt;"));
+        for x in svg.split(" x=\"").skip(1) {
+            let x: f64 = x.split('"').next().unwrap().parse().unwrap();
+            assert!((0.0..=WIDTH).contains(&x));
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Writes the report: what is configured, what the keepers know, and who is on what.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::answers::ready;
+use super::report::{
+    CallsReport, CredentialReport, EndpointReport, MovesReport, PinReport, ReadsReport, Report,
+    RescuesReport, RoleReport, SecretReport, Stage, UpstreamReport,
+};
+use super::{Facts, words};
+use crate::config::{Auth, Config, Secret, SessionsPolicy};
+use crate::credentials::Page;
+use crate::journal::rfc3339;
+use crate::keeper::{self, CredentialStatus, EndpointStatus, Standing, Status};
+use crate::metrics::{Metrics, Move, Rescue};
+use crate::names::SecretName;
+use crate::postgres::{Aboard, Course, Pinned, Policy};
+
+pub fn report(facts: &Facts) -> Report {
+    let scene = facts.scene.borrow().clone();
+    let reasons = ready(facts);
+    let metrics = &facts.records.metrics;
+    Report {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        time: rfc3339(SystemTime::now()),
+        uptime_seconds: facts.started.elapsed().as_secs(),
+        ready: reasons.is_empty(),
+        reasons,
+        stopping: *facts.stopping.borrow(),
+        clients: metrics.clients_now(),
+        held: metrics.held_now(),
+        roles: roles(&scene.config),
+        upstreams: upstreams(facts, &scene.config),
+        secrets: scene
+            .keepers
+            .iter()
+            .filter_map(|(name, keeper)| {
+                let secret = scene.config.secrets.get(name)?;
+                Some(secret_report(secret, keeper, facts))
+            })
+            .collect(),
+    }
+}
+
+fn roles(config: &Config) -> Vec<RoleReport> {
+    let roles = config.roles.values();
+    roles
+        .map(|role| RoleReport {
+            role: role.name.to_string(),
+            auth: match role.auth {
+                Auth::Scram(_) => "scram",
+                Auth::Trust => "trust",
+            }
+            .to_owned(),
+            upstream: role.upstream.to_string(),
+            secret: role.secret.to_string(),
+            set_role: role.set_role.clone(),
+        })
+        .collect()
+}
+
+fn upstreams(facts: &Facts, config: &Config) -> Vec<UpstreamReport> {
+    let links = facts.roster.links();
+    let upstreams = config.upstreams.values();
+    upstreams
+        .map(|upstream| UpstreamReport {
+            upstream: upstream.name.to_string(),
+            endpoints: upstream.hosts.iter().map(ToString::to_string).collect(),
+            database: upstream.database.clone(),
+            links: count(links.get(&upstream.name).copied().unwrap_or_default()),
+            connections_max: upstream.connections_max,
+        })
+        .collect()
+}
+
+fn secret_report(secret: &Secret, keeper: &keeper::Handle, facts: &Facts) -> SecretReport {
+    let status = keeper.status();
+    let page = keeper.page.borrow().clone();
+    // After the status: a credential that has just retired may be found in use, never the other way round.
+    let aboard = facts.roster.aboard(&secret.name);
+    let leader = (status.credentials.iter()).find(|known| known.standing == Standing::Leading);
+    let leader_user = leader.map(|leader| Arc::clone(&leader.user));
+    let age = leader.map(|leader| leader.age);
+    let mut credentials: Vec<CredentialReport> = status
+        .credentials
+        .iter()
+        .map(|known| {
+            let aboard = aboard.iter().find(|aboard| known.is_of(&aboard.credential));
+            known_credential(known, aboard, leader_user.as_deref())
+        })
+        .collect();
+    let forgotten = aboard.iter().filter(|aboard| {
+        !status
+            .credentials
+            .iter()
+            .any(|known| known.is_of(&aboard.credential))
+    });
+    credentials.extend(forgotten.map(forgotten_credential));
+    let stage = stage(secret, &status, &page, &aboard, &credentials);
+    SecretReport {
+        secret: secret.name.to_string(),
+        store: secret.source.store().to_owned(),
+        words: words::of_secret(stage, &credentials),
+        safe_to_revoke: stage == Stage::SafeToRevoke,
+        stage,
+        generation: status.generation,
+        working: status.proven,
+        age_seconds: age.map(|age| age.as_secs()),
+        max_age_seconds: secret.max_age.map(|max_age| max_age.as_secs()),
+        max_age_exceeded: secret
+            .max_age
+            .is_some_and(|max_age| age.is_some_and(|age| age > max_age)),
+        poll_seconds: secret.poll.as_secs_f64(),
+        sessions: policy_word(secret.sessions).to_owned(),
+        grace_seconds: secret.grace.as_secs_f64(),
+        reads: reads(&status),
+        moves: moves(&facts.records.metrics, &secret.name),
+        rescues: rescues(&facts.records.metrics, &secret.name),
+        credentials,
+    }
+}
+
+/// Where the rotation stands. What counts is what the store puts first.
+fn stage(
+    secret: &Secret,
+    status: &Status,
+    page: &Page,
+    aboard: &[Aboard],
+    credentials: &[CredentialReport],
+) -> Stage {
+    if status.credentials.is_empty() {
+        return Stage::NothingRead;
+    }
+    if !status.proven {
+        return Stage::NothingWorks;
+    }
+    let listed = status.credentials.iter().filter(|known| known.listed);
+    let first = listed.min_by_key(|known| known.position);
+    if let Some(first) = first.filter(|first| first.standing != Standing::Leading) {
+        let is_proven = first.endpoints.iter().any(|endpoint| endpoint.proven);
+        return if is_proven { Stage::Proven } else { Stage::Seen };
+    }
+    let policy = Policy {
+        sessions: secret.sessions,
+        grace: secret.grace,
+    };
+    let now = Instant::now().into_std();
+    let mut retired = credentials.iter().filter(|known| known.standing == "retired");
+    let leaves = |aboard: &Aboard| {
+        matches!(
+            policy.course(page, &aboard.credential, 0.0, now),
+            Course::Leave(_)
+        )
+    };
+    if retired.clone().any(|retired| retired.links > 0) {
+        if aboard.iter().any(leaves) {
+            Stage::Moving
+        } else {
+            Stage::Leading
+        }
+    } else if retired.next().is_some() {
+        Stage::SafeToRevoke
+    } else {
+        Stage::Steady
+    }
+}
+
+fn known_credential(
+    known: &CredentialStatus,
+    aboard: Option<&Aboard>,
+    leader_user: Option<&str>,
+) -> CredentialReport {
+    let (standing, retired) = match known.standing {
+        Standing::Leading => ("leading", None),
+        Standing::Waiting => ("waiting", None),
+        Standing::Retired { ago } => ("retired", Some(ago)),
+    };
+    let mut report = CredentialReport {
+        user: known.user.to_string(),
+        version: known.version.to_string(),
+        position: known.position.to_string(),
+        listed: known.listed,
+        age_seconds: Some(seconds(known.age)),
+        retired_seconds_ago: retired.map(seconds),
+        lease_left_seconds: known.lease_left.map(seconds),
+        endpoints: known.endpoints.iter().map(endpoint_report).collect(),
+        ..used(standing, aboard)
+    };
+    report.words = words::of_credential(&report, leader_user == Some(&known.user));
+    report
+}
+
+/// One that the book remembers no longer, and links still use.
+fn forgotten_credential(aboard: &Aboard) -> CredentialReport {
+    let mut report = CredentialReport {
+        user: aboard.credential.user.to_string(),
+        version: aboard.credential.version.to_string(),
+        position: aboard.credential.position.to_string(),
+        ..used("retired", Some(aboard))
+    };
+    report.words = words::of_credential(&report, false);
+    report
+}
+
+/// What the roster knows of a credential.
+fn used(standing: &str, aboard: Option<&Aboard>) -> CredentialReport {
+    let links = aboard.map_or(0, |aboard| aboard.links);
+    CredentialReport {
+        user: String::new(),
+        version: String::new(),
+        position: String::new(),
+        standing: standing.to_owned(),
+        words: String::new(),
+        listed: false,
+        safe_to_revoke: standing == "retired" && links == 0,
+        age_seconds: None,
+        retired_seconds_ago: None,
+        lease_left_seconds: None,
+        endpoints: Vec::new(),
+        sessions: count(aboard.map_or(0, |aboard| aboard.sessions)),
+        links: count(links),
+        pinned: aboard
+            .into_iter()
+            .flat_map(|aboard| &aboard.pinned)
+            .map(|(session, pinned)| pin_report(*session, pinned))
+            .collect(),
+    }
+}
+
+fn endpoint_report(endpoint: &EndpointStatus) -> EndpointReport {
+    EndpointReport {
+        endpoint: endpoint.endpoint.to_string(),
+        proven: endpoint.proven,
+        refused: endpoint.refused.map(|refusal| refusal.sqlstate().to_owned()),
+        blocked_seconds: endpoint.blocked_for.map(seconds),
+    }
+}
+
+fn pin_report(session: u64, pinned: &Pinned) -> PinReport {
+    PinReport {
+        session,
+        reasons: (pinned.reasons.iter())
+            .map(|pin| pin.label().to_owned())
+            .collect(),
+        since_seconds: seconds(pinned.since.elapsed()),
+        left_seconds: (pinned.until).map(|until| seconds(until.saturating_duration_since(Instant::now()))),
+    }
+}
+
+fn reads(status: &Status) -> ReadsReport {
+    let calls = status.calls.iter();
+    ReadsReport {
+        ok: status.reads.succeeded,
+        failed: status.reads.failed,
+        last_success_seconds_ago: status.last_success.map(seconds),
+        last_failure_seconds_ago: status.last_failure.map(seconds),
+        error: status.reads.error.as_ref().map(ToString::to_string),
+        warning: status.reads.warning.map(|warning| warning.label().to_owned()),
+        calls: calls
+            .map(|(operation, count)| CallsReport {
+                operation: operation.label().to_owned(),
+                count: *count,
+            })
+            .collect(),
+    }
+}
+
+fn moves(metrics: &Metrics, secret: &SecretName) -> MovesReport {
+    MovesReport {
+        moved: metrics.moves(secret, Move::Moved),
+        pinned: metrics.moves(secret, Move::Pinned),
+        put_off: metrics.moves(secret, Move::PutOff),
+        cut: metrics.moves(secret, Move::Cut),
+    }
+}
+
+fn rescues(metrics: &Metrics, secret: &SecretName) -> RescuesReport {
+    RescuesReport {
+        unnoticed: metrics.rescues(secret, Rescue::Unnoticed),
+        interrupted: metrics.rescues(secret, Rescue::Interrupted),
+        lost: metrics.rescues(secret, Rescue::Lost),
+    }
+}
+
+fn policy_word(policy: SessionsPolicy) -> &'static str {
+    match policy {
+        SessionsPolicy::Auto => "auto",
+        SessionsPolicy::Keep => "keep",
+        SessionsPolicy::Move => "move",
+        SessionsPolicy::Cut => "cut",
+    }
+}
+
+fn count(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// To the millisecond.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
+}

@@ -1,0 +1,81 @@
+//! `pgswivel status`: what a running pgswivel holds.
+
+mod text;
+
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::ask::{self, AskError};
+use super::exit::Exit;
+use super::flags::Whom;
+use super::table;
+use crate::admin::report::Report;
+
+/// Show what a running pgswivel holds, and whether the old credential is safe to revoke
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    whom: Whom,
+
+    /// Print the document of /status instead of tables
+    #[arg(long)]
+    json: bool,
+
+    /// Show it again every second
+    #[arg(long)]
+    watch: bool,
+}
+
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// To the upper left corner, and everything below is gone.
+const CLEAR: &str = "\x1b[H\x1b[J";
+
+pub(super) fn run(arguments: Arguments) -> Exit {
+    let address = match ask::address(arguments.whom) {
+        Ok(address) => address,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Exit::BadConfiguration;
+        }
+    };
+    if !arguments.watch {
+        return once(address, arguments.json);
+    }
+    let is_screen = io::stdout().is_terminal() && !arguments.json;
+    loop {
+        let shown = show(address, arguments.json).unwrap_or_else(|error| format!("{error}\n"));
+        let clear = if is_screen { CLEAR } else { "" };
+        let mut stdout = io::stdout();
+        let written = write!(stdout, "{clear}{shown}").and_then(|()| stdout.flush());
+        // Whoever watched has left.
+        if written.is_err() {
+            return Exit::Fine;
+        }
+        sleep(WATCH_EVERY);
+    }
+}
+
+fn once(address: SocketAddr, as_json: bool) -> Exit {
+    match show(address, as_json) {
+        Ok(text) => {
+            // Whoever reads it may have left (`| head`).
+            let _ = io::stdout().write_all(text.as_bytes());
+            Exit::Fine
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            Exit::Unreachable
+        }
+    }
+}
+
+fn show(address: SocketAddr, as_json: bool) -> Result<String, AskError> {
+    let answer = ask::get(address, "/status")?;
+    if as_json && answer.status == 200 {
+        return Ok(answer.body);
+    }
+    let report: Report = serde_json::from_str(&answer.body).map_err(|_| AskError::Stranger(address))?;
+    Ok(text::write(&report, table::width()))
+}

@@ -1,0 +1,105 @@
+//! Every word that may stand in a label, apart from names that the configuration gives.
+
+macro_rules! labels {
+    ($(#[$doc:meta])* $type:ident { $($(#[$what:meta])* $variant:ident => $label:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $type {
+            $($(#[$what])* $variant,)*
+        }
+
+        impl $type {
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            pub fn label(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $label,)*
+                }
+            }
+        }
+    };
+}
+
+labels! {
+    /// How one login ended.
+    Login {
+        Accepted => "accepted",
+        /// For the credential's sake.
+        Refused => "refused",
+        /// The endpoint could not be asked, or said "not now".
+        Unreachable => "unreachable",
+        /// For any other reason than the credential.
+        Failed => "failed",
+    }
+}
+
+labels! {
+    /// How one attempt to move a session ended.
+    Move {
+        Moved => "moved",
+        /// What the session holds keeps it where it is.
+        Pinned => "pinned",
+        /// It is tried again later.
+        PutOff => "put_off",
+        /// The session was ended at the secret's deadline.
+        Cut => "cut",
+    }
+}
+
+labels! {
+    /// What became of a session that lost its link.
+    Rescue {
+        /// The client noticed nothing.
+        Unnoticed => "unnoticed",
+        /// Work in flight got an error, and the session goes on.
+        Interrupted => "interrupted",
+        /// The session ended.
+        Lost => "lost",
+    }
+}
+
+labels! {
+    /// What can be exhausted. The words are those of the configuration, where it has one.
+    Limit {
+        Clients => "clients",
+        Startups => "startups",
+        StartupTime => "startup_time",
+        /// The size of a client's first packet.
+        StartupPacket => "startup_packet",
+        Cancels => "cancels",
+        ConnectionsMax => "connections_max",
+        QueueWait => "queue_wait",
+        LoginsPerEndpoint => "logins_per_endpoint",
+        RefusedLoginsPerMinute => "refused_logins_per_minute",
+        StatementBytes => "statement_bytes",
+        Moves => "moves",
+        AdminConnections => "admin_connections",
+    }
+}
+
+/// What servers say at a login. Whatever else one says is `other`: a server must not be able to make series.
+const SQLSTATES: [&str; 22] = [
+    "08004", "08006", "08P01", "0A000", "22023", "26000", "28000", "28P01", "3D000", "42501", "42704",
+    "53000", "53100", "53200", "53300", "53400", "55000", "57P01", "57P02", "57P03", "58000", "XX000",
+];
+
+/// Empty: the server said nothing.
+pub(super) fn sqlstate(said: Option<&str>) -> &'static str {
+    let Some(said) = said else {
+        return "";
+    };
+    let known = SQLSTATES.iter().find(|known| **known == said);
+    known.copied().unwrap_or("other")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_can_not_make_series() {
+        assert_eq!(sqlstate(Some("28P01")), "28P01");
+        assert_eq!(sqlstate(Some("ZZ123")), "other");
+        assert_eq!(sqlstate(None), "");
+    }
+}

@@ -1,0 +1,82 @@
+//! Every metric: its name, what kind it is, its labels, and what it says. The README shows this table.
+
+/// One metric, with all its label sets.
+#[derive(Debug)]
+pub struct Family {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    /// With these buckets.
+    Histogram(&'static [f64]),
+}
+
+const fn family(name: &'static str, kind: Kind, labels: &'static [&'static str], help: &'static str) -> Family {
+    Family { name, kind, labels, help }
+}
+
+use Kind::{Counter, Gauge, Histogram};
+
+const HOLD_BUCKETS: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0];
+const MOVE_BUCKETS: &[f64] = &[0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+const ROTATION_BUCKETS: &[f64] = &[0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
+
+pub const CREDENTIAL_INFO: Family = family("pgswivel_credential_info", Gauge, &["secret", "version", "position"],
+    "The credential that new logins start with, and where the store holds it. Always 1; absent while none is known to work.");
+pub const CREDENTIAL_GENERATION: Family = family("pgswivel_credential_generation", Gauge, &["secret"],
+    "Grows by one whenever the leading credential or the order of tries changes.");
+pub const CREDENTIAL_AGE: Family = family("pgswivel_credential_age_seconds", Gauge, &["secret"],
+    "Age of the leading credential: since the store says that it was made, else since it was first seen here.");
+pub const CREDENTIAL_MAX_AGE: Family = family("pgswivel_credential_max_age_seconds", Gauge, &["secret"],
+    "The secret's max_age. Absent where none is configured.");
+pub const CREDENTIAL_WORKING: Family = family("pgswivel_credential_working", Gauge, &["secret"],
+    "1 if some credential of the secret is known to work, else 0: new logins are held and then fail.");
+pub const CREDENTIAL_SAFE_TO_REVOKE: Family = family("pgswivel_credential_safe_to_revoke", Gauge, &["secret"],
+    "1 if the newest credential leads, an older one is retired, and no connection of this process is on a retired one, else 0.");
+pub const LOGINS: Family = family("pgswivel_logins_total", Counter, &["secret", "result", "sqlstate", "position"],
+    "Logins to the database, proofs included, by result (accepted, refused, unreachable, failed), by what the server said, and by the credential's place in the store.");
+pub const STORE_REFRESHES: Family = family("pgswivel_store_refreshes_total", Counter, &["secret", "store", "result"],
+    "Reads of the secret store, by result (ok, failed).");
+pub const STORE_LAST_SUCCESS: Family = family("pgswivel_store_last_success_timestamp_seconds", Gauge, &["secret"],
+    "When the secret was last read well, in seconds since 1970. Absent before the first time.");
+pub const STORE_POLL: Family = family("pgswivel_store_poll_seconds", Gauge, &["secret"],
+    "The secret's poll: how often the store is read when nobody asks.");
+pub const LOGINS_HELD: Family = family("pgswivel_logins_held", Gauge, &[],
+    "Logins that wait at this moment because no credential works or no endpoint answers.");
+pub const LOGIN_HOLD: Family = family("pgswivel_login_hold_seconds", Histogram(HOLD_BUCKETS), &[],
+    "How long logins had to wait because no credential worked or no endpoint answered; those that did not wait are not in it.");
+pub const SESSIONS: Family = family("pgswivel_sessions", Gauge, &["secret", "credential"],
+    "Sessions by the credential that their connection was opened with: leading (it may be used) or retired (it was replaced).");
+pub const SESSIONS_PINNED: Family = family("pgswivel_sessions_pinned", Gauge, &["secret", "reason"],
+    "Sessions on a retired credential that hold something which can't be carried to another connection, by what it is.");
+pub const SESSIONS_PINNED_PAST_GRACE: Family = family("pgswivel_sessions_pinned_past_grace", Gauge, &["secret"],
+    "Pinned sessions whose credential was retired longer ago than the secret's grace.");
+pub const MOVES: Family = family("pgswivel_moves_total", Counter, &["secret", "result"],
+    "Sessions that were to leave a retired credential: moved, pinned (once, until that changes), put_off (one attempt that is repeated later), cut (ended at their deadline).");
+pub const MOVE: Family = family("pgswivel_move_seconds", Histogram(MOVE_BUCKETS), &[],
+    "How long moves took that succeeded, from survey and login to the last step.");
+pub const RESCUES: Family = family("pgswivel_rescues_total", Counter, &["secret", "result"],
+    "Sessions that lost their connection, by what became of them: unnoticed (by the client), interrupted (work in flight got an error, the session goes on), lost.");
+pub const ROTATION: Family = family("pgswivel_rotation_seconds", Histogram(ROTATION_BUCKETS), &[],
+    "From the store's change to the first login with the new credential, as far as the store says when it changed, else from when the change was seen.");
+pub const GOVERNOR_HITS: Family = family("pgswivel_governor_hits_total", Counter, &["endpoint"],
+    "How often a doubtful login was not sent because the endpoint had refused its share of the last minute.");
+pub const LIMIT_HITS: Family = family("pgswivel_limit_hits_total", Counter, &["limit"],
+    "How often a limit turned somebody away or made them wait, by the limit's name in the configuration.");
+pub const CLIENTS: Family = family("pgswivel_clients", Gauge, &[],
+    "Clients that have logged in here and are being served, or wait for a connection.");
+pub const LINKS: Family = family("pgswivel_links", Gauge, &["upstream"],
+    "Connections to the upstream: being opened, open, or being closed.");
+
+pub const ALL: [&Family; 23] = [
+    &CREDENTIAL_INFO, &CREDENTIAL_GENERATION, &CREDENTIAL_AGE, &CREDENTIAL_MAX_AGE, &CREDENTIAL_WORKING,
+    &CREDENTIAL_SAFE_TO_REVOKE, &LOGINS, &STORE_REFRESHES, &STORE_LAST_SUCCESS, &STORE_POLL, &LOGINS_HELD,
+    &LOGIN_HOLD, &SESSIONS, &SESSIONS_PINNED, &SESSIONS_PINNED_PAST_GRACE, &MOVES, &MOVE, &RESCUES, &ROTATION,
+    &GOVERNOR_HITS, &LIMIT_HITS, &CLIENTS, &LINKS,
+];
