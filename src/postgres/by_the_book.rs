@@ -21,6 +21,9 @@ use crate::names::Endpoint;
 
 /// A client whose last good credential was refused waits this long for the store before it tries another.
 const REFRESH_WAIT_MAX: Duration = Duration::from_secs(2);
+/// A login that gets no answer holds up others for so long if their credential is proven. If it is proven no more,
+/// each of them is refused, too.
+const SCOUT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// A held client looks up, and asks for a refresh, this often; the keeper decides how often to read.
 const HOLD_TICK: Duration = Duration::from_secs(1);
 const HOLD_JITTER: f64 = 0.25;
@@ -264,7 +267,7 @@ where
         turnstile: &Turnstile,
     ) -> Result<LoggedIn<L>, Miss<E>> {
         let Try { credential, doubtful } = candidate;
-        let pass = self.pass(turnstile, credential).await?;
+        let pass = self.pass(turnstile, candidate).await?;
         let _permit = turnstile.permit().await;
         // The wait may have outlived what the page said.
         let page = self.page.borrow().clone();
@@ -302,17 +305,23 @@ where
         }
     }
 
-    /// None: somebody has just shown that the credential is taken.
+    /// None: somebody has just shown that the credential is taken, or nobody shows otherwise.
     async fn pass<'t>(
         &mut self,
         turnstile: &'t Turnstile,
-        credential: &Credential,
+        candidate: &Try,
     ) -> Result<Option<ScoutPass<'t>>, Miss<E>> {
-        let verdict = match turnstile.enter(credential) {
+        let verdict = match turnstile.enter(&candidate.credential) {
             Pass::Scout(pass) => return Ok(Some(pass)),
             Pass::Follow(verdict) => verdict,
         };
-        match follow(verdict).await {
+        let verdict = if candidate.doubtful {
+            follow(verdict).await
+        } else {
+            let told = timeout(SCOUT_WAIT_MAX, follow(verdict)).await;
+            told.unwrap_or(ScoutVerdict::Taken)
+        };
+        match verdict {
             ScoutVerdict::Taken => Ok(None),
             ScoutVerdict::Refused => {
                 self.say_refused(None);

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::cancel::Place;
 use super::course::{Course, Leave};
@@ -336,7 +336,10 @@ impl Session {
             Over::Stopping => Some(ClientError::Stopping),
             Over::Cut(reasons) => Some(ClientError::Cut { reasons }),
             Over::End(End::LinkLost(loss)) => Some(loss.into()),
-            Over::Gone(gone) => Some(ClientError::Gone(gone)),
+            Over::Gone(gone) => {
+                warn!(session = id, reason = %gone.reason, "session lost with its link");
+                Some(ClientError::Gone(gone))
+            }
             Over::End(End::LinkMalformed(error)) => {
                 info!(session = id, %error, "the server broke the protocol");
                 Some(ClientError::LinkLost)

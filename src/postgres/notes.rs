@@ -11,7 +11,8 @@ use super::lore::Lore;
 use super::wire::frame::Piece;
 use super::wire::read::error_field;
 use super::wire::state_words::{
-    Listener, Message, Spotted, Unseen, Vocabulary, function_signals, tag_lasts, tag_redefines, tag_signals,
+    Listener, Message, Spotted, Unseen, Vocabulary, function_signals, tag_eases, tag_lasts, tag_redefines,
+    tag_signals,
 };
 
 /// How a server refuses the work of a user who was dropped, or has lost every right, under a live session.
@@ -33,6 +34,8 @@ pub struct Notes {
     lasting: bool,
     /// Something in the open transaction has.
     lasted: bool,
+    /// What kept the session on its link may be gone.
+    eased: bool,
     /// The server refused something as if the user were gone.
     disowned: bool,
     pins: Vec<Pin>,
@@ -87,6 +90,7 @@ impl Notes {
             present: false,
             lasting: false,
             lasted: false,
+            eased: false,
             disowned: false,
             pins: Vec::new(),
             spotted: BTreeMap::new(),
@@ -102,7 +106,7 @@ impl Notes {
 
     /// Whether a survey would tell anything new.
     pub fn is_signalled(&self) -> bool {
-        self.settled || self.present || !self.parses.made.is_empty()
+        self.settled || self.present || self.eased || !self.parses.made.is_empty()
     }
 
     /// Whether the server has refused something as it does when the user was dropped. Asking ends it.
@@ -149,7 +153,7 @@ impl Notes {
     /// Postgres was asked, at a safe point.
     pub fn surveyed(&mut self) {
         (self.settled, self.present) = (false, false);
-        (self.lasting, self.lasted) = (false, false);
+        (self.lasting, self.lasted, self.eased) = (false, false, false);
         self.parses.made.clear();
         self.parses.bytes = 0;
     }
@@ -341,6 +345,10 @@ impl Notes {
     }
 
     fn completed(&mut self, tag: &[u8]) {
+        if tag_eases(tag) {
+            self.eased = true;
+            return;
+        }
         self.present = true;
         self.lasting |= tag_lasts(tag);
         if tag.starts_with(b"LOAD") {
@@ -508,6 +516,24 @@ mod tests {
         assert!(!notes.is_signalled());
         let notes = after(&[&begun[..], &[">Q COMMIT", "<C COMMIT", "<Z I"]].concat());
         assert!(!notes.is_rebuildable());
+    }
+
+    #[test]
+    fn a_cursor_goes_with_its_transaction_unless_it_is_held() {
+        let cursor = |declare| {
+            let closed = ["<Z T", ">Q CLOSE c", "<C CLOSE CURSOR", "<Z T"];
+            let committed = [">Q COMMIT", "<C COMMIT", "<Z I"];
+            let declared = [">Q BEGIN", "<C BEGIN", "<Z T", declare, "<C DECLARE CURSOR"];
+            after(&[&declared[..], &closed, &committed].concat())
+        };
+        assert!(cursor(">Q DECLARE c CURSOR FOR SELECT 1").is_rebuildable());
+        assert!(!cursor(">Q DECLARE c CURSOR WITH HOLD FOR SELECT 1").is_rebuildable());
+    }
+
+    #[test]
+    fn a_cursor_that_is_closed_may_have_been_what_kept_its_session() {
+        let notes = after(&[">Q CLOSE c", "<C CLOSE CURSOR", "<Z I"]);
+        assert!(notes.is_signalled() && notes.is_rebuildable());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::converse::{Over, Session};
 use super::crossing::{Failed, Unnamed};
@@ -125,7 +125,6 @@ impl Session {
             tokio::spawn(leave(stream, berth));
             let may_pass = matches!(failed, Failed::NewLost(_) | Failed::TimedOut);
             if !may_pass || Instant::now() >= deadline {
-                warn!(session = self.id, reason = %failed, "session not rescued");
                 return Err(gone(Unrecoverable::Rebuilding(failed)));
             }
             debug!(session = self.id, reason = %failed, "rescue tried again");

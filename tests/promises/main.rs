@@ -18,6 +18,7 @@ mod bench;
 mod cancel;
 mod check;
 mod configuration;
+mod crowd;
 mod demo;
 #[cfg(all(feature = "aws", feature = "vault"))]
 mod deployment;

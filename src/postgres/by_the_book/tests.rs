@@ -596,6 +596,22 @@ async fn a_scout_that_goes_away_is_replaced_by_the_next_in_line() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_login_that_gets_no_answer_holds_up_nobody_for_long_whose_credential_is_proven() {
+    let world = World::running_on("one");
+    let book = world.by_the_book(&limits());
+    let silent = book.clone();
+    let hung = tokio::spawn(async move {
+        let silence = |_, _| std::future::pending::<Answered>();
+        silent.login(&[endpoint(1)], silence).await
+    });
+    tokio::task::yield_now().await;
+    let start = Instant::now();
+    assert_eq!(all_served(arrive(5, &world, &book)).await.len(), 5);
+    assert!(start.elapsed() < SECOND * 3, "{:?}", start.elapsed());
+    hung.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_generation_is_that_of_the_page_before_the_connection_was_made() {
     let world = World::running_on("one");
     let book = world.by_the_book(&limits());

@@ -20,7 +20,7 @@ mod forged;
 pub mod http;
 mod place;
 mod postgres;
-mod process;
+pub mod process;
 #[cfg(feature = "vault")]
 pub mod sts;
 pub mod swivel;

@@ -18,6 +18,11 @@ pub fn tag_lasts(tag: &[u8]) -> bool {
     LASTING.iter().any(|command| tag.starts_with(command))
 }
 
+/// Whether all that such a command can do is to take away what keeps a session from leaving its link.
+pub fn tag_eases(tag: &[u8]) -> bool {
+    tag.starts_with(b"CLOSE CURSOR")
+}
+
 /// Whether such a command may change what there is to learn of a database. Tables are left out: they come and go, and
 /// what matters of them is learned again soon.
 pub fn tag_redefines(tag: &[u8]) -> bool {
@@ -48,8 +53,8 @@ fn is_silent(name: &[u8]) -> bool {
         // SELECT INTO, CREATE TABLE AS, and what functions and triggers do: their words are in the text.
         b"SELECT" | b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE" | b"COPY" | b"TRUNCATE TABLE"
             | b"REFRESH MATERIALIZED VIEW"
-            // What a cursor runs was said when it was declared, and that tag signals.
-            | b"FETCH" | b"MOVE"
+            // A cursor ends with its transaction unless its text says WITH HOLD. What it runs is in that text, too.
+            | b"DECLARE CURSOR" | b"FETCH" | b"MOVE"
             // ROLLBACK TO has no tag of its own.
             | b"BEGIN" | b"START TRANSACTION" | b"COMMIT" | b"ROLLBACK" | b"SAVEPOINT" | b"RELEASE"
             | b"PREPARE TRANSACTION" | b"COMMIT PREPARED" | b"ROLLBACK PREPARED"
@@ -89,7 +94,6 @@ mod tests {
             "PREPARE",
             "DEALLOCATE",
             "DEALLOCATE ALL",
-            "DECLARE CURSOR",
             "CLOSE CURSOR",
             "CLOSE CURSOR ALL",
             "LOAD",
@@ -122,6 +126,7 @@ mod tests {
             "DELETE 0",
             "MERGE 3",
             "COPY 100",
+            "DECLARE CURSOR",
             "FETCH 1",
             "MOVE 0",
             "BEGIN",

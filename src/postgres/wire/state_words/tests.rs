@@ -13,7 +13,7 @@ fn settings(text: &str) -> Vec<String> {
 }
 
 /// What drivers and object mappers send all day, and what must not cost a survey.
-const SILENT: [&str; 34] = [
+const SILENT: [&str; 35] = [
     // Rails
     "SELECT \"users\".* FROM \"users\" WHERE \"users\".\"id\" = $1 LIMIT $2",
     "UPDATE \"orders\" SET \"status\" = $1, \"updated_at\" = $2 WHERE \"orders\".\"id\" = $3",
@@ -54,9 +54,10 @@ const SILENT: [&str; 34] = [
     "MERGE INTO t USING s ON s.id = t.id WHEN MATCHED THEN UPDATE SET v = s.v",
     "SELECT count(*) FROM pg_replication_slots",
     "SELECT * FROM my_set_configs",
+    "DECLARE c NO SCROLL CURSOR FOR SELECT * FROM holdings",
 ];
 
-const SIGNALLED: [&str; 39] = [
+const SIGNALLED: [&str; 41] = [
     "SELECT set_config('search_path', 'app', false)",
     "select pg_catalog.SET_CONFIG ('x.y', '1', true)",
     "SELECT pg_advisory_lock(1)",
@@ -81,6 +82,8 @@ const SIGNALLED: [&str; 39] = [
     "SELECT pg_create_logical_replication_slot('s', 'pgoutput', true)",
     "SELECT pg_backup_start('b')",
     "SELECT pg_start_backup('b', true, false)",
+    "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+    "DECLARE c CURSOR WITH -- or without\n HOLD FOR SELECT 1",
     "EXECUTE stmt(1)",
     "EXPLAIN ANALYZE EXECUTE stmt(1)",
     "CREATE TABLE t AS EXECUTE stmt",

@@ -228,7 +228,7 @@ impl Vocabulary {
             }
             Meaning::Execute => spotted.signalled |= !in_function,
             Meaning::Statement => spotted.signalled |= place.begins_a_statement(),
-            Meaning::Hold => spotted.signalled |= place.follows_directly(b"with"),
+            Meaning::Hold => spotted.signalled |= !in_function || place.follows_directly(b"with"),
         }
     }
 }

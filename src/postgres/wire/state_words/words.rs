@@ -34,7 +34,7 @@ pub(super) enum Meaning {
     Execute,
     /// A statement whose tag tells, unless a function runs it.
     Statement,
-    /// WITH HOLD.
+    /// WITH HOLD. In a client's text, in doubt.
     Hold,
 }
 
@@ -62,7 +62,7 @@ use Bounds::{Anywhere, Beginning, End, Whole};
 
 /// In any text. Not here: nextval and setval, since nothing can carry currval; what ends with its transaction
 /// (pg_export_snapshot, lo_open, transaction-level locks); NOTIFY, which leaves nothing behind.
-pub(super) const STATE_WORDS: [Fixed; 27] = [
+pub(super) const STATE_WORDS: [Fixed; 28] = [
     fixed("set", Whole, Meaning::Set),
     fixed("reset", Whole, Meaning::Set),
     fixed("set_config", Whole, Meaning::SetConfig),
@@ -73,6 +73,7 @@ pub(super) const STATE_WORDS: [Fixed; 27] = [
     risky("pg_temp", Beginning, Unseen::NONE),
     fixed("advisory_", Anywhere, Meaning::Advisory),
     fixed("execute", Whole, Meaning::Execute),
+    fixed("hold", Whole, Meaning::Hold),
     fixed("u&\"", Beginning, Meaning::Escaped),
     risky("setseed", Whole, Unseen::SEED),
     risky("replication_origin_session_setup", Anywhere, Unseen::ORIGIN),
@@ -98,11 +99,10 @@ pub(super) const STATE_WORDS: [Fixed; 27] = [
 ];
 
 /// In the body of a function, where no tag comes back, besides the above.
-pub(super) const BODY_WORDS: [Fixed; 6] = [
+pub(super) const BODY_WORDS: [Fixed; 5] = [
     fixed("listen", Whole, Meaning::Statement),
     fixed("unlisten", Whole, Meaning::Statement),
     fixed("prepare", Whole, Meaning::Statement),
     fixed("deallocate", Whole, Meaning::Statement),
     fixed("discard", Whole, Meaning::Statement),
-    fixed("hold", Whole, Meaning::Hold),
 ];

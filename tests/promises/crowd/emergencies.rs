@@ -1,0 +1,39 @@
+//! Backends go away under a crowd at work: what was under way fails, and says so. Nobody is lost.
+
+use super::{Crowd, Mood, Stage, rounds};
+use crate::support::{Postgres, Stop};
+
+fn times() -> u32 {
+    rounds(2, 20)
+}
+
+promise! {
+    /// The old user may not log in any more, and all that it had is thrown out.
+    async fn an_emergency_fails_what_is_under_way_and_no_more(version) {
+        let mut stage = Stage::set(version, |swivel| swivel).await;
+        stage.hire(Stage::OTHER, "never used").await;
+        let crowd = Crowd::gather(&stage.swivel, Mood::Troubled).await;
+        for round in 0..times() {
+            let [old, _] = stage.next_turn(round).await;
+            stage.admin.batch_execute(&format!("ALTER ROLE {old} NOLOGIN")).await.unwrap();
+            let thrown = stage.throw_out(&format!("usename = '{old}'")).await;
+            println!("{thrown} were thrown out");
+            crowd.works().await;
+        }
+        println!("{}", crowd.leave(&stage.postgres).await);
+    }
+}
+
+promise! {
+    async fn a_restart_of_the_server_fails_what_is_under_way_and_no_more(version) {
+        let mut stage = Stage::set(version, |swivel| swivel).await;
+        let crowd = Crowd::gather(&stage.swivel, Mood::Troubled).await;
+        for round in 0..times() {
+            let how = if round % 2 == 0 { Stop::Fast } else { Stop::Immediate };
+            stage.postgres.restart(how);
+            println!("restarted: {how:?}");
+            crowd.works().await;
+        }
+        println!("{}", crowd.leave(&stage.postgres).await);
+    }
+}

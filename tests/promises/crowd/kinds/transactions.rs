@@ -1,0 +1,124 @@
+//! Transactions of many statements.
+
+use std::time::Duration;
+
+use tokio_postgres::{Client, Error};
+
+use super::super::desk::{Desk, Trouble, check};
+use super::Kind;
+
+const INSERT: &str = "INSERT INTO writes VALUES ($1, $2)";
+
+/// Cursors of SQL and portals of the protocol.
+pub struct Cursors;
+
+impl Kind for Cursors {
+    const NAME: &'static str = "cursors";
+
+    async fn begin(_: &mut Desk) -> Result<Self, Trouble> {
+        Ok(Self)
+    }
+
+    async fn step(&mut self, desk: &mut Desk) -> Result<(), Trouble> {
+        let numbers = [desk.number()];
+        in_transaction(desk, &numbers, async |desk| {
+            let declare = "DECLARE numbers CURSOR FOR SELECT n FROM generate_series(1, 1000) n";
+            desk.client.batch_execute(declare).await?;
+            let mut sum = 0;
+            for _ in 0..10 {
+                let rows = desk.simple("FETCH 100 FROM numbers").await?;
+                sum += rows.iter().map(|row| row.parse::<i64>().unwrap()).sum::<i64>();
+            }
+            check("a sum over a cursor", &sum, &500_500)
+        })
+        .await?;
+        let (session, number) = (desk.session, desk.number());
+        match through_a_portal(&mut desk.client, session, number).await {
+            Ok((sum, committed)) => {
+                desk.told(&[number], committed)?;
+                check("a sum over a portal", &sum, &500_500)
+            }
+            Err(error) => {
+                desk.undone(&[number]);
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// What was read, and what came of the COMMIT.
+async fn through_a_portal(
+    client: &mut Client,
+    session: i32,
+    number: i64,
+) -> Result<(i64, Result<(), Error>), Error> {
+    let transaction = client.transaction().await?;
+    transaction.execute(INSERT, &[&session, &number]).await?;
+    let portal = transaction.bind("SELECT generate_series(1, 1000)", &[]).await?;
+    let mut sum = 0;
+    for _ in 0..10 {
+        let rows = transaction.query_portal(&portal, 100).await?;
+        sum += rows
+            .iter()
+            .map(|row| i64::from(row.get::<_, i32>(0)))
+            .sum::<i64>();
+    }
+    Ok((sum, transaction.commit().await))
+}
+
+/// Transactions that stay open for a while.
+pub struct Long;
+
+impl Kind for Long {
+    const NAME: &'static str = "long";
+
+    async fn begin(_: &mut Desk) -> Result<Self, Trouble> {
+        Ok(Self)
+    }
+
+    async fn step(&mut self, desk: &mut Desk) -> Result<(), Trouble> {
+        let numbers = [desk.number(), desk.number(), desk.number()];
+        in_transaction(desk, &numbers, async |desk| {
+            let last = numbers[2];
+            let began = desk.simple("SELECT now()::text || pg_current_xact_id()").await?;
+            desk.simple(&format!("SET LOCAL crowd.local = '{last}'; SAVEPOINT a"))
+                .await?;
+            desk.client.execute(INSERT, &[&-1, &last]).await?;
+            for _ in 0..2 + last % 4 {
+                desk.simple("SELECT pg_sleep(0.05)").await?;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            desk.simple("ROLLBACK TO a").await?;
+            let now = desk.simple("SELECT now()::text || pg_current_xact_id()").await?;
+            check("one transaction", &now, &began)?;
+            check(
+                "a local setting",
+                &desk.simple("SHOW crowd.local").await?,
+                &vec![last.to_string()],
+            )
+        })
+        .await
+    }
+}
+
+/// Writes these numbers in one transaction around `work`.
+async fn in_transaction(
+    desk: &mut Desk,
+    numbers: &[i64],
+    work: impl AsyncFnOnce(&Desk) -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    let desk = &*desk;
+    let worked = async {
+        desk.client.batch_execute("BEGIN").await?;
+        for number in numbers {
+            desk.client.execute(INSERT, &[&desk.session, number]).await?;
+        }
+        work(desk).await
+    };
+    if let Err(trouble) = worked.await {
+        desk.undone(numbers);
+        return Err(trouble);
+    }
+    let committed = desk.client.batch_execute("COMMIT").await;
+    desk.told(numbers, committed)
+}

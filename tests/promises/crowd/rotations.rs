@@ -1,0 +1,123 @@
+//! Credentials and users are replaced, again and again, and nobody notices.
+
+use std::time::Instant;
+
+use super::{Crowd, Mood, Stage, rounds};
+use crate::support::{Postgres, eventually};
+
+/// Times that each kind of rotation is repeated.
+fn times() -> u32 {
+    rounds(4, 20)
+}
+
+async fn nobody_is_left(stage: &Stage, crowd: &Crowd, of: &str) {
+    eventually("everybody moves", async || {
+        crowd.is_well();
+        stage.backends(of).await == 0
+    })
+    .await;
+}
+
+promise! {
+    async fn a_new_password_of_the_same_user_moves_nobody(version) {
+        let mut stage = Stage::set(version, |swivel| swivel).await;
+        let crowd = Crowd::gather(&stage.swivel, Mood::Calm).await;
+        // Of those who stay; a run of pgbench ends by itself.
+        let backends = "SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM pg_stat_activity \
+                        WHERE application_name ~ '^crowd ([1-9]|[12][0-9])$'";
+        let before: String = stage.admin.query_one(backends, &[]).await.unwrap().get(0);
+        for round in 0..times() {
+            let password = format!("password {round}");
+            stage.change_password(Postgres::USER, &password).await;
+            stage.rotate_to(Postgres::USER, &password).await;
+            crowd.works().await;
+        }
+        let after: String = stage.admin.query_one(backends, &[]).await.unwrap().get(0);
+        assert_eq!(before, after, "nobody moved");
+        println!("{}", crowd.leave(&stage.postgres).await);
+    }
+}
+
+promise! {
+    async fn a_new_password_of_the_same_user_moves_everybody_if_that_is_wanted(version) {
+        let mut stage = Stage::set(version, |swivel| {
+            swivel.secret_line("sessions = \"move\"").secret_line("grace = \"1s\"")
+        })
+        .await;
+        let crowd = Crowd::gather(&stage.swivel, Mood::Calm).await;
+        for round in 0..times() {
+            let password = format!("password {round}");
+            let now = stage.now().await;
+            stage.change_password(Postgres::USER, &password).await;
+            stage.rotate_to(Postgres::USER, &password).await;
+            let began = Instant::now();
+            let old = format!("application_name LIKE 'crowd %' AND backend_start < '{now}'");
+            nobody_is_left(&stage, &crowd, &old).await;
+            println!("everybody moved within {:?}", began.elapsed());
+        }
+        println!("{}", crowd.leave(&stage.postgres).await);
+    }
+}
+
+promise! {
+    async fn users_that_alternate_are_followed_by_everybody(version) {
+        let mut stage = Stage::set(version, |swivel| swivel.secret_line("grace = \"1s\"")).await;
+        stage.hire(Stage::OTHER, "never used").await;
+        let crowd = Crowd::gather(&stage.swivel, Mood::Calm).await;
+        for round in 0..times() {
+            let [old, _] = stage.next_turn(round).await;
+            nobody_is_left(&stage, &crowd, &format!("usename = '{old}'")).await;
+            // Whoever is idle on the old user would be thrown out.
+            let sql = format!("ALTER ROLE {old} NOLOGIN");
+            stage.admin.batch_execute(&sql).await.unwrap();
+            let thrown = stage.throw_out(&format!("usename = '{old}' AND state = 'idle'")).await;
+            println!("{thrown} were thrown out");
+        }
+        println!("{}", crowd.leave(&stage.postgres).await);
+    }
+}
+
+promise! {
+    /// As Vault does it: each user is a new one, and the old one is dropped.
+    async fn a_user_that_everybody_has_left_can_be_dropped(version) {
+        let mut stage = Stage::set(version, |swivel| swivel.secret_line("grace = \"1s\"")).await;
+        let mut old = Postgres::USER.to_owned();
+        let crowd = Crowd::gather(&stage.swivel, Mood::Calm).await;
+        for round in 0..times() {
+            let new = format!("v_orders_{round}");
+            stage.hire(&new, "leased").await;
+            stage.rotate_to(&new, "leased").await;
+            nobody_is_left(&stage, &crowd, &format!("usename = '{old}'")).await;
+            // The first one owns the database.
+            if old != Postgres::USER {
+                let sql = format!("REVOKE orders_owner FROM {old}; DROP ROLE {old}");
+                stage.admin.batch_execute(&sql).await.unwrap();
+            }
+            old = new;
+        }
+        println!("{}", crowd.leave(&stage.postgres).await);
+    }
+}
+
+promise! {
+    /// Faster than anybody can follow.
+    async fn rotations_back_to_back_lose_nothing(version) {
+        let mut stage = Stage::set(version, |swivel| {
+            swivel.secret_line("sessions = \"move\"").secret_line("grace = \"2s\"")
+        })
+        .await;
+        stage.hire(Stage::OTHER, "never used").await;
+        let crowd = Crowd::gather(&stage.swivel, Mood::Calm).await;
+        let began = Instant::now();
+        let count = rounds(60, 1000);
+        for round in 0..count {
+            stage.next_turn(round).await;
+            crowd.is_well();
+        }
+        println!("{count} rotations in {:?}", began.elapsed());
+        crowd.works().await;
+        let [old, _] = stage.next_turn(count).await;
+        nobody_is_left(&stage, &crowd, &format!("usename = '{old}'")).await;
+        println!("{}", crowd.leave(&stage.postgres).await);
+    }
+}
