@@ -1,6 +1,7 @@
 //! What ends a comparison before its time.
 
 use std::io;
+use std::time::Duration;
 
 use pgswivel::postgres::wire::read::Malformed;
 use pgswivel::postgres::wire::scram::client::ScramClientError;
@@ -23,6 +24,8 @@ pub enum Failure {
     },
     #[error("pgbench failed:\n{0}")]
     Pgbench(String),
+    #[error("pgbench was not through after {limit:?}")]
+    Stuck { limit: Duration },
     #[error("the server refused: {0}")]
     Refused(String),
     #[error("the server sent message {0:?} out of place")]

@@ -7,9 +7,10 @@ use postgres_protocol::password::scram_sha_256;
 
 use super::client::{Keys, Session};
 use super::failure::Failure;
+use super::kind::Kind;
 use super::light::Light;
 use super::measure::memory;
-use super::peers::{Kind, Starter, Upstream};
+use super::peers::{Starter, Upstream};
 use super::support::{Authority, Postgres};
 
 /// What was needed for a login, or a moment, is given back after it.

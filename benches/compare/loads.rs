@@ -7,9 +7,10 @@ use nix::unistd::Pid;
 
 use super::client::{Keys, Session};
 use super::failure::Failure;
-use super::measure::{Cpu, Done, Sample, Tracer, Watch, now};
+use super::measure::{Cpu, Done, Tracer, Watch, now};
 use super::peers::Peer;
 use super::pgbench::{Runner, Until};
+use super::results::Sample;
 use super::support::wire::message;
 use super::workloads::{Bulk, Load};
 

@@ -1,9 +1,9 @@
 //! Compares pgswivel with what else could stand between a client and PostgreSQL.
 //!
-//! * [`workloads`] what is asked of every peer, [`peers`] who they are
+//! * [`workloads`] what is asked of every peer, [`kind`] who they are, [`peers`] starts them
 //! * [`loads`] runs one workload once: [`pgbench`], or the [`client`] of our own; [`idle`] counts memory
 //! * [`measure`] reads CPU, memory and system calls; [`statistics`] makes one figure of many
-//! * [`results`] holds them; [`report`] and [`plot`] show them
+//! * [`results`] holds them; [`tables`] and [`plot`] show them, [`report`] writes them
 #![allow(
     unreachable_pub,
     reason = "a bench exports nothing; `pub` here is between its modules"
@@ -12,6 +12,7 @@
 mod client;
 mod failure;
 mod idle;
+mod kind;
 mod light;
 mod loads;
 mod measure;
@@ -29,6 +30,7 @@ mod statistics;
 #[allow(unused_macros, reason = "they declare promises, and there are none here")]
 #[path = "../../tests/promises/support/mod.rs"]
 mod support;
+mod tables;
 mod workloads;
 
 use std::process::{Command, ExitCode};
@@ -40,10 +42,11 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use failure::{Failure, io};
+use kind::Kind;
 use loads::Loads;
 use measure::Tracer;
 use options::Options;
-use peers::{Kind, Peer, Starter, Upstream};
+use peers::{Peer, Starter, Upstream};
 use pgbench::Runner;
 use results::{Entry, Idle, Results, Timed};
 use support::{Postgres, raise_open_files, temporary_directory};

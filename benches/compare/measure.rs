@@ -11,9 +11,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::sys::signal::{Signal, kill};
 use nix::time::ClockId;
 use nix::unistd::Pid;
-use serde::Serialize;
 
 use super::failure::{Failure, io};
+use super::results::{Latency, Sample};
 use super::statistics::quantile;
 use super::support::{As, command};
 
@@ -33,24 +33,6 @@ pub struct Done {
     pub at: u64,
     /// Microseconds it took.
     pub latency: u32,
-}
-
-/// One run of one workload by one peer.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Sample {
-    /// Transactions, or megabytes, a second.
-    pub rate: f64,
-    pub latency: Option<Latency>,
-    /// Microseconds for one of them; None where nothing stands between client and server.
-    pub cpu: Option<f64>,
-}
-
-/// In microseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Latency {
-    pub p50: u32,
-    pub p95: u32,
-    pub p99: u32,
 }
 
 pub fn now() -> u64 {

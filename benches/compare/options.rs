@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use super::failure::Failure;
-use super::peers::Kind;
+use super::kind::Kind;
 use super::workloads::{self, Workload};
 
 const ABOUT: &str = "\

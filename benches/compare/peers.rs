@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use rustls::ClientConfig;
-use serde::Serialize;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::client::Target;
 use super::failure::{Failure, io};
+use super::kind::Kind;
 use super::support::{
     As, Authority, Port, Postgres, Process, Swivel, command, hand_over, temporary_directory,
 };
@@ -22,43 +22,6 @@ use super::support::{
 const CONNECTIONS_MAX: u32 = 6_000;
 
 const START_PATIENCE: Duration = Duration::from_secs(10);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    Direct,
-    Haproxy,
-    Pgbouncer,
-    /// Another build of pgswivel.
-    Other,
-    Pgswivel,
-}
-
-impl Kind {
-    /// In the order that they are reported in.
-    pub const ALL: [Self; 5] = [
-        Self::Direct,
-        Self::Haproxy,
-        Self::Pgbouncer,
-        Self::Other,
-        Self::Pgswivel,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Haproxy => "haproxy",
-            Self::Pgbouncer => "pgbouncer",
-            Self::Other => "other",
-            Self::Pgswivel => "pgswivel",
-        }
-    }
-
-    /// Passes bytes on and never looks at them, so the client itself encrypts.
-    pub fn is_transparent(self) -> bool {
-        matches!(self, Self::Direct | Self::Haproxy)
-    }
-}
 
 /// The server behind a peer.
 pub struct Upstream<'a> {

@@ -1,8 +1,10 @@
 //! PostgreSQL's own load.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::client::Target;
 use super::failure::{Failure, io};
@@ -20,6 +22,10 @@ const SELECT: &str =
 const PIPELINED: usize = 10;
 
 const HUNDRED_ROWS: &str = "SELECT filler FROM hundred_rows;\n";
+
+/// More than any start, login and count of transactions takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Runs pgbench of one version, with its files in one directory.
 pub struct Runner<'a> {
@@ -40,7 +46,7 @@ impl Runner<'_> {
     pub fn prepare(&self, target: &Target) -> Result<(), Failure> {
         let mut command = self.command(target, None);
         command.args(["-i", "-q", "--unlogged-tables", "-s", &SCALE.to_string()]);
-        finish(command)
+        self.finish(command, PATIENCE)
     }
 
     /// Every transaction that was done.
@@ -75,7 +81,11 @@ impl Runner<'_> {
             command.arg("-C");
         }
         command.arg("-l").arg("--log-prefix").arg(logs.join("log"));
-        finish(command)?;
+        let running = match until {
+            Until::Seconds(seconds) => Duration::from_secs(seconds.into()),
+            Until::Transactions(_) => Duration::ZERO,
+        };
+        self.finish(command, running + PATIENCE)?;
         let done = read_logs(&logs);
         fs::remove_dir_all(&logs).map_err(io("remove pgbench's logs"))?;
         done
@@ -97,24 +107,36 @@ impl Runner<'_> {
         command
     }
 
+    /// Waits for it, but not for ever: a peer that is stuck would hold it.
+    fn finish(&self, mut command: Command, limit: Duration) -> Result<(), Failure> {
+        let said = self.directory.join("said");
+        let output = File::create(&said).map_err(io("write what pgbench says"))?;
+        command.stdout(Stdio::null()).stderr(output);
+        let mut child = command.spawn().map_err(io("start pgbench"))?;
+        let start = Instant::now();
+        let ended = loop {
+            match child.try_wait().map_err(io("wait for pgbench"))? {
+                Some(status) => break status.success(),
+                None if start.elapsed() > limit => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(Failure::Stuck { limit });
+                }
+                None => sleep(LOOK_EVERY),
+            }
+        };
+        if ended {
+            return Ok(());
+        }
+        let said = fs::read(said).unwrap_or_default();
+        Err(Failure::Pgbench(String::from_utf8_lossy(&said).into_owned()))
+    }
+
     fn script(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
         let path = self.directory.join(name);
         fs::write(&path, text).map_err(io("write a script"))?;
         Ok(path)
     }
-}
-
-fn finish(mut command: Command) -> Result<(), Failure> {
-    let output = command
-        .stdout(Stdio::null())
-        .output()
-        .map_err(io("start pgbench"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(Failure::Pgbench(
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    ))
 }
 
 fn read_logs(directory: &Path) -> Result<Vec<Done>, Failure> {

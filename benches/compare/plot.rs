@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::peers::Kind;
+use super::kind::Kind;
 use super::results::{Results, Timed, cpu, rate};
 use super::statistics::Spread;
 
@@ -74,7 +74,25 @@ pub fn charts(results: &Results, kinds: &[Kind]) -> Vec<(&'static str, Chart)> {
             Chart {
                 title: "Rate relative to a direct connection",
                 unit: "1 is as fast as direct, more is better",
-                groups: results.timed.iter().map(|timed| bars(timed, &of_rate)).collect(),
+                groups: results
+                    .timed
+                    .iter()
+                    .filter(|timed| !connects(timed))
+                    .map(|timed| bars(timed, &of_rate))
+                    .collect(),
+            },
+        ),
+        (
+            "connect",
+            Chart {
+                title: "A connection for each transaction, relative to a direct one",
+                unit: "1 is as fast as direct, more is better",
+                groups: results
+                    .timed
+                    .iter()
+                    .filter(connects)
+                    .map(|timed| bars(timed, &of_rate))
+                    .collect(),
             },
         ),
         (

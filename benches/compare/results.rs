@@ -2,9 +2,26 @@
 
 use serde::Serialize;
 
-use super::measure::Sample;
-use super::peers::Kind;
+use super::kind::Kind;
 use super::statistics::Spread;
+
+/// One run of one workload by one peer.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Sample {
+    /// Transactions, or megabytes, a second.
+    pub rate: f64,
+    pub latency: Option<Latency>,
+    /// Microseconds for one of them; None where nothing stands between client and server.
+    pub cpu: Option<f64>,
+}
+
+/// In microseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Latency {
+    pub p50: u32,
+    pub p95: u32,
+    pub p99: u32,
+}
 
 #[derive(Debug, Default, Serialize)]
 pub struct Results {
