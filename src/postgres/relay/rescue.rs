@@ -55,7 +55,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::super::tests::message;
-    use super::super::{End, Loss, Relay};
+    use super::super::{End, Loss, Relay, Want};
     use crate::postgres::wire::aftermath::{InFlight, Unanswerable};
     use crate::postgres::wire::read::error_field;
 
@@ -405,13 +405,13 @@ mod tests {
         scene.take_up(&loss);
         tokio::select! {
             biased;
-            _ = scene.relay.run_until_safe() => panic!("the client has not heard yet"),
+            _ = scene.relay.run_until(Want::Safe) => panic!("the client has not heard yet"),
             () = tokio::task::yield_now() => {}
         }
         scene.says(&message(b'S', b"")).await;
         scene.hears_error(b"57P01").await;
         scene.server_says(&message(b'Z', b"I")).await;
         scene.hears_ready(b"I").await;
-        scene.relay.run_until_safe().await.unwrap();
+        scene.relay.run_until(Want::Safe).await.unwrap();
     }
 }
