@@ -14,6 +14,9 @@
 //! | 1 | [`stores`] | one trait, one file a store, and the shapes of payloads |
 //! | 1 | [`net`] | sockets and TLS; the only room that names the TLS library is [`net::tls`] |
 //! | 1 | [`backoff`] | waits that grow, with jitter |
+//! | 1 | [`complaint`] | when a failure that goes on is worth a log line |
+//! | 1 | [`limit`] | how many at once: a number that changes while some are taken |
+//! | 1 | [`lookout`] | sees that something moved near a file |
 //! | ground | [`config`] | as written by the user → all problems at once → typed |
 //! | ground | [`credentials`] | passwords that do not leak, and the book: what is known of a secret's credentials |
 //! | ground | [`postgres::wire`] | the protocol: slices in, values out |
@@ -45,9 +48,12 @@
 pub mod admin;
 pub mod backoff;
 pub mod cli;
+pub mod complaint;
 pub mod config;
 pub mod credentials;
 pub mod keeper;
+pub mod limit;
+pub mod lookout;
 pub mod names;
 pub mod net;
 pub mod postgres;

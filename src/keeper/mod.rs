@@ -5,7 +5,6 @@
 //! that a slow store does not hold up a proof nor a slow endpoint a read. Logins report to the same
 //! desk. A failed read, a bad value and a failed proof change nothing that works.
 
-mod complaint;
 mod desk;
 mod pace;
 mod prover;

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep_until;
 use tracing::{error, info, warn};
 
-use super::complaint::Complaint;
 use super::desk::Desk;
 use super::now;
 use super::pace::{Ended, Pace};
+use crate::complaint::Complaint;
 use crate::config::Secret;
 use crate::credentials::{Offer, Position, Refusal, Verdict};
 use crate::names::SecretName;
