@@ -57,7 +57,9 @@ impl Complaint {
 
     /// The same, unless it failed within this time: what fails now and then would have no end of ends.
     pub fn ended_after(&mut self, quiet: Duration, now: Instant) -> Option<Over> {
-        let lasting = self.0.take_if(|lasting| now.duration_since(lasting.last) >= quiet)?;
+        let lasting = self
+            .0
+            .take_if(|lasting| now.duration_since(lasting.last) >= quiet)?;
         Some(Over {
             failures: lasting.failures,
             lasted: now.duration_since(lasting.since),

@@ -40,8 +40,8 @@ async fn alive(facts: &Facts) -> Reasons {
 
 /// The first credential is in hand.
 fn started(facts: &Facts) -> Reasons {
-    let empty = facts
-        .secrets
+    let secrets = facts.secrets.borrow().clone();
+    let empty = secrets
         .iter()
         .filter(|(_, keeper)| keeper.page.borrow().entries().is_empty());
     empty
@@ -51,8 +51,8 @@ fn started(facts: &Facts) -> Reasons {
 
 /// Some credential of every secret works, and clients are welcome. The listeners are bound before this server is.
 fn ready(facts: &Facts) -> Reasons {
-    let unproven = facts
-        .secrets
+    let secrets = facts.secrets.borrow().clone();
+    let unproven = secrets
         .iter()
         .filter(|(_, keeper)| !keeper.page.borrow().has_proof());
     let mut reasons: Reasons = unproven
@@ -84,9 +84,10 @@ fn refresh(peer: IpAddr, facts: &Facts) -> Answer {
         );
     }
     let mut asked = Vec::new();
-    for (name, keeper) in &facts.secrets {
+    let secrets = facts.secrets.borrow().clone();
+    for (name, keeper) in &*secrets {
         keeper.refresh();
-        asked.push(name.as_str());
+        asked.push(name.to_string());
     }
     answer(StatusCode::ACCEPTED, &json!({ "refreshing": asked }))
 }

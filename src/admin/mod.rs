@@ -3,20 +3,23 @@
 
 mod answers;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::runtime::{self, Handle};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use crate::complaint::{Complaint, Over};
 use crate::keeper;
+use crate::limit::Limit;
 use crate::names::SecretName;
 
 /// A client that takes longer to ask is no health check.
@@ -26,9 +29,12 @@ const CONNECTION_TIME: Duration = Duration::from_secs(60);
 /// As small as the library lets it be.
 const BUFFER_MAX: usize = 8 * 1024;
 
+/// The keepers of the secrets that some role uses.
+pub type Secrets = Arc<BTreeMap<SecretName, keeper::Handle>>;
+
 /// What there is to be told.
 pub struct Facts {
-    pub secrets: Vec<(SecretName, keeper::Handle)>,
+    pub secrets: watch::Receiver<Secrets>,
     /// True: no more clients are expected.
     pub stopping: watch::Receiver<bool>,
     /// Where the sessions run.
@@ -59,7 +65,7 @@ impl Admin {
     }
 
     /// Serves from now on, for as long as the process runs.
-    pub fn serve(self, connections_max: u32, facts: Facts) -> Result<(), AdminError> {
+    pub fn serve(self, connections: Arc<Limit>, facts: Facts) -> Result<(), AdminError> {
         let Self { address, listener } = self;
         let failed = |source| AdminError { address, source };
         let runtime = runtime::Builder::new_current_thread()
@@ -70,7 +76,7 @@ impl Admin {
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener).map_err(failed)?
         };
-        let serving = serve(listener, connections_max, Arc::new(facts));
+        let serving = serve(listener, connections, Arc::new(facts));
         let thread = std::thread::Builder::new().name("admin".to_owned());
         thread.spawn(move || runtime.block_on(serving)).map_err(failed)?;
         info!(%address, "admin server listening");
@@ -78,20 +84,23 @@ impl Admin {
     }
 }
 
-async fn serve(listener: tokio::net::TcpListener, connections_max: u32, facts: Arc<Facts>) {
-    let places = Arc::new(Semaphore::new(connections_max as usize));
+async fn serve(listener: tokio::net::TcpListener, connections: Arc<Limit>, facts: Arc<Facts>) {
+    let mut complaint = Complaint::default();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
+        let place = connections.take().await;
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "can't accept on the admin address");
+                if let Some(failures) = complaint.failed(Instant::now()) {
+                    warn!(failures, %error, "can't accept on the admin address");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
+        if let Some(Over { failures, lasted }) = complaint.ended(Instant::now()) {
+            info!(failures, ?lasted, "the admin address accepts again");
+        }
         let facts = Arc::clone(&facts);
         tokio::spawn(async move {
             let service = service_fn(|request| {

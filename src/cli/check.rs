@@ -8,12 +8,13 @@ mod secrets;
 mod store_advice;
 mod text;
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 
 use self::findings::Findings;
 use super::exit::Exit;
 use super::flags::Flags;
-use super::logging;
+use super::logging::{self, Stream};
 use super::process::Process;
 use crate::config;
 use crate::server::Parts;
@@ -51,8 +52,8 @@ pub(super) fn run(arguments: Arguments) -> Exit {
             return Exit::BadConfiguration;
         }
     };
-    logging::start(&config.log);
-    let parts = match Parts::load(&config, &DigestKey::random()) {
+    logging::start(&config.log, Stream::Errors);
+    let parts = match Parts::load(&config, &DigestKey::random(), &BTreeMap::new()) {
         Ok(parts) => parts,
         Err(problems) => {
             eprintln!("{problems}");

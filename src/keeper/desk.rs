@@ -1,9 +1,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
 use super::{Policy, ProofError, Reads, Status, now, trail};
+use crate::config::Secret;
 use crate::credentials::{Book, Credential, Offer, Page, Refusal, Unfinished, Verdicts};
 use crate::names::{Endpoint, SecretName};
 use crate::stores::{Calls, HostInSecret, StoreError, Warning};
@@ -14,7 +15,9 @@ pub(super) struct Desk {
     book: Mutex<Book>,
     pages: watch::Sender<Arc<Page>>,
     reads: Mutex<Reads>,
-    calls: Arc<Calls>,
+    calls: Mutex<Arc<Calls>>,
+    /// How often to read in the ordinary course.
+    pub(super) poll: watch::Sender<Duration>,
     /// A login was refused.
     pub(super) wanted: Notify,
     /// Somebody asked for a read.
@@ -27,18 +30,19 @@ pub(super) struct Desk {
 
 impl Desk {
     pub(super) fn new(
-        secret: SecretName,
+        secret: &Secret,
         policy: Policy,
         calls: Arc<Calls>,
     ) -> (Arc<Self>, watch::Receiver<Arc<Page>>) {
         let book = Book::new(policy.endpoints, policy.refused_retry);
         let (pages, page) = watch::channel(book.page().clone());
         let desk = Self {
-            secret,
+            secret: secret.name.clone(),
             book: Mutex::new(book),
             pages,
             reads: Mutex::default(),
-            calls,
+            calls: Mutex::new(calls),
+            poll: watch::Sender::new(secret.poll),
             wanted: Notify::new(),
             asked: Notify::new(),
             offered: Notify::new(),
@@ -104,9 +108,21 @@ impl Desk {
         self.asked.notify_one();
     }
 
-    pub(super) fn set_endpoints(&self, endpoints: Vec<Endpoint>) {
-        self.write(|book, now| book.set_endpoints(endpoints, now));
+    pub(super) fn change(&self, policy: Policy, poll: Duration) {
+        self.write(|book, now| {
+            book.set_refused_retry(policy.refused_retry);
+            if book.endpoints() != policy.endpoints {
+                book.set_endpoints(policy.endpoints, now);
+            }
+        });
+        self.poll
+            .send_if_modified(|old| std::mem::replace(old, poll) != poll);
+        self.pages.send_modify(|_| ());
         self.offered.notify_one();
+    }
+
+    pub(super) fn count_calls(&self, calls: Arc<Calls>) {
+        *self.calls() = calls;
     }
 
     pub(super) fn status(&self) -> Status {
@@ -114,7 +130,7 @@ impl Desk {
             &self.secret,
             &self.page(),
             self.reads().clone(),
-            &self.calls,
+            &self.calls(),
             now(),
         )
     }
@@ -147,6 +163,10 @@ impl Desk {
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Arc<Calls>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reads(&self) -> MutexGuard<'_, Reads> {

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::time::sleep_until;
 use tracing::{error, info, warn};
 
@@ -19,6 +20,7 @@ pub(super) struct Reader {
     store: Box<dyn Store>,
     desk: Arc<Desk>,
     pace: Pace,
+    poll: watch::Receiver<Duration>,
     last_read: Instant,
     complaint: Complaint,
     said: Said,
@@ -37,6 +39,7 @@ impl Reader {
         Self {
             secret: secret.name.clone(),
             store,
+            poll: desk.poll.subscribe(),
             desk,
             pace: Pace::new(secret.poll, now()),
             last_read: now(),
@@ -60,6 +63,7 @@ impl Reader {
                 () = sleep_until(self.pace.next_read().into()) => {}
                 () = self.desk.asked.notified() => self.pace.ask(now()),
                 () = self.desk.wanted.notified() => self.pace.want(now()),
+                Ok(()) = self.poll.changed() => self.pace.set_poll(*self.poll.borrow_and_update(), now()),
                 () = self.store.changed() => self.pace.notice(self.last_read, now()),
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info};
 
@@ -22,6 +22,7 @@ use super::wire::opening::Startup;
 use super::{Mapping, Wing};
 use crate::backoff::{chance, jittered};
 use crate::credentials::Page;
+use crate::limit::Permit;
 use crate::net::Stream;
 
 /// A client that says nothing for so long is at rest.
@@ -46,8 +47,8 @@ pub(super) struct Session {
     pub course: CourseAhead,
     /// What the last survey told; None: there was no reason for one yet.
     pub ledger: Option<Box<Ledger>>,
-    pub _seat: OwnedSemaphorePermit,
-    pub _connection: OwnedSemaphorePermit,
+    pub _seat: Permit,
+    pub _connection: Permit,
 }
 
 /// When the session has to do something of its own accord.
@@ -224,6 +225,7 @@ impl Session {
     /// By the page there is now.
     pub fn chart(&mut self) {
         let now = Instant::now();
+        self.follow();
         let page = self.course.page.borrow_and_update().clone();
         let credential = self.berth.credential();
         let course = (self.mapping.policy).course(&page, credential, self.course.chance, now.into_std());
@@ -241,6 +243,14 @@ impl Session {
                 (self.course.leave, self.course.leave_at) = (None, None);
                 self.unpin();
             }
+        }
+    }
+
+    /// A configuration that changed meanwhile may map the role to the same database and secret in another way.
+    pub fn follow(&mut self) {
+        if let Some(mapping) = self.wing.lobby.successor(&self.mapping) {
+            self.course.page = mapping.book.page.clone();
+            self.mapping = mapping;
         }
     }
 
@@ -263,7 +273,7 @@ impl Session {
             .leave
             .and_then(|leave| leave.cut)
             .map(Instant::from_std);
-        info!(
+        debug!(
             session = self.id,
             ?reasons,
             "the session can't leave its link now"

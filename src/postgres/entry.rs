@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
@@ -15,6 +14,7 @@ use super::startup::{self, Failed, Purpose};
 use super::talk::{Talk, TalkError};
 use super::wire::opening::Startup;
 use super::{Client, Mapping, Wing};
+use crate::limit::Permit;
 use crate::net::Stream;
 
 /// A client that is told why it is turned away gets this long, and may still send so much, before the socket
@@ -36,7 +36,7 @@ pub struct Guest {
     pub out: BytesMut,
     pub startup: Startup,
     pub mapping: Arc<Mapping>,
-    pub seat: OwnedSemaphorePermit,
+    pub seat: Permit,
 }
 
 /// From the first packet to the client's proof of who it is. A cancel request is carried out on the way.
@@ -57,10 +57,11 @@ pub async fn enter(client: Client, deadline: Instant, wing: &Arc<Wing>) -> Optio
         Ok((stream, Purpose::Session(startup))) => (stream, startup),
         Ok((mut stream, Purpose::Cancel { process_id, key })) => {
             // Detached: a client that closes at once is served all the same.
-            let cancels = Arc::clone(&wing.lobby.cancels);
+            let lobby = wing.lobby.clone();
             tokio::spawn(async move {
-                if let Err(error) = cancels.carry_out(process_id, &key).await {
+                if let Err(error) = lobby.cancels.carry_out(process_id, &key).await {
                     debug!(process_id, %error, "cancel request not carried out");
+                    lobby.complaints.not_cancelled(&error);
                 }
                 // A client over TLS takes an end without close_notify for a failed cancel.
                 let _ = timeout(FAREWELL_TIME, stream.shutdown()).await;
@@ -94,6 +95,7 @@ pub async fn enter(client: Client, deadline: Instant, wing: &Arc<Wing>) -> Optio
         }),
         Err(Ending::Left) => None,
         Err(Ending::Refused(error)) => {
+            wing.lobby.complaints.turned_away(&error);
             turn_away(talk.into_parts().0, &mut out, &error, id).await;
             None
         }
@@ -106,7 +108,7 @@ async fn introduce(
     mut startup: Startup,
     must_encrypt: bool,
     wing: &Wing,
-) -> Result<(Startup, Arc<Mapping>, OwnedSemaphorePermit), Ending> {
+) -> Result<(Startup, Arc<Mapping>, Permit), Ending> {
     startup::negotiate(&mut startup, out);
     let Some(name) = startup.get(b"user").filter(|name| !name.is_empty()) else {
         return Err(ClientError::NoUser.into());
@@ -128,8 +130,8 @@ async fn introduce(
     let Some(mapping) = mapping else {
         return Err(ClientError::WrongPassword { role: shown }.into());
     };
-    let seat = Arc::clone(&wing.lobby.seats).try_acquire_owned();
-    let seat = seat.map_err(|_| ClientError::TooManyClients {
+    let seat = wing.lobby.seats.try_take();
+    let seat = seat.ok_or(ClientError::TooManyClients {
         limit: wing.limits.clients,
     })?;
     Ok((startup, Arc::clone(mapping), seat))

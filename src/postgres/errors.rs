@@ -111,6 +111,16 @@ impl ClientError {
         }
     }
 
+    /// The limit that a client was turned away for, if it was one that others are up against too.
+    pub fn limit(&self) -> Option<&'static str> {
+        match self {
+            Self::TooManyClients { .. } => Some("limits.clients"),
+            Self::TooManyStartups { .. } => Some("limits.startups"),
+            Self::QueueWait { .. } => Some("limits.queue_wait"),
+            _ => None,
+        }
+    }
+
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Self::Opening(BadOpening::Version(..)) => "0A000",

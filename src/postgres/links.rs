@@ -1,9 +1,7 @@
 //! Where sessions get their links from.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -15,13 +13,14 @@ use super::roster::Berth;
 use super::wire::opening::Startup;
 use super::wire::say;
 use crate::credentials::Credential;
+use crate::limit::Permit;
 use crate::names::RoleName;
 
 /// A link, and its share of the upstream's `connections_max`.
 #[derive(Debug)]
 pub struct Lent {
     pub arrival: Arrival,
-    pub connection: OwnedSemaphorePermit,
+    pub connection: Permit,
 }
 
 /// A link, and its place in the roster.
@@ -40,8 +39,8 @@ pub async fn obtain(
 ) -> Result<Lent, ClientError> {
     let target = &mapping.target;
     let limit = target.upstream.connections_max;
-    let connection = timeout(wait, Arc::clone(&target.connections).acquire_owned()).await;
-    let Ok(Ok(connection)) = connection else {
+    let connection = timeout(wait, target.connections.take()).await;
+    let Ok(connection) = connection else {
         return Err(ClientError::QueueWait { wait, limit });
     };
     let arrival = log_in(mapping, startup, session).await?;
@@ -54,8 +53,12 @@ pub async fn log_in(mapping: &Mapping, startup: &Startup, session: u64) -> Resul
     let attempt = |credential: Credential, endpoint| async move {
         let berth = mapping.roster.enter(&mapping.role.secret, &credential);
         match login(target, &endpoint, &credential, startup).await {
-            Ok(link) => Ok(Arrival { link, berth }),
+            Ok(link) => {
+                mapping.complaints.reached(&endpoint);
+                Ok(Arrival { link, berth })
+            }
             Err(error) => {
+                mapping.complaints.login_failed(&endpoint, &error);
                 debug!(session, %endpoint, version = %credential.version, %error, "login failed");
                 Err(AttemptError::from(name_the_role(
                     error,

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 pub use self::error::LoginError;
@@ -20,6 +19,7 @@ use super::wire::scram::client::{Binding, ExpectServerFinal, ITERATIONS_MAX, cli
 use super::wire::scram::{SCRAM_SHA_256, SCRAM_SHA_256_PLUS, SaltedPassword};
 use crate::config::{ChannelBinding, Md5, TlsMode, TlsNegotiation, Upstream};
 use crate::credentials::Credential;
+use crate::limit::Limit;
 use crate::names::Endpoint;
 use crate::net::dial::{DialOptions, dial};
 use crate::net::tls::{ClientTls, TlsFilesError};
@@ -36,7 +36,7 @@ pub struct Target {
     pub tls: ClientTls,
     pub dial: DialOptions,
     /// `connections_max`.
-    pub connections: Arc<Semaphore>,
+    pub connections: Arc<Limit>,
 }
 
 impl Target {
@@ -45,7 +45,7 @@ impl Target {
         Ok(Self {
             tls: ClientTls::load(&upstream.tls)?,
             dial: DialOptions::from(&*upstream),
-            connections: Arc::new(Semaphore::new(upstream.connections_max as usize)),
+            connections: Limit::new(upstream.connections_max),
             upstream,
         })
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::converse::{Over, Session};
 use super::crossing::{Crossing, Unnamed, survey};
@@ -44,7 +44,8 @@ impl Session {
         }
         self.unpin();
         let moves = Arc::clone(&self.wing.lobby.moves);
-        let turn = self.beside(moves.acquire_owned()).await?;
+        let turn = self.beside(moves.take()).await?;
+        self.follow();
         let Some(arrival) = self.log_in_beside().await? else {
             return Ok(false);
         };
@@ -52,7 +53,7 @@ impl Session {
         drop(turn);
         if moved {
             let version = &self.berth.credential().version;
-            info!(session = self.id, %version, took = ?began.elapsed(), "session moved");
+            debug!(session = self.id, %version, took = ?began.elapsed(), "session moved");
             self.chart();
         }
         Ok(moved)

@@ -29,13 +29,14 @@ const KEY_LONG: usize = 32;
 pub(super) async fn run(client: Client, wing: Arc<Wing>) {
     let id = client.id;
     let deadline = Instant::now() + wing.limits.startup_time;
-    let turn = timeout_at(deadline, wing.lobby.startups.acquire()).await;
+    let turn = timeout_at(deadline, wing.lobby.startups.take()).await;
     let guest = match turn {
         // Boxed: it is gone by the time the session has begun, and so is its memory.
         Ok(_turn) => Box::pin(enter(client, deadline, &wing)).await,
         Err(_) => {
             let limit = wing.limits.startups;
             let error = ClientError::TooManyStartups { limit };
+            wing.lobby.complaints.turned_away(&error);
             return turn_away(client.socket.into(), &mut BytesMut::new(), &error, id).await;
         }
     };
@@ -53,7 +54,10 @@ async fn attend(mut guest: Guest, id: u64, wing: &Arc<Wing>) {
     };
     let lent = match link {
         Ok(lent) => lent,
-        Err(error) => return turn_away(guest.talk.into_parts().0, &mut guest.out, &error, id).await,
+        Err(error) => {
+            wing.lobby.complaints.turned_away(&error);
+            return turn_away(guest.talk.into_parts().0, &mut guest.out, &error, id).await;
+        }
     };
     match greet(guest, lent, id, startup, wing).await {
         Some(session) => session.converse().await,
