@@ -61,8 +61,8 @@ impl Changes {
                     info!("configuration valid again");
                 }
                 let after = Arc::clone(&self.house.config().borrow());
-                (self.set_log)(&after.log);
                 say(&before, &after, &loaded.changed, is_asked);
+                (self.set_log)(&after.log);
             }
             Err(problems) => self.refuse(problems, is_asked),
         }

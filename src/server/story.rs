@@ -15,6 +15,8 @@ use crate::postgres::{Aboard, Roster};
 
 /// How often it is seen what keeps sessions.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Whoever changed the page says so first.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// A credential that was replaced.
 struct Replaced {
@@ -38,6 +40,7 @@ pub async fn tell(secret: SecretName, mut page: watch::Receiver<Arc<Page>>, rost
             Ok(()) = departures.changed() => {}
             () = sleep(LOOK_EVERY), if is_waiting => {}
         }
+        sleep(MOMENT).await;
     }
 }
 

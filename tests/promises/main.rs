@@ -21,6 +21,7 @@ mod configuration;
 mod demo;
 mod drivers;
 mod hostile;
+mod live;
 mod many;
 mod moves;
 mod relay;
