@@ -16,6 +16,9 @@
 //! | 1 | [`journal`] | what happened to credentials: audit lines, and the last events for the page |
 //! | 1 | [`net`] | sockets and TLS; the only room that names the TLS library is [`net::tls`] |
 //! | 1 | [`backoff`] | waits that grow, with jitter |
+//! | 1 | [`complaint`] | when a failure that goes on is worth a log line |
+//! | 1 | [`limit`] | how many at once: a number that changes while some are taken |
+//! | 1 | [`lookout`] | sees that something moved near a file |
 //! | ground | [`config`] | as written by the user → all problems at once → typed |
 //! | ground | [`credentials`] | passwords that do not leak, and the book: what is known of a secret's credentials |
 //! | ground | [`postgres::wire`] | the protocol: slices in, values out |
@@ -23,7 +26,7 @@
 //!
 //! # The way of a client
 //!
-//! `server::listen` accepts → `postgres::session` → `entry`: `startup` settles encryption and says what the client came
+//! `server::doors` accepts → `postgres::session` → `entry`: `startup` settles encryption and says what the client came
 //! for, `auth` makes it prove its role → `links` gets a link by way of `by_the_book` (which credential, which endpoint, how
 //! long to wait) and `login` (one real login) → `relay`, two `lane`s of it, until either side ends. `lender` has links that
 //! are ready, and takes them back.
@@ -55,10 +58,13 @@
 pub mod admin;
 pub mod backoff;
 pub mod cli;
+pub mod complaint;
 pub mod config;
 pub mod credentials;
 pub mod journal;
 pub mod keeper;
+pub mod limit;
+pub mod lookout;
 pub mod metrics;
 pub mod names;
 pub mod net;

@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_postgres::{Client, NoTls};
 
 use super::place::{Port, Version, temporary_directory};
 use super::postgres::client_tool;
 use super::process::{As, Process, command};
-use super::{Authority, PATIENCE, Postgres, TlsConnector, Wire};
+use super::{Authority, PATIENCE, Postgres, TlsConnector, Wire, eventually};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pgswivel");
 
@@ -50,6 +51,8 @@ pub struct Unstarted {
     sections: Vec<String>,
     environment: Vec<(String, String)>,
     program: PathBuf,
+    /// Names the socket that systemd passes.
+    activated: Option<String>,
 }
 
 impl Unstarted {
@@ -149,6 +152,12 @@ impl Unstarted {
         self
     }
 
+    /// Started by the first client, with this address bound already; `PORT` in it stands for its own port.
+    pub fn activated_on(mut self, address: &str) -> Self {
+        self.activated = Some(address.to_owned());
+        self
+    }
+
     /// More sections at the end of the file.
     pub fn section(mut self, toml: &str) -> Self {
         self.sections.push(toml.to_owned());
@@ -165,7 +174,18 @@ impl Unstarted {
         let (port, admin) = (Port::free(), Port::free());
         let config = self.write(&port, &admin);
         let log = self.directory.path().join("log");
-        let process = Process::start(run(&self.program, &config, &self.environment), &log);
+        let errors = self.directory.path().join("errors");
+        let own = ["run".as_ref(), "--config".as_ref(), config.as_os_str()];
+        let mut command = match &self.activated {
+            None => Swivel::bare(&self.program),
+            Some(address) => {
+                let address = address.replace("PORT", &port.number().to_string());
+                activating(&address, &self.program)
+            }
+        };
+        command.args(own);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let process = Process::start_apart(command, &log, &errors);
         let mut swivel = Swivel {
             process,
             authority: self.authority,
@@ -209,6 +229,10 @@ impl Unstarted {
             .addresses
             .iter()
             .map(|more| more.replace("PORT", &port.number().to_string()));
+        let own = self
+            .activated
+            .as_ref()
+            .map_or(own, |_| "systemd:clients".to_owned());
         let addresses: Vec<_> = std::iter::once(own)
             .chain(more)
             .map(|address| toml_string(&address))
@@ -285,6 +309,7 @@ impl Swivel {
             sections: Vec::new(),
             environment: Vec::new(),
             program: PathBuf::from(BINARY),
+            activated: None,
         }
     }
 
@@ -406,6 +431,67 @@ impl Swivel {
         self.directory.path()
     }
 
+    /// The password that the application logs in with from now on; what pgswivel knows is another matter.
+    pub fn set_password(&mut self, password: &str) {
+        password.clone_into(&mut self.password);
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.directory.path().join("pgswivel.toml")
+    }
+
+    /// The configuration as it is written at the moment.
+    pub fn written(&self) -> String {
+        std::fs::read_to_string(self.config_file()).unwrap()
+    }
+
+    /// Replaces the configuration in one step, and does not wait for anything.
+    pub fn write_config(&self, toml: &str) {
+        let beside = self.directory.path().join("pgswivel.new");
+        std::fs::write(&beside, toml).unwrap();
+        std::fs::rename(beside, self.config_file()).unwrap();
+    }
+
+    /// Replaces one text of the configuration, and waits until it is in use.
+    pub async fn rewrite(&self, text: &str, by: &str) {
+        let before = self.written();
+        assert!(before.contains(text), "no {text} in:\n{before}");
+        self.reconfigure(&before.replace(text, by)).await;
+    }
+
+    /// Adds sections to the configuration, and waits until they are in use.
+    pub async fn add(&self, toml: &str) {
+        let text = self.written() + "\n" + toml;
+        self.reconfigure(&text).await;
+    }
+
+    /// Writes this configuration and waits until it is in use.
+    pub async fn reconfigure(&self, toml: &str) {
+        let before = self.said("configuration changed");
+        self.write_config(toml);
+        eventually("the change is applied", async || {
+            self.said("configuration changed") > before
+        })
+        .await;
+    }
+
+    /// The status that the admin server answers with.
+    pub async fn status_of(&self, path: &str) -> u16 {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.admin_port()))
+            .await
+            .unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    /// What it said on its error stream.
+    pub fn errors(&self) -> String {
+        self.process.errors()
+    }
+
     /// Everything it said so far.
     pub fn log(&self) -> String {
         self.process.log()
@@ -484,10 +570,10 @@ impl Drop for Swivel {
     }
 }
 
-fn run(program: &Path, config: &Path, environment: &[(String, String)]) -> Command {
-    let mut command = Swivel::bare(program);
-    command.args(["run", "--config"]).arg(config);
-    command.envs(environment.iter().map(|(name, value)| (name, value)));
+/// systemd's own tool, which listens on `address` and starts the program when the first client comes.
+fn activating(address: &str, program: &Path) -> Command {
+    let mut command = Swivel::bare(Path::new("systemd-socket-activate"));
+    command.args(["--fdname=clients", "--listen", address]).arg(program);
     command
 }
 
