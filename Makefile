@@ -18,8 +18,10 @@ lint:
 	cargo clippy --all-targets --no-default-features -- -D warnings
 	if command -v shellcheck >/dev/null; then shellcheck tests/setup tests/run tests/regress .ci/run tests/drivers/setup tests/drivers/*/program tests/deployment/setup tests/recipes/run tests/image/check tests/image/inside; fi
 
-bench: setup
-	cargo bench
+# pgswivel beside a direct connection, HAProxy and PgBouncer; BENCH='--only simple,idle --rounds 8' and the like.
+bench:
+	tests/setup toolchain postgres bench
+	cargo bench --bench compare -- $(BENCH)
 
 # PostgreSQL's own regression and isolation suites, directly and through pgswivel.
 regress:

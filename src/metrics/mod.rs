@@ -3,6 +3,8 @@
 //! see [`Scrape`].
 
 mod labels;
+#[cfg(test)]
+mod reference;
 mod scrape;
 // One row a metric: it is a table.
 #[rustfmt::skip]

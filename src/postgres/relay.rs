@@ -403,7 +403,7 @@ mod tests {
         (client, server, running)
     }
 
-    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    pub(super) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
         let mut bytes = vec![tag];
         bytes.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
         bytes.extend_from_slice(body);

@@ -154,8 +154,8 @@ pub(super) struct Rotation {
     pub(super) version: Arc<str>,
     pub(super) seen: f64,
     pub(super) leads: Option<f64>,
-    /// Something was replaced.
-    pub(super) replaces: bool,
+    /// The version that was retired for it.
+    pub(super) replaced: Option<Arc<str>>,
     pub(super) safe: Option<f64>,
 }
 
@@ -170,7 +170,7 @@ pub(super) fn rotations<'a>(entries: impl Iterator<Item = (&'a Entry, f64)>) -> 
             version: Arc::clone(&entry.version),
             seen: ago,
             leads: None,
-            replaces: false,
+            replaced: None,
             safe: None,
         };
         match entry.event {
@@ -182,13 +182,17 @@ pub(super) fn rotations<'a>(entries: impl Iterator<Item = (&'a Entry, f64)>) -> 
                     ..began
                 }),
             },
-            Event::Retired | Event::SafeToRevoke => {
+            Event::Retired => {
                 let last = rotations.iter_mut().rfind(|rotation| rotation.leads.is_some());
-                if let Some(rotation) = last {
-                    rotation.replaces = true;
-                    if entry.event == Event::SafeToRevoke && rotation.version != entry.version {
-                        rotation.safe = rotation.safe.or(Some(ago));
-                    }
+                if let Some(last) = last.filter(|last| last.replaced.is_none()) {
+                    last.replaced = Some(Arc::clone(&entry.version));
+                }
+            }
+            Event::SafeToRevoke => {
+                let mut latest = rotations.iter_mut().rev();
+                let ended = latest.find(|rotation| rotation.replaced.as_ref() == Some(&entry.version));
+                if let Some(rotation) = ended {
+                    rotation.safe = rotation.safe.or(Some(ago));
                 }
             }
             Event::Proven | Event::Refused => {}
@@ -214,7 +218,9 @@ pub(super) fn spans(rotations: &[Rotation], window: Window) -> String {
     };
     let edge = WINDOW.as_secs_f64();
     for rotation in rotations {
-        let end = rotation.safe.or(rotation.leads.filter(|_| !rotation.replaces));
+        let end = rotation
+            .safe
+            .or(rotation.leads.filter(|_| rotation.replaced.is_none()));
         if end.is_some_and(|end| end > edge) {
             continue;
         }
@@ -228,7 +234,7 @@ pub(super) fn spans(rotations: &[Rotation], window: Window) -> String {
                 &format!("{version}: seen, not leading yet"),
             );
         }
-        if let (Some(leads), true) = (rotation.leads, rotation.replaces) {
+        if let (Some(leads), Some(_)) = (rotation.leads, &rotation.replaced) {
             let title = format!("{version} leads, sessions leave what it replaced");
             span("leave", leads, rotation.safe.unwrap_or(0.0), &title);
         }
@@ -283,6 +289,8 @@ mod tests {
             (entry(Event::Leading, "2"), 40.0),
             (entry(Event::Retired, "1"), 40.0),
             (entry(Event::SafeToRevoke, "1"), 20.0),
+            (entry(Event::Leading, "1"), 15.0),
+            (entry(Event::Retired, "2"), 15.0),
             (entry(Event::Seen, "3"), 5.0),
         ];
         let found = rotations(story.iter().map(|(entry, ago)| (entry, *ago)));
@@ -292,7 +300,7 @@ mod tests {
                 (
                     &*rotation.version,
                     rotation.leads,
-                    rotation.replaces,
+                    rotation.replaced.as_deref(),
                     rotation.safe,
                 )
             })
@@ -300,9 +308,10 @@ mod tests {
         assert_eq!(
             told,
             [
-                ("1", Some(89.0), false, None),
-                ("2", Some(40.0), true, Some(20.0)),
-                ("3", None, false, None),
+                ("1", Some(89.0), None, None),
+                ("2", Some(40.0), Some("1"), Some(20.0)),
+                ("1", Some(15.0), Some("2"), None),
+                ("3", None, None, None),
             ]
         );
     }
@@ -313,7 +322,7 @@ mod tests {
             version: "<2>".into(),
             seen: 10_000.0,
             leads: Some(0.0),
-            replaces: true,
+            replaced: Some("1".into()),
             safe: Some(0.0),
         };
         let svg = spans(&[rotation], Window::until(Instant::now()));

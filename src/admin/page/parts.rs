@@ -15,6 +15,11 @@ const EVENTS_SHOWN: usize = 20;
 /// A version that is longer is shortened.
 const VERSION_SHOWN: usize = 16;
 
+/// Of the two rows below the sessions.
+const LEGEND: &str = "<p class=\"legend\">Rotations: <b class=\"busy\">found</b>, <b class=\"calm\">sessions leave</b>, \
+    <b class=\"good\">safe to revoke</b>. Sessions: <b class=\"calm\">moved</b>, <b class=\"busy\">rescued</b>, \
+    <b class=\"bad\">lost</b>.</p>";
+
 pub(super) struct Scenery<'a> {
     pub(super) report: &'a Report,
     pub(super) samples: &'a [Arc<Sample>],
@@ -161,8 +166,7 @@ fn pictures(scenery: &Scenery<'_>, secret: &SecretReport, out: &mut String) {
         out,
         format_args!(
             "<h3>Sessions by credential, at most {peak}</h3>{sessions}\n{spans}\n{moves}\n\
-             <p class=\"axis\"><span>{minutes} minutes ago</span><span>rotations, then sessions moved and rescued</span>\
-             <span>now</span></p>\n"
+             <p class=\"axis\"><span>{minutes} minutes ago</span><span>now</span></p>\n{LEGEND}\n"
         ),
     );
 }
@@ -335,9 +339,9 @@ fn shortened(version: &str) -> String {
 fn rough(seconds: f64) -> String {
     let seconds = seconds.max(0.0) as u64;
     match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{} min", seconds / 60),
-        3_600..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} d", seconds / 86_400),
+        0..60 => format!("{seconds}\u{a0}s"),
+        60..3_600 => format!("{}\u{a0}min", seconds / 60),
+        3_600..172_800 => format!("{}\u{a0}h", seconds / 3_600),
+        _ => format!("{}\u{a0}d", seconds / 86_400),
     }
 }

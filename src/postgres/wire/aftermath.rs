@@ -198,6 +198,10 @@ fn walk(tracker: &Tracker, more: bool, mut say: impl FnMut(Step)) -> Course {
     // What it acknowledged in the unit that the client is in the middle of.
     let news = !skipping && (walk.begun || walk.lost);
     walk.settle(false);
+    // Its Execute will be ignored, and what the client sends behind its Sync is meant for a transaction.
+    if walk.work.names_begin() && walk.status == Status::Idle {
+        walk.status = Status::Loose;
+    }
     Course {
         status: walk.status,
         unknown: walk.unknown,

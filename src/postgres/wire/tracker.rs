@@ -150,10 +150,6 @@ impl Tracker {
         *self = Self {
             transaction,
             skipping,
-            unit: Unit {
-                told: skipping,
-                ..Unit::NEW
-            },
             ..Self::new()
         };
     }
@@ -249,11 +245,11 @@ impl Tracker {
         }
         let doubted = matches!(self.owed.front(), Some(Owed::Perhaps(_)));
         self.pop_one();
+        self.drop_settled();
         if doubted && let Some(Owed::Sync(count)) = self.owed.front().copied() {
             // It may have been the Sync that was answered, and the doubt was for nothing.
             self.owed[0] = Owed::Perhaps(count);
         }
-        self.drop_settled();
     }
 
     fn failed(&mut self) {

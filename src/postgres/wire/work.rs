@@ -165,6 +165,7 @@ pub enum Extent {
 pub struct Work {
     outcomes: [Outcome; 4],
     extent: Extent,
+    names_begin: bool,
 }
 
 const STATUSES: [Status; 4] = [Status::Idle, Status::Open, Status::Failed, Status::Loose];
@@ -178,12 +179,22 @@ impl Work {
             Outcome::certain(Status::Loose),
         ],
         extent: Extent::Nothing,
+        names_begin: false,
     };
 
     pub fn of(statement: Statement) -> Self {
         Self {
             outcomes: STATUSES.map(|status| statement.from(status)),
             extent: Extent::One(statement),
+            names_begin: false,
+        }
+    }
+
+    /// A Parse or a Bind, which do nothing yet.
+    fn naming(statement: Statement) -> Self {
+        Self {
+            names_begin: statement == Statement::Begin,
+            ..Self::NOTHING
         }
     }
 
@@ -195,11 +206,14 @@ impl Work {
         self.extent
     }
 
+    /// Something that begins a transaction was about to be executed.
+    pub fn names_begin(&self) -> bool {
+        self.names_begin
+    }
+
     /// This, and then `next`, which is skipped if this fails.
     pub fn then(&self, next: Self) -> Self {
-        if next.extent == Extent::Nothing {
-            return *self;
-        }
+        let names_begin = self.names_begin || next.names_begin;
         let outcomes = self.outcomes.map(|before| {
             let after = next.from(before.status);
             Outcome {
@@ -207,11 +221,15 @@ impl Work {
                 unknown: before.unknown || after.unknown,
             }
         });
-        let extent = match self.extent {
-            Extent::Nothing => next.extent,
+        let extent = match (self.extent, next.extent) {
+            (Extent::Nothing, only) | (only, Extent::Nothing) => only,
             _ => Extent::Many,
         };
-        Self { outcomes, extent }
+        Self {
+            outcomes,
+            extent,
+            names_begin,
+        }
     }
 
     /// Of the text of a Query.
@@ -275,6 +293,7 @@ impl Work {
         Self {
             outcomes,
             extent: Extent::Many,
+            names_begin: false,
         }
     }
 }
@@ -298,7 +317,7 @@ impl Asked {
 
     fn named(statement: Statement) -> Self {
         Self {
-            work: Work::NOTHING,
+            work: Work::naming(statement),
             statement,
         }
     }
@@ -417,4 +436,174 @@ impl Statements {
 fn name(body: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = body.iter().position(|byte| *byte == 0)?;
     Some((&body[..end], &body[end + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(text: &str) -> Work {
+        let body = [text.as_bytes(), b"\0"].concat();
+        Statements::default().read(b'Q', &body, true).work
+    }
+
+    #[test]
+    fn first_words_tell_what_ends_a_transaction() {
+        use Statement::*;
+        for (text, expected) in [
+            ("begin", Begin),
+            ("START TRANSACTION ISOLATION LEVEL SERIALIZABLE", Begin),
+            ("commit", Commit),
+            (" -- done\n Commit Work;", Commit),
+            ("/* a /* b */ */ END TRANSACTION ; ;", Commit),
+            (";; commit", Commit),
+            ("COMMIT AND NO CHAIN", Commit),
+            ("COMMIT TRANSACTION AND CHAIN", CommitAndChain),
+            ("PREPARE TRANSACTION 'x'", Commit),
+            ("COMMIT PREPARED 'x'", Other),
+            ("ROLLBACK PREPARED 'x'", Other),
+            ("PREPARE s AS SELECT 1", Other),
+            ("rollback", Rollback),
+            ("ABORT", Rollback),
+            ("ROLLBACK WORK AND CHAIN", RollbackAndChain),
+            ("ROLLBACK TO a", RollbackTo),
+            ("rollback/**/transaction to savepoint a", RollbackTo),
+            ("SHOW x", Harmless),
+            ("SET x = 1", Harmless),
+            ("SELECT 1", Other),
+            ("(SELECT 1)", Other),
+            ("committed", Other),
+            ("\"commit\"", Other),
+        ] {
+            assert_eq!(query(text), Work::of(expected), "{text}");
+            let body = [b"\0", text.as_bytes(), b"\0\0\0"].concat();
+            let parsed = Statements::default().read(b'P', &body, true);
+            assert_eq!(parsed.statement, expected, "{text}");
+            assert_eq!(parsed.work, Work::naming(expected));
+        }
+        for text in ["", " ", ";", " ; -- nothing", "/* ; */"] {
+            assert!(
+                matches!(query(text).from(Status::Open), Outcome { unknown: false, .. }),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_commit_is_found_wherever_a_text_hides_it() {
+        for text in [
+            "INSERT INTO t VALUES (1); COMMIT",
+            "SELECT 1;/* x; */commit;SELECT 2",
+            "SELECT '; /* '; COMMIT",
+            "SELECT 1 -- ;\n; end",
+            "/* a; b */ END TRANSACTION",
+            "SELECT 1; PREPARE TRANSACTION 'x'",
+            "ROLLBACK; INSERT INTO t VALUES (1)",
+            &format!("{} COMMIT", ";".repeat(1000)),
+        ] {
+            let Outcome { status, unknown } = query(text).from(Status::Open);
+            assert!(unknown, "{text}");
+            assert_ne!(status, Status::Idle, "{text}");
+        }
+        for text in [
+            "SELECT 1; SELECT 2",
+            "SELECT 1; ROLLBACK TO a; SELECT 2",
+            "SELECT '; x'",
+        ] {
+            assert!(!query(text).from(Status::Open).unknown, "{text}");
+            assert!(query(text).from(Status::Idle).unknown, "{text}");
+        }
+        assert!(!query("SHOW x; SET y = 1").from(Status::Idle).unknown);
+    }
+
+    #[test]
+    fn what_comes_in_pieces_is_known_by_its_beginning_if_it_is_one_statement() {
+        let text = [b"INSERT INTO t VALUES ".as_slice(), &[b'x'; 100]].concat();
+        let mut statements = Statements::default();
+        let parsed = statements.read(b'P', &[b"name\0", &text[..]].concat(), false);
+        assert_eq!(parsed.statement, Statement::Other);
+        for beginning in [&b"name\0COM"[..], b"name\0", b"nam", b""] {
+            let mut statements = Statements::default();
+            assert_eq!(
+                statements.read(b'P', beginning, false).statement,
+                Statement::Unknown
+            );
+            assert_eq!(
+                bound(&mut statements, "name"),
+                Statement::Unknown,
+                "{beginning:?}"
+            );
+        }
+        assert!(
+            statements
+                .read(b'Q', &text, false)
+                .work
+                .from(Status::Open)
+                .unknown
+        );
+    }
+
+    fn parse(statements: &mut Statements, name: &str, text: &str) {
+        let body = [name.as_bytes(), b"\0", text.as_bytes(), b"\0\0\0"].concat();
+        statements.read(b'P', &body, true);
+    }
+
+    fn bound(statements: &mut Statements, name: &str) -> Statement {
+        let body = [b"\0", name.as_bytes(), b"\0\0\0\0\0\0\0"].concat();
+        statements.read(b'B', &body, true).statement
+    }
+
+    #[test]
+    fn an_execute_does_what_its_portal_was_bound_to() {
+        let mut statements = Statements::default();
+        parse(&mut statements, "c", "COMMIT");
+        parse(&mut statements, "i", "INSERT INTO t VALUES (1)");
+        parse(&mut statements, "", "ROLLBACK");
+        for (name, expected) in [
+            ("c", Statement::Commit),
+            ("i", Statement::Other),
+            ("", Statement::Rollback),
+        ] {
+            assert_eq!(bound(&mut statements, name), expected);
+            let executed = statements.read(b'E', b"\0\0\0\0\0", true);
+            assert_eq!(executed.work, Work::of(expected));
+        }
+        let named = |statements: &mut Statements| statements.read(b'E', b"portal\0\0\0\0\0", true).work;
+        statements.read(b'B', b"portal\0i\0\0\0\0\0\0\0", true);
+        assert_eq!(named(&mut statements), Work::of(Statement::Other));
+        statements.read(b'B', b"portal\0c\0\0\0\0\0\0\0", true);
+        assert_eq!(named(&mut statements), Work::of(Statement::Unknown));
+        statements.doubt();
+        assert_eq!(bound(&mut statements, ""), Statement::Unknown);
+    }
+
+    #[test]
+    fn a_name_that_stood_for_two_things_may_stand_for_either() {
+        let mut statements = Statements::default();
+        parse(&mut statements, "s", "COMMIT");
+        parse(&mut statements, "s", "SELECT 1");
+        assert_eq!(bound(&mut statements, "s"), Statement::Unknown);
+        statements.read(b'C', b"Ss\0", true);
+        parse(&mut statements, "s", "SELECT 1");
+        assert_eq!(bound(&mut statements, "s"), Statement::Other);
+    }
+
+    #[test]
+    fn names_beyond_the_limit_are_not_taken_for_harmless() {
+        let mut statements = Statements::default();
+        for number in 0..=NAMES_MAX {
+            parse(&mut statements, &number.to_string(), "COMMIT");
+        }
+        assert_eq!(statements.named.len(), NAMES_MAX);
+        assert_eq!(bound(&mut statements, "0"), Statement::Commit);
+        assert_eq!(bound(&mut statements, &NAMES_MAX.to_string()), Statement::Unknown);
+    }
+
+    #[test]
+    fn arbitrary_messages_never_panic() {
+        use proptest::prelude::*;
+        proptest!(|(tag in any::<u8>(), body in prop::collection::vec(any::<u8>(), 0..64), whole in any::<bool>())| {
+            let _ = Statements::default().read(tag, &body, whole);
+        });
+    }
 }

@@ -77,16 +77,16 @@ promise! {
         let postgres = Postgres::start(version);
         let mut vault = VaultDouble::start().await;
         vault.make_users_in(&postgres).await;
-        vault.state().lease_ttl = Duration::from_secs(4);
-        vault.state().lease_renewed_ttl = Duration::from_secs(4);
+        vault.state().lease_ttl = Duration::from_secs(6);
+        vault.state().lease_renewed_ttl = Duration::from_secs(6);
         let swivel = before(&postgres, "vault-db", "database/orders", &vault.url());
         let swivel = swivel.start().await;
         let application = Application::of(&swivel).await;
         eventually("the lease is renewed", async || vault.state().lease_renewals > 0).await;
         assert_eq!(vault.state().leases(), 1);
 
-        // The most that Vault allows is near: the first user has two more seconds.
-        vault.state().lease_renewed_ttl = Duration::from_secs(2);
+        // The most that Vault allows is near: the first user has four more seconds.
+        vault.state().lease_renewed_ttl = Duration::from_secs(4);
         let first = vault.state().dynamic_role.clone().unwrap().0;
         eventually("the first user is dropped", async || !postgres.has_user(&first).await).await;
         let second = vault.state().dynamic_role.clone().unwrap().0;

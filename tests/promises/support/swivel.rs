@@ -15,6 +15,8 @@ use super::postgres::client_tool;
 use super::process::{As, Process, command};
 use super::{Authority, PATIENCE, Postgres, TlsConnector, Wire};
 
+const BINARY: &str = env!("CARGO_BIN_EXE_pgswivel");
+
 /// A running pgswivel: role `app` over upstream `orders` with the file secret `orders`.
 pub struct Swivel {
     process: Process,
@@ -47,9 +49,16 @@ pub struct Unstarted {
     addresses: Vec<String>,
     sections: Vec<String>,
     environment: Vec<(String, String)>,
+    program: PathBuf,
 }
 
 impl Unstarted {
+    /// Another binary than that of this build.
+    pub fn program(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.program);
+        self
+    }
+
     /// What the secret's file holds at first.
     pub fn credential(mut self, user: &str, password: &str) -> Self {
         self.credential = (user.to_owned(), password.to_owned());
@@ -156,7 +165,7 @@ impl Unstarted {
         let (port, admin) = (Port::free(), Port::free());
         let config = self.write(&port, &admin);
         let log = self.directory.path().join("log");
-        let process = Process::start(run(&config, &self.environment), &log);
+        let process = Process::start(run(&self.program, &config, &self.environment), &log);
         let mut swivel = Swivel {
             process,
             authority: self.authority,
@@ -275,12 +284,17 @@ impl Swivel {
             addresses: Vec::new(),
             sections: Vec::new(),
             environment: Vec::new(),
+            program: PathBuf::from(BINARY),
         }
     }
 
     /// The binary, with nothing in its environment that configures somebody else's.
     pub fn binary() -> Command {
-        let mut command = command(Path::new(env!("CARGO_BIN_EXE_pgswivel")), As::Ourselves);
+        Self::bare(Path::new(BINARY))
+    }
+
+    fn bare(program: &Path) -> Command {
+        let mut command = command(program, As::Ourselves);
         // What configures a developer's own pgswivel must not reach ours.
         for (name, _) in std::env::vars_os() {
             let name_text = name.to_string_lossy();
@@ -470,8 +484,8 @@ impl Drop for Swivel {
     }
 }
 
-fn run(config: &Path, environment: &[(String, String)]) -> Command {
-    let mut command = Swivel::binary();
+fn run(program: &Path, config: &Path, environment: &[(String, String)]) -> Command {
+    let mut command = Swivel::bare(program);
     command.args(["run", "--config"]).arg(config);
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     command

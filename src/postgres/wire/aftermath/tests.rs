@@ -326,12 +326,14 @@ struct Reading<'a> {
     done: Vec<&'static str>,
     open: Vec<&'static str>,
     failed: bool,
+    failed_twice: bool,
 }
 
 impl Reading<'_> {
     fn next(&mut self) -> Reply {
         let reply = self.replies.next().cloned().expect("an answer is missing");
         if reply.0 == b'E' {
+            self.failed_twice = self.failed;
             self.failed = true;
             self.heard.lost |= reply.1 != REFUSED;
             self.heard.unknown |= reply.1 == "08007";
@@ -367,6 +369,7 @@ impl Reading<'_> {
             "T" => self.open.append(&mut self.done),
             _ => self.open.clear(),
         }
+        assert!(!self.failed_twice, "one error is enough");
         self.failed = false;
         self.heard.status = status;
     }
@@ -379,6 +382,7 @@ fn read(sent: &[Say], got: &[Reply]) -> Heard {
         done: Vec::new(),
         open: Vec::new(),
         failed: false,
+        failed_twice: false,
     };
     let (mut skipping, mut statements, mut portal) = (false, BTreeMap::new(), "");
     let mut sent = sent.iter();
@@ -400,7 +404,7 @@ fn read(sent: &[Say], got: &[Reply]) -> Heard {
                             .find(|say| **say == Done)
                             .map(drop)
                             .expect("the client ends its COPY"),
-                        b'E' => {}
+                        b'E' if !reading.failed_twice => {}
                         tag => panic!("{:?} for a Query", char::from(tag)),
                     }
                 }
@@ -417,9 +421,9 @@ fn read(sent: &[Say], got: &[Reply]) -> Heard {
                 reading.ready(reply);
             }
             Sync => {
-                skipping = false;
+                let skipped = std::mem::take(&mut skipping);
                 let mut reply = reading.next();
-                if reply.0 == b'E' {
+                if reply.0 == b'E' && !skipped {
                     reply = reading.next();
                 }
                 reading.ready(reply);
@@ -490,6 +494,8 @@ fn conversations() -> Vec<Vec<Flight>> {
             q(&["INSERT 1"]),
             q(&["SHOW; ROLLBACK", "INSERT 2"]),
         ],
+        vec![q(&["BEGIN", "INSERT 1", "ROLLBACK"])],
+        vec![q(&["BEGIN; INSERT 1", "INSERT 2", "ROLLBACK"])],
         vec![q(&["BEGIN BADLY", "INSERT 1"])],
         vec![
             q(&["BEGIN"]),
@@ -585,8 +591,9 @@ fn conversations() -> Vec<Vec<Flight>> {
     ]
 }
 
-/// What is inserted in each transaction of a conversation: it is there as a whole or not at all.
-fn transactions(flights: &[Flight]) -> Vec<Vec<&'static str>> {
+/// What is inserted in each transaction of a conversation, and whether it is committed: then it is there as a whole
+/// or not at all.
+fn transactions(flights: &[Flight]) -> Vec<(Vec<&'static str>, bool)> {
     let (mut all, mut open, mut prepared) = (Vec::new(), None, BTreeMap::new());
     let (mut statements, mut portal) = (Vec::new(), "");
     for say in flights.iter().flatten() {
@@ -602,8 +609,9 @@ fn transactions(flights: &[Flight]) -> Vec<Vec<&'static str>> {
     for statement in statements {
         match (statement, &mut open) {
             ("BEGIN", _) => open = Some(Vec::new()),
-            ("COMMIT" | "ROLLBACK", _) => all.extend(open.take()),
-            ("COMMIT AND CHAIN", _) => all.extend(open.replace(Vec::new())),
+            ("COMMIT", _) => all.extend(open.take().map(|ids| (ids, true))),
+            ("ROLLBACK", _) => all.extend(open.take().map(|ids| (ids, false))),
+            ("COMMIT AND CHAIN", _) => all.extend(open.replace(Vec::new()).map(|ids| (ids, true))),
             (_, Some(ids)) => ids.extend(statement.split(' ').nth(1)),
             (_, None) => {}
         }
@@ -691,9 +699,9 @@ impl Client<'_> {
         assert!(world.tracker.is_quiet(), "{:?}", world.tracker);
         if self.careful {
             let committed = world.committed();
-            for ids in transactions(self.flights) {
+            for (ids, commits) in transactions(self.flights) {
                 let done = ids.iter().filter(|id| committed.contains(id)).count();
-                assert!(done == 0 || done == ids.len(), "{done} of {ids:?}");
+                assert!(done == 0 || commits && done == ids.len(), "{done} of {ids:?}");
             }
         }
     }
@@ -726,6 +734,116 @@ fn bring(flights: &[Flight], place: [usize; 4], careful: bool) -> Option<(World,
     }
     (0..heard).for_each(|_| world.reply_arrives());
     Some((world, client))
+}
+
+/// A session to which this happened: `>` from the client, with the text of a Query or Execute, `<` from the server.
+fn after(steps: &[&'static str]) -> Tracker {
+    let (mut tracker, mut statements) = (Tracker::new(), Statements::default());
+    for step in steps {
+        let (tag, text) = (step.as_bytes()[1], &step[2..]);
+        if step.starts_with('<') {
+            tracker.from_server(tag, text.bytes().next());
+            continue;
+        }
+        let says = match tag {
+            b'E' => &[Parse("", text), Bind(""), Execute][..],
+            b'S' => &[Sync],
+            b'c' => &[Done],
+            _ => &[Query(text)],
+        };
+        for (tag, body) in says.iter().map(Say::message) {
+            tracker.from_client(tag, statements.read(tag, &body, true).work);
+        }
+    }
+    tracker
+}
+
+#[test]
+fn what_was_in_flight_is_named_and_its_outcome_known_or_not() {
+    use InFlight::*;
+    for (steps, expected, known) in [
+        (&[][..], Nothing, true),
+        (&[">Sunasked"], Nothing, true),
+        (&[">QBEGIN", "<C", "<ZT"], OpenTransaction, true),
+        (
+            &[">QBEGIN", "<C", "<ZT", ">QX", "<E", "<ZE"],
+            FailedTransaction,
+            true,
+        ),
+        (&[">QSHOW x"], Autocommit, true),
+        (&[">QSELECT f()"], Autocommit, false),
+        (&[">ESELECT f()", "<1", "<2", "<C"], Autocommit, false),
+        (&[">QINSERT 1", "<E", ">QSHOW x"], Autocommit, true),
+        (&[">QINSERT 1", "<E", ">QINSERT 2"], Autocommit, false),
+        (&[">QBEGIN", "<C", "<ZT", ">QINSERT 1"], Transaction, true),
+        (&[">QBEGIN", "<C", "<ZT", ">QCOMMIT"], Commit, false),
+        (&[">QBEGIN", "<C", "<ZT", ">QROLLBACK"], Nothing, true),
+        (&[">QCOPY t FROM STDIN", "<G"], CopyIn, true),
+        (&[">QCOPY t FROM STDIN", "<G", ">c"], CopyIn, false),
+        (
+            &[
+                ">ECALL p()",
+                ">ECOPY t FROM STDIN",
+                "<1",
+                "<2",
+                "<C",
+                "<1",
+                "<2",
+                "<G",
+            ],
+            CopyIn,
+            false,
+        ),
+        (&[">QCOPY t TO STDOUT", "<H"], CopyOut, false),
+        (
+            &[">QBEGIN", "<C", "<ZT", ">QCOPY t TO STDOUT", "<H"],
+            CopyOut,
+            true,
+        ),
+    ] {
+        let aftermath = Aftermath::of(&after(steps), false, None).unwrap();
+        assert_eq!(
+            (aftermath.in_flight, aftermath.outcome_known),
+            (expected, known),
+            "{steps:?}"
+        );
+    }
+}
+
+#[test]
+fn an_error_says_what_the_server_said_unless_nobody_knows() {
+    let fatal = b"SFATAL\0VFATAL\0C57P02\0Mcra\xffshed\0Hretry\0\0";
+    let error = |steps: &[&'static str], fatal: Option<&[u8]>| {
+        let answer = Aftermath::of(&after(steps), false, fatal).unwrap().answer;
+        let length = u32::from_be_bytes(answer[1..5].try_into().unwrap()) as usize;
+        answer[5..=length].to_vec()
+    };
+    let transaction = [">QBEGIN", "<C", "<ZT", ">QINSERT 1"];
+    let told = error(&transaction, Some(fatal));
+    assert_eq!(error_field(&told, b'S'), Some(&b"ERROR"[..]));
+    assert_eq!(error_field(&told, b'C'), Some(&b"57P02"[..]));
+    assert!(error_field(&told, b'M').unwrap().ends_with(b"was rolled back"));
+    assert!(error_field(&told, b'D').unwrap().ends_with(b"cra\xffshed"));
+    assert_eq!(error_field(&error(&transaction, None), b'C'), Some(&b"57P01"[..]));
+    assert_eq!(
+        error_field(&error(&transaction, Some(b"C1\0\0")), b'C'),
+        Some(&b"57P01"[..])
+    );
+    let told = error(&[">QINSERT 1"], Some(fatal));
+    assert_eq!(error_field(&told, b'C'), Some(&b"08007"[..]));
+    assert!(error_field(&told, b'M').unwrap().ends_with(b"is not known"));
+}
+
+#[test]
+fn what_can_not_be_told_is_not() {
+    let of = |steps: &[&'static str]| Aftermath::of(&after(steps), false, None).map(|_| ());
+    assert_eq!(of(&[">QSTART_REPLICATION", "<W"]), Err(Unanswerable::Replication));
+    // Whether the Sync that was sent during the COPY is answered shows later.
+    let copy = [">ECOPY t FROM STDIN", ">Sahead", "<1", "<2", "<G", "<E"];
+    assert_eq!(of(&copy), Err(Unanswerable::Unclear));
+    let doubted = [&copy[..], &[">c", ">Sreal", "<ZI"]].concat();
+    assert_eq!(of(&doubted), Err(Unanswerable::Unclear));
+    assert_eq!(of(&[&doubted[..], &[">ESHOW x", "<1"]].concat()), Ok(()));
 }
 
 #[test]

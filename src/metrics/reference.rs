@@ -1,0 +1,51 @@
+//! The README, held against the table of metrics in both directions.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use super::labels::{Limit, Login, Move, Rescue};
+use super::table::{ALL, Family, Kind};
+
+const README: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+
+fn row(family: &Family) -> String {
+    let kind = match family.kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Histogram(_) => "histogram",
+    };
+    let labels: Vec<String> = family.labels.iter().map(|label| format!("`{label}`")).collect();
+    let (name, labels) = (family.name, labels.join(", "));
+    format!("| `{name}` | {kind} | {labels} | {} |", family.help)
+}
+
+fn table() -> String {
+    let mut table = "| metric | kind | labels | meaning |\n|---|---|---|---|\n".to_owned();
+    for family in ALL {
+        writeln!(table, "{}", row(family)).expect("a String takes it");
+    }
+    table
+}
+
+#[test]
+fn the_readme_lists_every_metric_and_no_other() {
+    let (_, section) = README
+        .split_once("\n## Metrics\n")
+        .expect("the README has that section");
+    let section = section
+        .split_once("\n## ")
+        .map_or(section, |(section, _)| section);
+    let table = table();
+    assert!(section.contains(&table), "the README lacks this table:\n{table}");
+    let declared: BTreeSet<&str> = table.lines().collect();
+    for line in section.lines().filter(|line| line.starts_with('|')) {
+        assert!(declared.contains(line), "the code has no such metric:\n{line}");
+    }
+    let words = (Limit::ALL.iter().map(|limit| limit.label()))
+        .chain(Login::ALL.iter().map(|result| result.label()))
+        .chain(Move::ALL.iter().map(|result| result.label()))
+        .chain(Rescue::ALL.iter().map(|result| result.label()));
+    for word in words {
+        assert!(section.contains(word), "the README does not know {word}");
+    }
+}
