@@ -112,10 +112,30 @@ impl CourseAhead {
         }
     }
 
-    fn alarm(&self) -> Option<Instant> {
-        let survey_at = self.survey_at.map(|(at, _)| at);
+    /// What to wait for, and until when.
+    fn next(&self, now: Instant) -> (Want, Option<Instant>) {
         let cut = self.leave.and_then(|leave| leave.cut).map(Instant::from_std);
-        [self.leave_at, survey_at, cut].into_iter().flatten().min()
+        let survey_at = self.survey_at.map(|(at, _)| at);
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        // A client that never rests is caught between two of its queries.
+        if is_due(self.leave_at) {
+            return (Want::Safe, cut);
+        }
+        let earliest = |times: [Option<Instant>; 3]| times.into_iter().flatten().min();
+        if is_due(survey_at) && self.is_restless(now) {
+            return (Want::Safe, earliest([self.leave_at, cut, None]));
+        }
+        let want = match survey_at {
+            None => Want::Signalled,
+            Some(_) => Want::End,
+        };
+        (want, earliest([self.leave_at, cut, survey_at]))
+    }
+
+    /// A survey has been wanted for too long.
+    fn is_restless(&self, now: Instant) -> bool {
+        self.survey_at
+            .is_some_and(|(_, since)| now >= since + RESTLESS_FOR)
     }
 
     /// The user is about to be taken away, or has been.
@@ -155,16 +175,7 @@ impl Session {
         let Self {
             relay, course, wing, ..
         } = self;
-        let want = match (course.survey_at, course.leave_at) {
-            // A client that never rests is caught between two queries.
-            _ if course.leave_at.is_some_and(|at| at <= Instant::now()) => Want::Safe,
-            (None, _) => Want::Signalled,
-            (Some(_), _) => Want::End,
-        };
-        let alarm = match want {
-            Want::Safe => course.leave.and_then(|leave| leave.cut).map(Instant::from_std),
-            _ => course.alarm(),
-        };
+        let (want, alarm) = course.next(Instant::now());
         let mut stop = wing.lobby.stop.clone();
         tokio::select! {
             biased;
@@ -218,7 +229,7 @@ impl Session {
 
     /// A survey that is not urgent.
     async fn survey_if_at_rest(&mut self, now: Instant, since: Instant) -> Result<(), Over> {
-        let rests = self.relay.turns() == self.course.turns || now > since + RESTLESS_FOR;
+        let rests = self.relay.turns() == self.course.turns || self.course.is_restless(now);
         if !(rests && self.relay.is_safe()) {
             self.course.turns = self.relay.turns();
             self.course.survey_at = Some((now + SETTLE, since));

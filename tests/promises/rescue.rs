@@ -119,6 +119,28 @@ promise! {
 }
 
 promise! {
+    /// As drivers do that close a portal and never look at the answer.
+    async fn a_lost_transaction_is_told_to_a_request_that_its_client_waits_for(version) {
+        let postgres = Postgres::start(version);
+        let swivel = before(&postgres).await;
+        let mut carried = Carried::through(&swivel, &postgres, "closing", &[]).await;
+        carried.query("CREATE TABLE t (n int)").await;
+        carried.is_surveyed(&postgres).await;
+        carried.query("BEGIN").await;
+        carried.query("INSERT INTO t VALUES (1)").await;
+        carried.is_terminated(&postgres).await;
+        carried.moves(&postgres).await;
+        for _ in 0..2 {
+            let closed = carried.extended(&[(b'C', b"Pportal\0"), (b'C', b"Sstatement\0")]).await;
+            assert_eq!(closed.iter().map(|message| message.tag).collect::<Vec<_>>(), b"33Z");
+        }
+        assert_eq!(carried.fails("COMMIT").await, ("57P01".to_owned(), b'E'));
+        carried.query("ROLLBACK").await;
+        assert_eq!(carried.query("SELECT count(*) FROM t").await, ["0"]);
+    }
+}
+
+promise! {
     async fn what_can_not_be_made_again_ends_its_session_and_is_named(version) {
         let postgres = Postgres::start(version);
         let swivel = before(&postgres).await;

@@ -403,6 +403,9 @@ impl Still {
             }
             // They ask for nothing.
             Self::Waits(_) if matches!(tag, b'H' | b'd' | b'c' | b'f' | b'X') => Fate::PassedOn,
+            // There are clients that close what they need no more and never look at the answer. A failed
+            // transaction closes it as well.
+            Self::Waits(_) if tag == b'C' || tag == b'S' && tracker.is_mid_unit() => Fate::PassedOn,
             Self::Waits(error) => {
                 let lost = tracker.transaction() != Transaction::Idle;
                 if lost && matches!(tag, b'Q' | b'P' | b'B') && asked.statement.rolls_back() {

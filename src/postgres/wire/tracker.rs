@@ -126,6 +126,11 @@ impl Tracker {
         self.unit
     }
 
+    /// The client has sent messages of the extended protocol and no Sync behind them.
+    pub(super) fn is_mid_unit(&self) -> bool {
+        self.unit.begun && self.owed.is_empty() || matches!(self.owed.back(), Some(Owed::Extended(..)))
+    }
+
     pub(super) fn copy(&self) -> Copy {
         self.copy
     }

@@ -15,7 +15,8 @@ pub struct Desk {
     pub session: i32,
     pub client: Client,
     pub heard: UnboundedReceiver<Notification>,
-    /// What is under way may be lost, and what others say meanwhile.
+    /// What is under way may be lost, and what others say meanwhile. Nothing is set that would be lost with a link
+    /// because no survey has seen it yet.
     pub may_fail: bool,
     receipts: Receipts,
     last: i64,

@@ -1,10 +1,19 @@
 //! Backends go away under a crowd at work: what was under way fails, and says so. Nobody is lost.
 
 use super::{Crowd, Mood, Stage, rounds};
-use crate::support::{Postgres, Stop};
+use crate::support::Stop;
 
 fn times() -> u32 {
     rounds(2, 20)
+}
+
+/// One that was surveyed after its beginnings.
+async fn settled_crowd(stage: &Stage) -> Crowd {
+    let crowd = Crowd::gather(&stage.swivel, Mood::Troubled).await;
+    // In this time everybody rests, or is surveyed without.
+    crowd.works().await;
+    crowd.works().await;
+    crowd
 }
 
 promise! {
@@ -12,7 +21,7 @@ promise! {
     async fn an_emergency_fails_what_is_under_way_and_no_more(version) {
         let mut stage = Stage::set(version, |swivel| swivel).await;
         stage.hire(Stage::OTHER, "never used").await;
-        let crowd = Crowd::gather(&stage.swivel, Mood::Troubled).await;
+        let crowd = settled_crowd(&stage).await;
         for round in 0..times() {
             let [old, _] = stage.next_turn(round).await;
             stage.admin.batch_execute(&format!("ALTER ROLE {old} NOLOGIN")).await.unwrap();
@@ -27,7 +36,7 @@ promise! {
 promise! {
     async fn a_restart_of_the_server_fails_what_is_under_way_and_no_more(version) {
         let mut stage = Stage::set(version, |swivel| swivel).await;
-        let crowd = Crowd::gather(&stage.swivel, Mood::Troubled).await;
+        let crowd = settled_crowd(&stage).await;
         for round in 0..times() {
             let how = if round % 2 == 0 { Stop::Fast } else { Stop::Immediate };
             stage.postgres.restart(how);

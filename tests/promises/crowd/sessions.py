@@ -116,12 +116,14 @@ class Asyncpg(Session):
         await self.told(batch, self.in_transaction(batch))
 
     async def in_transaction(self, batch):
-        async with self.conn.transaction():
-            await self.conn.execute("INSERT INTO writes VALUES ($1, $2)", self.session, batch[0])
-            total = 0
-            async for row in self.conn.cursor("SELECT generate_series(1, 500)", prefetch=50):
-                total += row[0]
-            check("a sum over a cursor", total, 125250)
+        # Its own transactions stay open for ever if a BEGIN fails.
+        await self.conn.execute("BEGIN")
+        await self.conn.execute("INSERT INTO writes VALUES ($1, $2)", self.session, batch[0])
+        total = 0
+        async for row in self.conn.cursor("SELECT generate_series(1, 500)", prefetch=50):
+            total += row[0]
+        check("a sum over a cursor", total, 125250)
+        await self.conn.execute("COMMIT")
 
     async def recover(self):
         await self.conn.execute("ROLLBACK")

@@ -22,10 +22,13 @@ impl Kind for Copying {
     }
 
     async fn step(&mut self, desk: &mut Desk) -> Result<(), Trouble> {
-        let numbers: Vec<i64> = (0..ROWS).map(|_| desk.number()).collect();
-        let copied = copy_in(desk, &numbers).await;
-        let count = desk.told(&numbers, copied)?;
-        check("rows copied", &count, &(ROWS as u64))?;
+        // tokio-postgres loses count of the answers when a COPY fails before it has begun.
+        if !desk.may_fail {
+            let numbers: Vec<i64> = (0..ROWS).map(|_| desk.number()).collect();
+            let copied = copy_in(desk, &numbers).await;
+            let count = desk.told(&numbers, copied)?;
+            check("rows copied", &count, &(ROWS as u64))?;
+        }
         let sql = format!("COPY (SELECT n, n * 7 FROM generate_series(1, {LINES}) n) TO STDOUT");
         let stream = desk.client.copy_out(&sql).await?;
         let out: Vec<Bytes> = stream.try_collect().await?;

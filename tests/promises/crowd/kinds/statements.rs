@@ -32,7 +32,6 @@ impl Kind for Simple {
         }
         let (session, number) = (desk.session, desk.number());
         self.set = None;
-        // What is set and not surveyed yet can't be rescued.
         let set = if desk.may_fail {
             String::new()
         } else {
@@ -49,7 +48,7 @@ impl Kind for Simple {
             &rows,
             &vec![number.to_string(), format!("naïve 𝄞 {number}")],
         )?;
-        if number % 16 == 0 {
+        if number % 16 == 0 && !desk.may_fail {
             let table = format!("made_by_{session}");
             let sql = format!(
                 "CREATE TABLE {table} AS SELECT {number} AS n; \
@@ -122,6 +121,9 @@ impl Kind for Prepared {
         let row = desk.client.query_one(&self.add, &[&number, &"naïve"]).await?;
         let sums: (i64, String) = (row.get(0), row.get(1));
         check("a sum", &sums, &(number + 1, "naïve!".to_owned()))?;
+        if desk.may_fail {
+            return Ok(());
+        }
         let doubled = desk.simple(&format!("EXECUTE doubled ({number})")).await?;
         check("a double", &doubled, &vec![(number * 2).to_string()])?;
         let sql =
