@@ -32,7 +32,9 @@ fn the_readme_lists_every_metric_and_no_other() {
     let (_, section) = README
         .split_once("\n## Metrics\n")
         .expect("the README has that section");
-    let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
+    let section = section
+        .split_once("\n## ")
+        .map_or(section, |(section, _)| section);
     let table = table();
     assert!(section.contains(&table), "the README lacks this table:\n{table}");
     let declared: BTreeSet<&str> = table.lines().collect();

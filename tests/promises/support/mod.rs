@@ -12,6 +12,7 @@
     reason = "a bench has tools that no test uses at the moment"
 )]
 
+pub mod admin;
 mod authority;
 #[cfg(feature = "aws")]
 #[macro_use]
@@ -34,7 +35,7 @@ use std::time::{Duration, Instant};
 
 pub use authority::{Authority, Certified};
 pub use forged::{Forged, ForgedScram};
-pub use place::{Port, Version, postgres_home, raise_open_files, temporary_directory};
+pub use place::{Port, Version, cache, postgres_home, raise_open_files, temporary_directory};
 pub use postgres::{Postgres, Stop, client_tool};
 pub use process::Process;
 pub use swivel::Swivel;

@@ -45,6 +45,7 @@ pub struct Unstarted {
     secret: Vec<String>,
     top: Vec<String>,
     addresses: Vec<String>,
+    admin: Vec<String>,
     sections: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -140,6 +141,12 @@ impl Unstarted {
         self
     }
 
+    /// One more line of `[admin]`.
+    pub fn admin_line(mut self, toml: &str) -> Self {
+        self.admin.push(toml.to_owned());
+        self
+    }
+
     /// More sections at the end of the file.
     pub fn section(mut self, toml: &str) -> Self {
         self.sections.push(toml.to_owned());
@@ -180,6 +187,17 @@ impl Unstarted {
         command.output().unwrap()
     }
 
+    /// Runs it, for a configuration that it does not start with: how it ended, and all that it said.
+    pub fn run_to_its_end(&self) -> (ExitStatus, String) {
+        let config = self.write(&Port::free(), &Port::free());
+        let mut process = Process::start(
+            run(&config, &self.environment),
+            &self.directory.path().join("log"),
+        );
+        let status = process.wait();
+        (status, process.log())
+    }
+
     /// Where its configuration and secret files are written.
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -217,9 +235,13 @@ impl Unstarted {
             text("secret", "orders"),
         ];
         section(&format!("role.{}", Swivel::USER), &role, &self.role);
-        let mut upstream = vec![format!("hosts = [{}]", toml_string(&self.upstream))];
+        let is_written = |key: &str| self.upstream_lines.iter().any(|line| line.starts_with(key));
+        let mut upstream = Vec::new();
+        if !is_written("hosts") {
+            upstream.push(format!("hosts = [{}]", toml_string(&self.upstream)));
+        }
         upstream.extend(self.database.as_ref().map(|database| text("database", database)));
-        if !self.upstream_lines.iter().any(|line| line.starts_with("tls")) {
+        if !is_written("tls") {
             upstream.push("tls = { mode = \"disable\" }".to_owned());
         }
         section("upstream.orders", &upstream, &self.upstream_lines);
@@ -228,7 +250,7 @@ impl Unstarted {
         let secret = [text("store", store), text("id", id)];
         section("secret.orders", &secret, &self.secret);
         let admin = format!("127.0.0.1:{}", admin.number());
-        section("admin", &[text("address", &admin)], &[]);
+        section("admin", &[text("address", &admin)], &self.admin);
         toml.push_str(&self.sections.join("\n"));
 
         let config = path("pgswivel.toml");
@@ -267,6 +289,7 @@ impl Swivel {
             secret: Vec::new(),
             top: Vec::new(),
             addresses: Vec::new(),
+            admin: Vec::new(),
             sections: Vec::new(),
             environment: Vec::new(),
         }
@@ -312,6 +335,15 @@ impl Swivel {
 
     pub fn admin_port(&self) -> u16 {
         self.admin.number()
+    }
+
+    /// The port of its admin server, when it chose one by itself.
+    pub fn admin_port_in_its_log(&self) -> u16 {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains("admin server listening"));
+        let line: serde_json::Value = serde_json::from_str(line.unwrap()).unwrap();
+        let address: std::net::SocketAddr = line["address"].as_str().unwrap().parse().unwrap();
+        address.port()
     }
 
     /// `127.0.0.1:<port>`
