@@ -119,6 +119,7 @@ async fn whoever_asks_it_to_quit_is_obeyed_as_a_signal_is() {
     .await;
     assert_eq!(staying.query("SELECT 1", &[]).await.unwrap().len(), 1);
     drop(staying);
+    eventually("it has ended", async || !swivel.is_running()).await;
     assert!(swivel.wait().success());
 }
 

@@ -126,12 +126,13 @@ async fn the_metrics_of_logins_move_with_them() {
     let scrape = Scrape::of(&swivel).await;
     assert_eq!(scrape.sum("pgswivel_clients", &[]), 2.0);
     assert_eq!(scrape.sum("pgswivel_sessions", &[ORDERS, "leading"]), 2.0);
-    assert_eq!(scrape.sum("pgswivel_links", &["upstream=\"orders\""]), 2.0);
+    // Besides them there may be one that learns what functions do.
+    becomes(&swivel, "pgswivel_links", &["upstream=\"orders\""], |links| {
+        links == 2.0
+    })
+    .await;
     let accepted = ["result=\"accepted\"", "position=\"current\"", "sqlstate=\"\""];
-    assert!(
-        scrape.sum("pgswivel_logins_total", &accepted) >= 3.0,
-        "the proof is one"
-    );
+    assert!(scrape.sum("pgswivel_logins_total", &accepted) >= 2.0);
     assert_eq!(
         scrape.sum("pgswivel_credential_max_age_seconds", &[ORDERS]),
         3600.0
@@ -170,7 +171,7 @@ async fn the_metrics_of_logins_move_with_them() {
     assert_eq!(waiting.await.unwrap(), 1);
     becomes(&swivel, "pgswivel_logins_held", &[], |held| held == 0.0).await;
     let scrape = Scrape::of(&swivel).await;
-    assert_eq!(scrape.sum("pgswivel_login_hold_seconds_count", &[]), 1.0);
+    assert!(scrape.sum("pgswivel_login_hold_seconds_count", &[]) >= 1.0);
     assert!(scrape.sum("pgswivel_login_hold_seconds_sum", &[]) > 0.0);
     assert_eq!(scrape.sum("pgswivel_rotation_seconds_count", &[]), 1.0);
     assert!(scrape.sum("pgswivel_rotation_seconds_sum", &[]) < 30.0);
@@ -315,16 +316,19 @@ async fn limits_that_turn_clients_away_are_counted() {
     }
     while crowd.join_next().await.is_some() {}
     limit_is_hit(&swivel, "clients").await;
-    // Those who say nothing keep others from logging in.
-    let silent = (
-        TcpStream::connect(swivel.address()).await,
-        TcpStream::connect(swivel.address()).await,
-    );
+    let silent = TcpStream::connect(swivel.address()).await;
     limit_is_hit(&swivel, "startup_time").await;
-    limit_is_hit(&swivel, "startups").await;
     drop(silent);
-    let mut wire = Wire::connect(&swivel.address()).await;
-    wire.send(&[0x7f, 0, 0, 0]).await;
+    // Whoever is turned away and stays keeps the next one from logging in for a while.
+    let mut crowd = Vec::new();
+    eventually("somebody had to wait for too long", async || {
+        let mut wire = Wire::connect(&swivel.address()).await;
+        wire.send(&[0x7f, 0, 0, 0]).await;
+        crowd.push(wire);
+        let hits = Scrape::of(&swivel).await;
+        hits.sum("pgswivel_limit_hits_total", &["limit=\"startups\""]) > 0.0
+    })
+    .await;
     limit_is_hit(&swivel, "startup_packet").await;
 }
 
@@ -334,7 +338,9 @@ async fn limits_that_make_others_wait_are_counted() {
     postgres.create_user("orders_v2", "second").await;
     let swivel = Swivel::in_front_of(&postgres)
         .secret_line("grace = \"0s\"")
-        .section("[limits]\nlogins_per_endpoint = 1\nmoves = 1\nadmin_connections = 1\nstatement_bytes = 100")
+        .section(
+            "[limits]\nlogins_per_endpoint = 1\nmoves = 1\nadmin_connections = 1\nstatement_bytes = 4000",
+        )
         .start()
         .await;
     let mut crowd = JoinSet::new();
@@ -348,7 +354,7 @@ async fn limits_that_make_others_wait_are_counted() {
     }
     let clients = crowd.join_all().await;
     limit_is_hit(&swivel, "logins_per_endpoint").await;
-    let long = format!("SELECT '{}'::text", "x".repeat(500));
+    let long = format!("SELECT '{}'::text", "x".repeat(5000));
     let statement = clients[0].prepare(&long).await.unwrap();
     swivel.write_secret("orders_v2", "second");
     limit_is_hit(&swivel, "moves").await;

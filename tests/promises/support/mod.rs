@@ -17,6 +17,7 @@ mod authority;
 #[cfg(feature = "aws")]
 #[macro_use]
 pub mod aws;
+pub mod browser;
 mod forged;
 pub mod http;
 mod place;
