@@ -170,7 +170,8 @@ impl Session {
                 if let Some(place) = &self.place {
                     place.repoint(address);
                 }
-                let left_berth = std::mem::replace(&mut self.berth, berth);
+                let mut left_berth = std::mem::replace(&mut self.berth, berth);
+                left_berth.unseat();
                 self.berth.seat(self.id);
                 tokio::spawn(leave(left, left_berth));
                 self.surveyed(crossed.ledger);
