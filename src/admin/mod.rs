@@ -139,7 +139,11 @@ async fn serve(listener: tokio::net::TcpListener, connections: Arc<Limit>, facts
         tokio::spawn(async move {
             let service = service_fn(|request| {
                 let facts = Arc::clone(&facts);
-                async move { Ok::<_, Infallible>(answers::to(&request, peer.ip(), &facts).await) }
+                async move {
+                    let answer = answers::to(&request, peer.ip(), &facts).await;
+                    debug!(%peer, method = %request.method(), path = request.uri().path(), status = answer.status().as_u16(), "asked");
+                    Ok::<_, Infallible>(answer)
+                }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -251,7 +251,7 @@ async fn tend(mapping: Weak<Mapping>, kind: Kind, startup: Startup, change: Arc<
 
 /// Makes a link that a session has left as good as new, and keeps it.
 pub async fn take_back(kind: Kind, mut arrival: Arrival, connection: Permit) {
-    arrival.berth.clear();
+    arrival.berth.unseat();
     let reset = timeout(RESET_TIME, reset(&mut arrival.link.stream)).await;
     if matches!(reset, Ok(Ok(()))) {
         let target = Arc::clone(&arrival.target);

@@ -167,7 +167,8 @@ impl Session {
                 let left = self.relay.change_link(stream, ids);
                 self.relay.resume(&crossed.messages, &unread);
                 (self.facts, self.target) = (link.facts, target);
-                let left_berth = std::mem::replace(&mut self.berth, berth);
+                let mut left_berth = std::mem::replace(&mut self.berth, berth);
+                left_berth.unseat();
                 self.berth.seat(self.id);
                 tokio::spawn(leave(left, left_berth));
                 self.surveyed(crossed.ledger);

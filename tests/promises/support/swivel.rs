@@ -48,6 +48,7 @@ pub struct Unstarted {
     secret: Vec<String>,
     top: Vec<String>,
     addresses: Vec<String>,
+    admin: Vec<String>,
     sections: Vec<String>,
     environment: Vec<(String, String)>,
     program: PathBuf,
@@ -158,6 +159,12 @@ impl Unstarted {
         self
     }
 
+    /// One more line of `[admin]`.
+    pub fn admin_line(mut self, toml: &str) -> Self {
+        self.admin.push(toml.to_owned());
+        self
+    }
+
     /// More sections at the end of the file.
     pub fn section(mut self, toml: &str) -> Self {
         self.sections.push(toml.to_owned());
@@ -209,6 +216,17 @@ impl Unstarted {
         command.output().unwrap()
     }
 
+    /// Runs it, for a configuration that it does not start with: how it ended, and all that it said.
+    pub fn run_to_its_end(&self) -> (ExitStatus, String) {
+        let config = self.write(&Port::free(), &Port::free());
+        let mut command = Swivel::bare(&self.program);
+        command.args(["run", "--config"]).arg(config);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let mut process = Process::start(command, &self.directory.path().join("log"));
+        let status = process.wait();
+        (status, process.log())
+    }
+
     /// Where its configuration and secret files are written.
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -250,9 +268,13 @@ impl Unstarted {
             text("secret", "orders"),
         ];
         section(&format!("role.{}", Swivel::USER), &role, &self.role);
-        let mut upstream = vec![format!("hosts = [{}]", toml_string(&self.upstream))];
+        let is_written = |key: &str| self.upstream_lines.iter().any(|line| line.starts_with(key));
+        let mut upstream = Vec::new();
+        if !is_written("hosts") {
+            upstream.push(format!("hosts = [{}]", toml_string(&self.upstream)));
+        }
         upstream.extend(self.database.as_ref().map(|database| text("database", database)));
-        if !self.upstream_lines.iter().any(|line| line.starts_with("tls")) {
+        if !is_written("tls") {
             upstream.push("tls = { mode = \"disable\" }".to_owned());
         }
         // So that backends can be counted: one a session, unless a promise is about the others.
@@ -267,7 +289,7 @@ impl Unstarted {
         let secret = [text("store", store), text("id", id)];
         section("secret.orders", &secret, &self.secret);
         let admin = format!("127.0.0.1:{}", admin.number());
-        section("admin", &[text("address", &admin)], &[]);
+        section("admin", &[text("address", &admin)], &self.admin);
         toml.push_str(&self.sections.join("\n"));
 
         let config = path("pgswivel.toml");
@@ -306,6 +328,7 @@ impl Swivel {
             secret: Vec::new(),
             top: Vec::new(),
             addresses: Vec::new(),
+            admin: Vec::new(),
             sections: Vec::new(),
             environment: Vec::new(),
             program: PathBuf::from(BINARY),
@@ -357,6 +380,15 @@ impl Swivel {
 
     pub fn admin_port(&self) -> u16 {
         self.admin.number()
+    }
+
+    /// The port of its admin server, when it chose one by itself.
+    pub fn admin_port_in_its_log(&self) -> u16 {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains("admin server listening"));
+        let line: serde_json::Value = serde_json::from_str(line.unwrap()).unwrap();
+        let address: std::net::SocketAddr = line["address"].as_str().unwrap().parse().unwrap();
+        address.port()
     }
 
     /// `127.0.0.1:<port>`
@@ -573,7 +605,9 @@ impl Drop for Swivel {
 /// systemd's own tool, which listens on `address` and starts the program when the first client comes.
 fn activating(address: &str, program: &Path) -> Command {
     let mut command = Swivel::bare(Path::new("systemd-socket-activate"));
-    command.args(["--fdname=clients", "--listen", address]).arg(program);
+    command
+        .args(["--fdname=clients", "--listen", address])
+        .arg(program);
     command
 }
 
