@@ -170,7 +170,7 @@ async fn the_first_client_starts_it_on_a_socket_that_systemd_has_bound() {
     let mut direct = tokio_postgres::Config::new();
     direct.host(&path).port(6432).dbname(Postgres::DATABASE);
     direct.user(Swivel::USER).password(Swivel::PASSWORD);
-    direct.connect(NoTls).await.unwrap();
+    drop(direct.connect(NoTls).await.unwrap());
     swivel.rewrite(&format!("\"unix:{path}\""), own).await;
     swivel.connect().await.query("SELECT 1", &[]).await.unwrap();
     session.query("SELECT 1", &[]).await.unwrap();
