@@ -7,7 +7,7 @@
 //! | floor | room | what it is for |
 //! |---|---|---|
 //! | roof | [`cli`] | one file a command |
-//! | 3 | [`server`] | binds, accepts, listens for signals, drains; puts the rooms below together |
+//! | 3 | [`server`] | binds, accepts, listens for signals, drains; puts the rooms below together, and changes them with the configuration |
 //! | 3 | [`admin`] | metrics, health, status and the page, on a thread of its own |
 //! | 2 | [`keeper`] | one task a secret: store → book → proof → page |
 //! | 2 | [`postgres`] | one task a client. The only door is [`postgres::serve`] |
@@ -51,6 +51,7 @@
 //!   prove a credential.
 //! * A credential is one (user, password) of one read, from the store to the login.
 //! * Nothing that failed (a read, a proof, a reload) takes away what works.
+//! * A changed configuration is applied whole or not at all, and ends no session.
 //! * One task owns both sockets of a session. Between two messages there is no lock, no channel and no allocation.
 //! * What a client or a server sends is bounded before it is believed.
 //! * There are no statics: no global configuration, no global metrics.

@@ -52,3 +52,60 @@ fn named<N: Ord + Display, T: PartialEq>(
     let removed = before.keys().filter(|name| !after.contains_key(*name));
     found.extend(removed.map(|name| format!("{kind}.{name} removed")));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::io;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{self, Flags, Surroundings};
+
+    struct Text(String);
+
+    impl Surroundings for Text {
+        fn variable(&self, _: &str) -> Option<OsString> {
+            None
+        }
+
+        fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
+            Ok(self.0.clone().into_bytes())
+        }
+    }
+
+    fn config(more: &str) -> Config {
+        let text = format!(
+            "{more}\n[role.app]\npassword = 'local'\n[upstream.orders]\nhosts = 'db'\n[secret.orders]\nstore = 'file'\nid = '/s'\n"
+        );
+        let flags = Flags {
+            config: Some("pgswivel.toml".into()),
+            ..Flags::default()
+        };
+        config::load(&flags, &Text(text)).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    #[test]
+    fn each_change_is_named_as_it_is_written() {
+        let before = config("");
+        assert_eq!(between(&before, &before), [""; 0]);
+        let after = config(
+            "drain = '1s'\n[listen]\naddress = '127.0.0.1:1'\n[limits]\nclients = 1\n[log]\nlevel = 'debug'\n",
+        );
+        assert_eq!(between(&before, &after), ["drain", "listen", "limits", "log"]);
+        assert_eq!(that_need_a_restart(&before, &after), [""; 0]);
+        let role = "[role.more]\npassword = 'x'\nupstream = 'orders'\nsecret = 'orders'\n";
+        let after = config(role);
+        assert_eq!(between(&before, &after), ["role.more added"]);
+        let other = config(&role.replace("'x'", "'y'"));
+        assert_eq!(between(&after, &other), ["role.more"]);
+        assert_eq!(between(&after, &before), ["role.more removed"]);
+    }
+
+    #[test]
+    fn what_is_read_at_the_start_alone_needs_a_restart() {
+        let after = config("[admin]\naddress = '127.0.0.1:1'\n[log]\nformat = 'text'\n");
+        let keys = that_need_a_restart(&config(""), &after);
+        assert_eq!(keys, ["admin.address", "log.format"]);
+    }
+}

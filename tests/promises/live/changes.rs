@@ -16,7 +16,7 @@ async fn connect_as(swivel: &Swivel, role: &str, password: &str) -> Result<Clien
 }
 
 fn sqlstate(result: Result<Client, Error>) -> String {
-    let error = result.err().expect("it was refused");
+    let error = result.expect_err("it was let in");
     error
         .code()
         .map_or_else(|| error.to_string(), |code| code.code().to_owned())

@@ -76,6 +76,42 @@ async fn a_rotation_is_a_story_in_few_lines_however_many_sessions_move() {
 }
 
 #[tokio::test]
+async fn what_keeps_sessions_on_a_replaced_credential_is_said_once_for_all_of_them() {
+    let postgres = Postgres::start(18);
+    postgres.create_user("orders_v2", "second").await;
+    let swivel = Swivel::in_front_of(&postgres)
+        .secret_line("grace = \"1s\"")
+        .start()
+        .await;
+    let mut sessions = Vec::new();
+    for _ in 0..5 {
+        let session = swivel.connect().await;
+        session
+            .batch_execute("CREATE TEMP TABLE t (n int)")
+            .await
+            .unwrap();
+        sessions.push(session);
+    }
+    swivel.write_secret("orders_v2", "second");
+    let told = "sessions can't leave a replaced credential now";
+    eventually("it is said", async || swivel.said(told) > 0).await;
+    let story = lines(&swivel);
+    let line = story.iter().find(|line| line["message"] == told).unwrap();
+    assert_eq!(
+        (&line["sessions"], line["reasons"].is_string()),
+        (&Value::from(5), true),
+        "{line}"
+    );
+    assert_eq!(swivel.said("old connections closed"), 0);
+    sessions.clear();
+    eventually("they are gone", async || {
+        swivel.said("old connections closed") == 1
+    })
+    .await;
+    assert_eq!(swivel.said(told), 1);
+}
+
+#[tokio::test]
 async fn a_hundred_clients_up_against_a_limit_are_one_line() {
     let postgres = Postgres::start(18);
     let swivel = Swivel::in_front_of(&postgres)
