@@ -107,9 +107,10 @@ async fn greet(guest: Guest, lent: Lent, id: u64, upstream: Startup, wing: &Arc<
         say::backend_key(&mut out, place.process_id(), place.key());
     }
     out.extend_from_slice(after);
+    // Before the client knows, so that nobody counts fewer sessions than there are.
+    berth.seat(id);
     talk.say(&mut out).await.ok()?;
     let (client, unread) = talk.into_parts();
-    berth.seat(id);
     let mut relay = Relay::new(client, link.stream, unread, link.unread);
     if kind.is_some() && mapping.target.upstream.reuse {
         relay.keep_link();

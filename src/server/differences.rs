@@ -104,8 +104,8 @@ mod tests {
 
     #[test]
     fn what_is_read_at_the_start_alone_needs_a_restart() {
-        let after = config("[admin]\naddress = '127.0.0.1:1'\n[log]\nformat = 'text'\n");
+        let after = config("[admin]\naddress = '127.0.0.1:1'\n[log]\nformat = 'text'\naudit = '/a'\n");
         let keys = that_need_a_restart(&config(""), &after);
-        assert_eq!(keys, ["admin.address", "log.format"]);
+        assert_eq!(keys, ["admin.address", "log.format", "log.audit"]);
     }
 }

@@ -109,7 +109,7 @@ promise! {
         let swivel = Swivel::in_front_of(&postgres)
             .secret_line("grace = \"2s\"")
             .secret_line("poll = \"200ms\"")
-            .section("[login]\nrefused_retry = \"1s\"")
+            .section("[login]\nrefused_retry = \"1s\"\n[log]\nlevel = \"debug\"")
             .start()
             .await;
         let load = Load::of(&swivel, 6).await;

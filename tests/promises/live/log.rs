@@ -68,7 +68,8 @@ async fn a_rotation_is_a_story_in_few_lines_however_many_sessions_move() {
         closed,
     ];
     assert_eq!(told, chapters);
-    let replaced = &story[story.len() - 2];
+    let mut lines = story.iter();
+    let replaced = lines.find(|line| line["message"] == chapters[2]).unwrap();
     assert_eq!(replaced["sessions"], 20, "{replaced}");
     for session in &sessions {
         session.query("SELECT 1", &[]).await.unwrap();

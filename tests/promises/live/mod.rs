@@ -3,6 +3,7 @@
 mod changes;
 mod keepers;
 mod limits;
+mod links;
 mod listeners;
 mod log;
 mod stopping;

@@ -12,7 +12,7 @@ fn moment(base: &str, number: usize, files: [&str; 2]) -> String {
     let text = base
         .replace(
             "connections_max = 100",
-            &format!("connections_max = {}", 90 + number % 30),
+            &format!("connections_max = {}", 60 + number % 30),
         )
         .replace("poll = \"5m\"", &format!("poll = \"{}s\"", 60 + number % 7))
         .replace("clients = 10000", &format!("clients = {}", 5000 + number))
