@@ -262,15 +262,19 @@ impl Tracker {
         self.unit.told = true;
         let extended = matches!(self.owed.front(), Some(Owed::Extended(..)));
         if extended {
+            let mut dropped = 0;
             while let Some(owed) = self.owed.front().copied()
                 && !matches!(owed, Owed::Sync(_))
             {
-                if let Owed::Extended(_, work) = owed {
+                if let Owed::Extended(count, work) = owed {
                     self.unit.done = self.unit.done.then(work);
+                    dropped += count;
                 }
                 self.owed.pop_front();
             }
             self.skipping = self.owed.is_empty();
+            // Whether what was sent behind a Sync that may not have been ignored is answered, nobody tells.
+            self.uncertain |= ignored > 0 && dropped > 1;
         }
         if ignored > 0 {
             let place = if extended { 0 } else { self.owed.len().min(1) };
