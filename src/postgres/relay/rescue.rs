@@ -255,6 +255,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_transaction_that_did_not_begin_is_one_to_a_client_that_did_not_wait() {
+        for (ahead, failed) in [(&b""[..], false), (b"Q\0\0\0\x14INSERT", true)] {
+            let mut scene = Scene::new(1 << 10);
+            scene.says(&message(b'Q', b"BEGIN\0")).await;
+            scene.says(ahead).await;
+            let loss = scene.lose(b"").await;
+            assert_eq!(scene.take_up(&loss), (InFlight::Autocommit, failed));
+            scene.hears_error(b"57P01").await;
+            scene.hears_ready(if failed { b"E" } else { b"I" }).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_that_took_no_more_is_followed_by_one_that_does() {
+        let (mut client, near) = duplex(1 << 10);
+        let ((server, reads), (_, writes)) = (duplex(64), duplex(64));
+        let link = tokio::io::join(reads, writes);
+        let mut relay = Relay::new(near, link, BytesMut::new(), BytesMut::new());
+        client.write_all(&message(b'Q', b"SHOW x\0")).await.unwrap();
+        tokio::select! {
+            biased;
+            end = relay.run() => panic!("{end:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        drop(server);
+        let End::LinkLost(loss) = relay.run().await else {
+            panic!("the link was lost");
+        };
+        let ((_server, reads), (mut heard, writes)) = (duplex(64), duplex(64));
+        let aftermath = relay.aftermath(&loss).unwrap();
+        relay.take_up(aftermath, tokio::io::join(reads, writes), None);
+        client.write_all(&message(b'Q', b"SHOW y\0")).await.unwrap();
+        tokio::select! {
+            heard = next(&mut heard) => assert_eq!(heard, (b'Q', b"SHOW y\0".to_vec())),
+            end = relay.run() => panic!("{end:?}"),
+        }
+    }
+
+    #[tokio::test]
     async fn a_client_that_leaves_while_there_is_no_link_is_noticed() {
         let mut scene = Scene::new(1 << 10);
         scene.lose(b"").await;
