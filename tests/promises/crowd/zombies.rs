@@ -8,7 +8,7 @@ const NEW: &str = "v_orders_2";
 
 struct Stage {
     postgres: Postgres,
-    swivel: Swivel,
+    _swivel: Swivel,
     session: Carried,
 }
 
@@ -41,7 +41,7 @@ async fn before(version: Version, policy: &str) -> Stage {
     .await;
     Stage {
         postgres,
-        swivel,
+        _swivel: swivel,
         session,
     }
 }
