@@ -24,7 +24,7 @@ use super::roster::{Berth, Pinned};
 use super::wire::opening::Startup;
 use super::{Mapping, Wing};
 use crate::backoff::{chance, jittered};
-use crate::credentials::Page;
+use crate::credentials::{Change, Page};
 use crate::limit::Permit;
 use crate::metrics::{Limit, Move};
 use crate::net::Stream;
@@ -67,6 +67,8 @@ pub(super) struct CourseAhead {
     /// The session's own place among all that leave a credential.
     chance: f64,
     leave: Option<Leave>,
+    /// New logins are another user's.
+    user_changed: bool,
     /// When to leave, or to try again.
     leave_at: Option<Instant>,
     /// When to survey if the client still rests, and since when that is wanted.
@@ -105,6 +107,7 @@ impl CourseAhead {
             page,
             chance: chance(),
             leave: None,
+            user_changed: false,
             leave_at: None,
             survey_at: None,
             turns: 0,
@@ -136,11 +139,6 @@ impl CourseAhead {
     fn is_restless(&self, now: Instant) -> bool {
         self.survey_at
             .is_some_and(|(_, since)| now >= since + RESTLESS_FOR)
-    }
-
-    /// The user is about to be taken away, or has been.
-    fn is_disowned(&self) -> bool {
-        self.leave.is_some_and(|leave| leave.user_changes)
     }
 
     fn is_pressing(&self) -> bool {
@@ -203,7 +201,10 @@ impl Session {
             self.count_move(Move::Cut, now);
             return Err(Over::Cut(reasons));
         }
-        if self.relay.notes_mut().is_some_and(Notes::take_disowned) && self.course.is_disowned() {
+        if self.relay.is_safe()
+            && self.relay.notes_mut().is_some_and(Notes::take_disowned)
+            && self.is_disowned().await?
+        {
             // No use in waiting for a better moment: nothing works here any more.
             return self.move_on().await.map(drop);
         }
@@ -225,6 +226,15 @@ impl Session {
             Some((at, since)) if at <= now => self.survey_if_at_rest(now, since).await,
             _ => Ok(()),
         }
+    }
+
+    /// The server has refused something, and no wonder: the link's user is about to be taken away, or has been.
+    async fn is_disowned(&mut self) -> Result<bool, Over> {
+        if !self.course.user_changed {
+            return Ok(false);
+        }
+        // Who is to stay leaves only what is certain to be dead.
+        Ok(self.course.leave.is_some() || self.is_user_gone().await?)
     }
 
     /// A survey that is not urgent.
@@ -271,6 +281,8 @@ impl Session {
         let page = self.course.page.borrow_and_update().clone();
         let credential = self.berth.credential();
         let course = (self.mapping.policy).course(&page, credential, self.course.chance, now.into_std());
+        let retirement = page.retirement(credential);
+        self.course.user_changed = retirement.is_some_and(|retirement| retirement.change == Change::User);
         match course {
             Course::Leave(_) if self.relay.notes().is_none() => self.pin(vec![Pin::Replication]),
             Course::Leave(leave) => {

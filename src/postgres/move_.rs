@@ -30,6 +30,7 @@ use crate::net::Stream;
 const HOLD_MAX: Duration = Duration::from_secs(2);
 /// A new link is kept so long for a client that has begun something meanwhile.
 const SAFE_WAIT: Duration = Duration::from_secs(1);
+const UNDEFINED_OBJECT: &[u8; 5] = b"42704";
 /// For a backend to notice that nobody needs it.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 
@@ -85,6 +86,21 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Whether the link's user was dropped: the server does not know then whose session it is.
+    pub async fn is_user_gone(&mut self) -> Result<bool, Over> {
+        match self.survey_link().await {
+            Ok(ledger) => {
+                self.surveyed(ledger);
+                Ok(false)
+            }
+            Err(SurveyError::Refused { state, .. }) => Ok(state.as_bytes() == UNDEFINED_OBJECT),
+            Err(error) => {
+                debug!(session = self.id, %error, "link lost");
+                Err(End::LinkLost(Loss::default()).into())
+            }
+        }
     }
 
     fn surveyed(&mut self, ledger: Ledger) {

@@ -7,13 +7,13 @@ fn times() -> u32 {
     rounds(2, 20)
 }
 
-/// One that was surveyed after its beginnings.
-async fn settled_crowd(stage: &Stage) -> Crowd {
-    let crowd = Crowd::gather(&stage.swivel, Mood::Troubled).await;
-    // In this time everybody rests, or is surveyed without.
+/// Whoever has set something and was not surveyed since can't be rescued: after everybody was, they go on with what
+/// leaves their sessions as they are.
+async fn settle(stage: &Stage, crowd: &mut Crowd) {
+    crowd.hush().await;
+    stage.all_is_quiet(crowd).await;
+    crowd.go_on().await;
     crowd.works().await;
-    crowd.works().await;
-    crowd
 }
 
 promise! {
@@ -21,8 +21,9 @@ promise! {
     async fn an_emergency_fails_what_is_under_way_and_no_more(version) {
         let mut stage = Stage::set(version, |swivel| swivel).await;
         stage.hire(Stage::OTHER, "never used").await;
-        let crowd = settled_crowd(&stage).await;
+        let mut crowd = Crowd::gather(&stage.swivel, Mood::Troubled).await;
         for round in 0..times() {
+            settle(&stage, &mut crowd).await;
             let [old, _] = stage.next_turn(round).await;
             stage.admin.batch_execute(&format!("ALTER ROLE {old} NOLOGIN")).await.unwrap();
             let thrown = stage.throw_out(&format!("usename = '{old}'")).await;
@@ -36,8 +37,9 @@ promise! {
 promise! {
     async fn a_restart_of_the_server_fails_what_is_under_way_and_no_more(version) {
         let mut stage = Stage::set(version, |swivel| swivel).await;
-        let crowd = settled_crowd(&stage).await;
+        let mut crowd = Crowd::gather(&stage.swivel, Mood::Troubled).await;
         for round in 0..times() {
+            settle(&stage, &mut crowd).await;
             let how = if round % 2 == 0 { Stop::Fast } else { Stop::Immediate };
             stage.postgres.restart(how);
             println!("restarted: {how:?}");

@@ -20,6 +20,8 @@ use crate::support::{PATIENCE, Postgres, Swivel, eventually};
 
 /// What whoever arrives meanwhile may have to wait for, on a busy machine.
 const ARRIVAL_MAX: Duration = Duration::from_secs(10);
+/// What is told of work that was under way when a link was lost.
+const LOST_WORK: [&str; 3] = ["57P01", "57P02", "08007"];
 /// Of what was lost or went wrong, so much is told.
 const TOLD_MAX: usize = 12;
 
@@ -193,7 +195,7 @@ impl Crowd {
         match self.mood {
             Mood::Calm => assert!(failures.is_empty(), "{} errors: {told:#?}", failures.len()),
             Mood::Troubled => {
-                let odd = |(code, _): &&(String, String)| !["57P01", "57P02", "08007"].contains(&&**code);
+                let odd = |(code, _): &&(String, String)| !LOST_WORK.contains(&&**code);
                 let odd: Vec<_> = failures.iter().filter(odd).take(TOLD_MAX).collect();
                 assert!(odd.is_empty(), "errors that say nothing: {odd:#?}");
             }
@@ -247,8 +249,17 @@ impl Crowd {
         self.is_well();
         self.receipts.are_kept(postgres).await;
         let arrivals = self.arrivals.leave().await;
-        if self.mood == Mood::Calm {
-            arrivals.is_untroubled(ARRIVAL_MAX);
+        match self.mood {
+            Mood::Calm => arrivals.is_untroubled(ARRIVAL_MAX),
+            Mood::Troubled => {
+                let is_lost_work = |error: &String| LOST_WORK.iter().any(|code| error.contains(code));
+                let odd: Vec<_> = arrivals
+                    .errors
+                    .iter()
+                    .filter(|error| !is_lost_work(error))
+                    .collect();
+                assert!(odd.is_empty(), "errors that say nothing: {odd:#?}");
+            }
         }
         let notices = self.board.lock();
         let mut failures = BTreeMap::new();

@@ -11,6 +11,8 @@ mod receipts;
 mod rotations;
 mod severing;
 mod stage;
+mod stalls;
+mod zombies;
 
 pub use gathering::{Crowd, Mood};
 pub use stage::Stage;

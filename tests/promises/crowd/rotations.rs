@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::stage::CALLABLE;
 use super::{Crowd, Mood, Stage, rounds};
 use crate::support::{Postgres, eventually};
 
@@ -22,17 +23,16 @@ promise! {
     async fn a_new_password_of_the_same_user_moves_nobody(version) {
         let mut stage = Stage::set(version, |swivel| swivel).await;
         let crowd = Crowd::gather(&stage.swivel, Mood::Calm).await;
-        // Of those who stay; a run of pgbench ends by itself.
-        let backends = "SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM pg_stat_activity \
-                        WHERE application_name ~ '^crowd ([1-9]|[12][0-9])$'";
-        let before: String = stage.admin.query_one(backends, &[]).await.unwrap().get(0);
+        let backends =
+            format!("SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM pg_stat_activity WHERE {CALLABLE}");
+        let before: String = stage.admin.query_one(&backends, &[]).await.unwrap().get(0);
         for round in 0..times() {
             let password = format!("password {round}");
             stage.change_password(Postgres::USER, &password).await;
             stage.rotate_to(Postgres::USER, &password).await;
             crowd.works().await;
         }
-        let after: String = stage.admin.query_one(backends, &[]).await.unwrap().get(0);
+        let after: String = stage.admin.query_one(&backends, &[]).await.unwrap().get(0);
         assert_eq!(before, after, "nobody moved");
         println!("{}", crowd.leave(&stage.postgres).await);
     }
@@ -118,6 +118,29 @@ promise! {
         crowd.works().await;
         let [old, _] = stage.next_turn(count).await;
         nobody_is_left(&stage, &crowd, &format!("usename = '{old}'")).await;
+        println!("{}", crowd.leave(&stage.postgres).await);
+    }
+}
+
+promise! {
+    /// Before anybody had the time to leave.
+    async fn whoever_is_idle_on_the_old_user_may_be_thrown_out_and_does_not_notice(version) {
+        let mut stage = Stage::set(version, |swivel| swivel.secret_line("grace = \"20s\"")).await;
+        stage.hire(Stage::OTHER, "never used").await;
+        let mut crowd = Crowd::gather(&stage.swivel, Mood::Calm).await;
+        for round in 0..times() {
+            crowd.hush().await;
+            stage.all_is_quiet(&crowd).await;
+            let [old, _] = stage.next_turn(round).await;
+            stage.admin.batch_execute(&format!("ALTER ROLE {old} NOLOGIN")).await.unwrap();
+            let thrown = stage.throw_out(&format!("usename = '{old}' AND {CALLABLE}")).await;
+            println!("{thrown} were thrown out");
+            // A backend that was told to go may still take a query, and lose it; and who has no link hears nothing.
+            nobody_is_left(&stage, &crowd, &format!("usename = '{old}' AND {CALLABLE}")).await;
+            stage.all_is_quiet(&crowd).await;
+            crowd.go_on().await;
+            crowd.works().await;
+        }
         println!("{}", crowd.leave(&stage.postgres).await);
     }
 }

@@ -5,9 +5,13 @@ use std::io::Read;
 
 use tokio_postgres::Client;
 
-use super::receipts;
+use super::{Crowd, receipts};
 use crate::support::swivel::Unstarted;
 use crate::support::{Postgres, Swivel, Version, eventually};
+
+/// Those of a crowd who can be told to rest: not pgbench, whose sessions do not last anyway.
+pub const CALLABLE: &str = "application_name ~ '^crowd ([1-9]|[12][0-9])$'";
+const CALLABLES: i64 = 29;
 
 pub struct Stage {
     pub postgres: Postgres,
@@ -95,6 +99,17 @@ impl Stage {
     pub async fn backends(&self, condition: &str) -> i64 {
         let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE {condition}");
         self.admin.query_one(&sql, &[]).await.unwrap().get(0)
+    }
+
+    /// Everybody in a crowd that was hushed has a backend, and has been at rest for so long that it was surveyed.
+    pub async fn all_is_quiet(&self, crowd: &Crowd) {
+        let at_rest =
+            format!("{CALLABLE} AND state = 'idle' AND state_change < clock_timestamp() - interval '0.3 s'");
+        eventually("all is quiet", async || {
+            crowd.is_well();
+            self.backends(&at_rest).await == CALLABLES
+        })
+        .await;
     }
 
     /// Ends the backends that this says of; how many there were.
