@@ -7,7 +7,7 @@
 //! | floor | room | what it is for |
 //! |---|---|---|
 //! | roof | [`cli`] | one file a command |
-//! | 3 | [`server`] | binds, accepts, listens for signals, drains; puts the rooms below together |
+//! | 3 | [`server`] | binds, accepts, listens for signals, drains; puts the rooms below together, and changes them with the configuration |
 //! | 3 | [`admin`] | metrics, health, status and the page, on a thread of its own |
 //! | 2 | [`keeper`] | one task a secret: store → book → proof → page |
 //! | 2 | [`postgres`] | one task a client. The only door is [`postgres::serve`] |
@@ -16,6 +16,9 @@
 //! | 1 | [`journal`] | what happened to credentials: audit lines, and the last events for the page |
 //! | 1 | [`net`] | sockets and TLS; the only room that names the TLS library is [`net::tls`] |
 //! | 1 | [`backoff`] | waits that grow, with jitter |
+//! | 1 | [`complaint`] | when a failure that goes on is worth a log line |
+//! | 1 | [`limit`] | how many at once: a number that changes while some are taken |
+//! | 1 | [`lookout`] | sees that something moved near a file |
 //! | ground | [`config`] | as written by the user → all problems at once → typed |
 //! | ground | [`credentials`] | passwords that do not leak, and the book: what is known of a secret's credentials |
 //! | ground | [`postgres::wire`] | the protocol: slices in, values out |
@@ -23,7 +26,7 @@
 //!
 //! # The way of a client
 //!
-//! `server::listen` accepts → `postgres::session` → `entry`: `startup` settles encryption and says what the client came
+//! `server::doors` accepts → `postgres::session` → `entry`: `startup` settles encryption and says what the client came
 //! for, `auth` makes it prove its role → `links` gets a link by way of `by_the_book` (which credential, which endpoint, how
 //! long to wait) and `login` (one real login) → `relay`, two `lane`s of it, until either side ends. `lender` has links that
 //! are ready, and takes them back.
@@ -48,6 +51,7 @@
 //!   prove a credential.
 //! * A credential is one (user, password) of one read, from the store to the login.
 //! * Nothing that failed (a read, a proof, a reload) takes away what works.
+//! * A changed configuration is applied whole or not at all, and ends no session.
 //! * One task owns both sockets of a session. Between two messages there is no lock, no channel and no allocation.
 //! * What a client or a server sends is bounded before it is believed.
 //! * There are no statics: no global configuration, no global metrics.
@@ -55,10 +59,13 @@
 pub mod admin;
 pub mod backoff;
 pub mod cli;
+pub mod complaint;
 pub mod config;
 pub mod credentials;
 pub mod journal;
 pub mod keeper;
+pub mod limit;
+pub mod lookout;
 pub mod metrics;
 pub mod names;
 pub mod net;

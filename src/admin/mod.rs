@@ -20,15 +20,17 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::runtime::{self, Handle};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, timeout};
 use tracing::{debug, info, warn};
 
 pub use self::history::History;
 use self::history::SAMPLE_EVERY;
+use crate::complaint::{Complaint, Over};
 use crate::config::Config;
 use crate::keeper::{self, Records};
-use crate::metrics::Limit;
+use crate::limit::Limit;
+use crate::metrics;
 use crate::names::SecretName;
 use crate::postgres::Roster;
 
@@ -57,6 +59,7 @@ pub struct Facts {
 /// What is configured now, and runs.
 pub struct Scene {
     pub config: Arc<Config>,
+    /// Of the secrets that some role uses.
     pub keepers: BTreeMap<SecretName, keeper::Handle>,
 }
 
@@ -84,7 +87,7 @@ impl Admin {
     }
 
     /// Serves from now on, for as long as the process runs.
-    pub fn serve(self, connections_max: u32, facts: Facts) -> Result<(), AdminError> {
+    pub fn serve(self, connections: Arc<Limit>, facts: Facts) -> Result<(), AdminError> {
         let Self { address, listener } = self;
         let failed = |source| AdminError { address, source };
         let runtime = runtime::Builder::new_current_thread()
@@ -95,7 +98,7 @@ impl Admin {
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener).map_err(failed)?
         };
-        let serving = serve(listener, connections_max, Arc::new(facts));
+        let serving = serve(listener, connections, Arc::new(facts));
         let thread = std::thread::Builder::new().name("admin".to_owned());
         thread.spawn(move || runtime.block_on(serving)).map_err(failed)?;
         info!(%address, "admin server listening");
@@ -113,29 +116,34 @@ async fn sample(facts: Arc<Facts>) {
     }
 }
 
-async fn serve(listener: tokio::net::TcpListener, connections_max: u32, facts: Arc<Facts>) {
+async fn serve(listener: tokio::net::TcpListener, connections: Arc<Limit>, facts: Arc<Facts>) {
     tokio::spawn(sample(Arc::clone(&facts)));
-    let places = Arc::new(Semaphore::new(connections_max as usize));
+    let hit = || facts.records.metrics.hit(metrics::Limit::AdminConnections);
+    let mut complaint = Complaint::default();
     loop {
-        if places.available_permits() == 0 {
-            facts.records.metrics.hit(Limit::AdminConnections);
-        }
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
+        let place = connections.take_or_wait(hit).await;
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "can't accept on the admin address");
+                if let Some(failures) = complaint.failed(Instant::now()) {
+                    warn!(failures, %error, "can't accept on the admin address");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
+        if let Some(Over { failures, lasted }) = complaint.ended(Instant::now()) {
+            info!(failures, ?lasted, "the admin address accepts again");
+        }
         let facts = Arc::clone(&facts);
         tokio::spawn(async move {
             let service = service_fn(|request| {
                 let facts = Arc::clone(&facts);
-                async move { Ok::<_, Infallible>(answers::to(&request, peer.ip(), &facts).await) }
+                async move {
+                    let answer = answers::to(&request, peer.ip(), &facts).await;
+                    debug!(%peer, method = %request.method(), path = request.uri().path(), status = answer.status().as_u16(), "asked");
+                    Ok::<_, Infallible>(answer)
+                }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -8,12 +8,13 @@ mod secrets;
 mod store_advice;
 mod text;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use self::findings::Findings;
 use super::exit::Exit;
 use super::flags::Flags;
-use super::logging;
+use super::logging::{self, Stream};
 use super::process::Process;
 use super::table;
 use crate::config;
@@ -52,8 +53,8 @@ pub(super) fn run(arguments: Arguments) -> Exit {
             return Exit::BadConfiguration;
         }
     };
-    logging::start(&config.log);
-    let parts = match Parts::load(&config, &DigestKey::random()) {
+    logging::start(&config.log, Stream::Errors);
+    let parts = match Parts::load(&config, &DigestKey::random(), &BTreeMap::new()) {
         Ok(parts) => parts,
         Err(problems) => {
             eprintln!("{problems}");

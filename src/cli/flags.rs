@@ -10,7 +10,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Where clients connect: host:port or unix:/directory; may be repeated [PGSWIVEL_LISTEN]
+    /// Where clients connect: host:port, unix:/directory or systemd; may be repeated [PGSWIVEL_LISTEN]
     #[arg(long, value_name = "ADDR")]
     listen: Vec<String>,
 

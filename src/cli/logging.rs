@@ -4,27 +4,56 @@ use std::io::{self, IsTerminal};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{FilterExt, Targets};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, Registry};
+use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{Log, LogFormat};
 
+/// Where lines go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stream {
+    /// What a service has to say is its log.
+    Output,
+    /// The output is for something else.
+    Errors,
+}
+
+/// The level of the log, which may change.
+pub(super) struct Level(reload::Handle<Targets, Registry>);
+
+impl Level {
+    pub(super) fn set(&self, log: &Log) {
+        // It fails when the subscriber is gone, and then there is no log.
+        let _ = self.0.reload(wanted(log));
+    }
+}
+
 /// Once, before anything logs.
-pub(super) fn start(log: &Log) {
-    let is_terminal = io::stderr().is_terminal();
+pub(super) fn start(log: &Log, stream: Stream) -> Level {
+    let is_terminal = match stream {
+        Stream::Output => io::stdout().is_terminal(),
+        Stream::Errors => io::stderr().is_terminal(),
+    };
     let format = log.format.unwrap_or(if is_terminal {
         LogFormat::Text
     } else {
         LogFormat::Json
     });
-    let filter = wanted(log).and(harmless());
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let writer = match stream {
+        Stream::Output => BoxMakeWriter::new(io::stdout),
+        Stream::Errors => BoxMakeWriter::new(io::stderr),
+    };
+    let (wanted_now, level) = reload::Layer::new(wanted(log));
+    let filter = wanted_now.and(harmless());
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
         LogFormat::Json => layer.json().flatten_event(true).with_filter(filter).boxed(),
         LogFormat::Text => layer.with_ansi(is_terminal).with_filter(filter).boxed(),
     };
     tracing_subscriber::registry().with(layer).init();
+    Level(level)
 }
 
 fn wanted(log: &Log) -> Targets {

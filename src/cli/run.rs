@@ -1,11 +1,14 @@
 //! `pgswivel run`: the proxy itself.
 
+use tokio::runtime::{Builder, Runtime};
+
 use crate::config;
-use crate::server::{self, Failure};
+use crate::net::listen::Passed;
+use crate::server::{self, Failure, Given, Signals, Sources, Systemd};
 
 use super::exit::Exit;
 use super::flags::Flags;
-use super::logging;
+use super::logging::{self, Stream};
 use super::process::Process;
 
 /// Serve clients until told to stop
@@ -25,22 +28,44 @@ fn stores() -> String {
 }
 
 pub(super) fn run(arguments: Arguments) -> Exit {
-    let config = match config::load(&arguments.flags.into(), &Process) {
+    // Before there is a second thread.
+    let passed = match Passed::take() {
+        Ok(passed) => passed,
+        Err(error) => return fail(&error),
+    };
+    let runtime = match Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    // Before files are read: SIGHUP never ends it, however early it comes.
+    let signals = match runtime.block_on(async { Signals::new() }) {
+        Ok(signals) => signals,
+        Err(error) => return fail(&error),
+    };
+    let exit = serve(&runtime, arguments, signals, passed);
+    // A store on a file system that does not answer must not hold up the end.
+    runtime.shutdown_background();
+    exit
+}
+
+fn serve(runtime: &Runtime, arguments: Arguments, signals: Signals, passed: Passed) -> Exit {
+    let sources = Sources::new(arguments.flags.into(), Process);
+    let config = match sources.load().config {
         Ok(config) => config,
         Err(problems) => {
             eprintln!("{problems}");
             return Exit::BadConfiguration;
         }
     };
-    logging::start(&config.log);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "can't start");
-            return Exit::Failed;
-        }
+    let level = logging::start(&config.log, Stream::Output);
+    let given = Given {
+        signals,
+        sources,
+        passed,
+        systemd: Systemd::of(&Process),
+        set_log: Box::new(move |log| level.set(log)),
     };
-    match runtime.block_on(server::run(config)) {
+    match runtime.block_on(server::run(config, given)) {
         Ok(()) => Exit::Fine,
         Err(Failure::Configuration(problems)) => {
             eprintln!("{problems}");
@@ -51,4 +76,9 @@ pub(super) fn run(arguments: Arguments) -> Exit {
             Exit::Failed
         }
     }
+}
+
+fn fail(error: &dyn std::error::Error) -> Exit {
+    eprintln!("{error}");
+    Exit::Failed
 }

@@ -29,6 +29,8 @@ pub(super) enum AddressError {
     Ipv6,
     #[error("no user and no password belong into an address; they come from the secret")]
     Credentials,
+    #[error("systemd: is followed by the name of a socket (FileDescriptorName)")]
+    NoName,
     #[error("a socket's path is at most {SOCKET_PATH_MAX} bytes long")]
     PathTooLong,
 }

@@ -70,7 +70,7 @@ pub(super) const ROOT: Keys = Keys {
 pub(super) const LISTEN: Keys = Keys {
     title: "[listen]",
     keys: &[
-        key("address", Text("127.0.0.1:6432"), "`host:port`, `[IPv6]:port`, `unix:/directory` or a socket file named `.s.PGSQL.*`; a list is allowed"),
+        key("address", Text("127.0.0.1:6432"), "`host:port`, `[IPv6]:port`, `unix:/directory` or a socket file named `.s.PGSQL.*`, `systemd` or `systemd:NAME` for sockets that systemd passes; a list is allowed"),
         key("tls", Means("no TLS"), "the certificate that clients see"),
         key("auth", Text("scram"), "for roles without a password: `scram` refuses to start, `trust` lets in whoever reaches a loopback or Unix listener"),
         key("insecure", Switch(false), "allow a listener that others can reach without TLS"),

@@ -42,6 +42,8 @@ pub enum ListenAddress {
     },
     /// The socket file itself.
     Unix(PathBuf),
+    /// Sockets that systemd passes: those of this `FileDescriptorName=`, or all.
+    Passed(Option<String>),
 }
 
 /// As it is written in `listen.address`.
@@ -51,6 +53,8 @@ impl fmt::Display for ListenAddress {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Passed(None) => f.write_str("systemd"),
+            Self::Passed(Some(name)) => write!(f, "systemd:{name}"),
         }
     }
 }
@@ -63,7 +67,7 @@ pub struct CertifiedKeyFiles {
 }
 
 /// A local identity, and what it is mapped to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Role {
     pub name: RoleName,
     pub auth: Auth,
@@ -211,6 +215,11 @@ pub enum Source {
 }
 
 impl Source {
+    /// What it yields is for the endpoints that it was opened for, and no other.
+    pub fn names_its_endpoints(&self) -> bool {
+        matches!(self, Self::AwsRdsIam { .. })
+    }
+
     /// As `store` is written.
     pub fn store(&self) -> &'static str {
         match self {

@@ -189,6 +189,11 @@ impl Book {
         }
     }
 
+    /// For refusals to come.
+    pub fn set_refused_retry(&mut self, refused_retry: Duration) {
+        self.refused_retry = refused_retry;
+    }
+
     /// The configuration has changed which endpoints use the secret.
     pub fn set_endpoints(&mut self, endpoints: Vec<Endpoint>, now: Instant) {
         for entry in &mut self.entries {

@@ -7,13 +7,28 @@ use crate::stores::Made;
 /// How old credentials are, as far as the store says so, and how long ago it changed.
 #[derive(Default)]
 pub(super) struct Ages {
+    pub(super) max_age: Option<Duration>,
     made: Vec<Made>,
     /// Logins that the store changed to while this keeper ran and that have not been made yet.
     changes: Vec<(Credential, Instant)>,
     last_good_read: Option<Instant>,
 }
 
+/// A credential that should have been rotated by now.
+pub(super) struct TooOld {
+    pub(super) version: Arc<str>,
+    pub(super) age: Duration,
+    pub(super) max_age: Duration,
+}
+
 impl Ages {
+    pub(super) fn new(max_age: Option<Duration>) -> Self {
+        Self {
+            max_age,
+            ..Self::default()
+        }
+    }
+
     /// A good reading, before the book has it.
     pub(super) fn read(&mut self, offer: &Offer, made: Vec<Made>, page: &Page, now: Instant) {
         for made in made {

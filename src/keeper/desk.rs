@@ -3,8 +3,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
-use super::ages::Ages;
+use super::ages::{Ages, TooOld};
 use super::{Policy, ProofError, Reads, Records, Status, now, trail};
+use crate::config::Secret;
 use crate::credentials::{Book, Credential, Event, Offer, Page, Refusal, Unfinished, Verdicts};
 use crate::names::{Endpoint, SecretName};
 use crate::stores::{Calls, HostInSecret, Made, StoreError, Warning};
@@ -17,7 +18,9 @@ pub(super) struct Desk {
     reads: Mutex<Reads>,
     ages: Mutex<Ages>,
     records: Records,
-    calls: Arc<Calls>,
+    calls: Mutex<Arc<Calls>>,
+    /// How often to read in the ordinary course.
+    pub(super) poll: watch::Sender<Duration>,
     /// A login was refused.
     pub(super) wanted: Notify,
     /// Somebody asked for a read.
@@ -30,7 +33,7 @@ pub(super) struct Desk {
 
 impl Desk {
     pub(super) fn new(
-        secret: SecretName,
+        secret: &Secret,
         policy: Policy,
         calls: Arc<Calls>,
         records: Records,
@@ -38,13 +41,14 @@ impl Desk {
         let book = Book::new(policy.endpoints, policy.refused_retry);
         let (pages, page) = watch::channel(book.page().clone());
         let desk = Self {
-            secret,
+            secret: secret.name.clone(),
             book: Mutex::new(book),
             pages,
             reads: Mutex::default(),
-            ages: Mutex::default(),
+            ages: Mutex::new(Ages::new(secret.max_age)),
             records,
-            calls,
+            calls: Mutex::new(calls),
+            poll: watch::Sender::new(secret.poll),
             wanted: Notify::new(),
             asked: Notify::new(),
             offered: Notify::new(),
@@ -111,9 +115,23 @@ impl Desk {
         self.asked.notify_one();
     }
 
-    pub(super) fn set_endpoints(&self, endpoints: Vec<Endpoint>) {
-        self.write(|book, now| book.set_endpoints(endpoints, now));
+    pub(super) fn change(&self, policy: Policy, secret: &Secret) {
+        self.write(|book, now| {
+            book.set_refused_retry(policy.refused_retry);
+            if book.endpoints() != policy.endpoints {
+                book.set_endpoints(policy.endpoints, now);
+            }
+        });
+        let poll = secret.poll;
+        self.poll
+            .send_if_modified(|old| std::mem::replace(old, poll) != poll);
+        self.ages().max_age = secret.max_age;
+        self.pages.send_modify(|_| ());
         self.offered.notify_one();
+    }
+
+    pub(super) fn count_calls(&self, calls: Arc<Calls>) {
+        *self.calls() = calls;
     }
 
     pub(super) fn status(&self) -> Status {
@@ -121,20 +139,26 @@ impl Desk {
             &self.secret,
             &self.page(),
             self.reads().clone(),
-            &self.calls,
+            &self.calls(),
             now(),
         )
         .aged(&self.ages())
     }
 
-    /// Of the credential that leads.
-    pub(super) fn age(&self) -> Option<(Arc<str>, Duration)> {
+    /// The credential that leads, if it is older than it should be.
+    pub(super) fn too_old(&self) -> Option<TooOld> {
         let page = self.page();
         let entry = page.entry(page.leader()?)?;
         let version = &entry.credential.version;
         let seen_ago = now().saturating_duration_since(entry.first_seen);
-        let age = self.ages().made_ago(version).unwrap_or(seen_ago);
-        Some((Arc::clone(version), age))
+        let ages = self.ages();
+        let max_age = ages.max_age?;
+        let age = ages.made_ago(version).unwrap_or(seen_ago);
+        (age > max_age).then(|| TooOld {
+            version: Arc::clone(version),
+            age,
+            max_age,
+        })
     }
 
     pub(super) fn warned(&self, warning: Option<Warning>) {
@@ -174,6 +198,10 @@ impl Desk {
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Arc<Calls>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reads(&self) -> MutexGuard<'_, Reads> {

@@ -6,7 +6,6 @@
 //! desk. A failed read, a bad value and a failed proof change nothing that works.
 
 mod ages;
-mod complaint;
 mod desk;
 mod pace;
 mod prover;
@@ -17,7 +16,7 @@ mod trail;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -63,14 +62,19 @@ pub struct Policy {
     pub refused_retry: Duration,
 }
 
-/// A running keeper. It ends when the last clone goes.
+/// A running keeper. It ends when the last clone goes, and the last of those who report to it.
 #[derive(Clone)]
 pub struct Handle {
     /// Before the first value: a page of generation 0 with nothing to try.
     pub page: watch::Receiver<Arc<Page>>,
     pub verdicts: Arc<dyn Verdicts>,
+    running: Arc<Running>,
+}
+
+struct Running {
     desk: Arc<Desk>,
-    _tasks: Arc<[AbortOnDropHandle<()>; 2]>,
+    reader: Mutex<AbortOnDropHandle<()>>,
+    _prover: AbortOnDropHandle<()>,
 }
 
 /// Where a keeper leaves word of what happens.
@@ -88,33 +92,59 @@ pub fn start(
     policy: Policy,
     records: Records,
 ) -> Handle {
-    let (desk, page) = Desk::new(secret.name.clone(), policy, store.calls(), records);
+    let (desk, page) = Desk::new(secret, policy, store.calls(), records);
     let reader = Reader::new(secret, store, desk.clone());
-    let tasks = [
-        AbortOnDropHandle::new(tokio::spawn(reader.run())),
-        AbortOnDropHandle::new(tokio::spawn(prover::run(desk.clone(), prove))),
-    ];
+    let running = Arc::new(Running {
+        reader: Mutex::new(AbortOnDropHandle::new(tokio::spawn(reader.run()))),
+        _prover: AbortOnDropHandle::new(tokio::spawn(prover::run(desk.clone(), prove))),
+        desk,
+    });
     Handle {
         page,
-        verdicts: desk.clone(),
-        desk,
-        _tasks: Arc::new(tasks),
+        verdicts: running.clone(),
+        running,
     }
 }
 
 impl Handle {
     /// Reads the store now, whatever the poll interval, unless the store itself asked for a pause.
     pub fn refresh(&self) {
-        self.desk.refresh();
+        self.running.desk.refresh();
     }
 
     pub fn status(&self) -> Status {
-        self.desk.status()
+        self.running.desk.status()
     }
 
-    /// A changed configuration uses the secret elsewhere.
-    pub fn set_endpoints(&self, endpoints: Vec<Endpoint>) {
-        self.desk.set_endpoints(endpoints);
+    /// A changed configuration uses the secret elsewhere, or otherwise. Whoever follows the page hears of it.
+    pub fn change(&self, policy: Policy, secret: &Secret) {
+        self.running.desk.change(policy, secret);
+    }
+
+    /// The secret is kept elsewhere now. What is known of its credentials stays known, and what works stays in
+    /// use until something from there is proven.
+    pub fn read_from(&self, secret: &Secret, store: Box<dyn Store>) {
+        let desk = &self.running.desk;
+        desk.count_calls(store.calls());
+        let reader = Reader::new(secret, store, desk.clone());
+        let reader = AbortOnDropHandle::new(tokio::spawn(reader.run()));
+        let mut place = self.running.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        *place = reader;
+    }
+}
+
+/// Whoever may report has the keeper run on.
+impl Verdicts for Running {
+    fn proven(&self, credential: &Credential, endpoint: &Endpoint) {
+        self.desk.proven(credential, endpoint);
+    }
+
+    fn refused(&self, credential: &Credential, endpoint: &Endpoint, refusal: Refusal) {
+        self.desk.refused(credential, endpoint, refusal);
+    }
+
+    fn refresh_wanted(&self) {
+        self.desk.refresh_wanted();
     }
 }
 

@@ -62,6 +62,12 @@ impl Pace {
         }
     }
 
+    /// A read that was due later comes when one of the new poll would.
+    pub(super) fn set_poll(&mut self, poll: Duration, now: Instant) {
+        self.poll = poll;
+        self.due = self.due.min(now + self.until_next(None));
+    }
+
     pub(super) fn next_read(&self) -> Instant {
         let due = if self.is_wanted {
             self.due.min(self.next_wanted)
@@ -172,6 +178,20 @@ mod tests {
             let wait = pace.next_read() - start;
             assert!(wait >= seconds(3600) && wait <= seconds(3630));
         }
+    }
+
+    #[test]
+    fn a_shorter_poll_counts_from_now_and_a_longer_one_from_the_next_read() {
+        let start = Instant::now();
+        let mut pace = Pace::new(POLL, start);
+        pace.read_ended(SAME, start);
+        pace.set_poll(seconds(10), start);
+        let wait = pace.next_read() - start;
+        assert!(wait >= seconds(9) && wait <= seconds(11));
+        pace.set_poll(seconds(3600), start);
+        assert_eq!(pace.next_read() - start, wait);
+        pace.read_ended(SAME, start);
+        assert!(pace.next_read() - start >= seconds(3240));
     }
 
     #[test]

@@ -6,10 +6,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
-use super::complaint::{Complaint, Over};
 use super::desk::Desk;
 use super::{ProofError, Prove, now};
 use crate::backoff::Backoff;
+use crate::complaint::{Complaint, Over};
 use crate::credentials::{Credential, Unfinished};
 use crate::names::Endpoint;
 

@@ -1,13 +1,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::time::sleep_until;
 use tracing::{error, info, warn};
 
-use super::complaint::Complaint;
+use super::ages::TooOld;
 use super::desk::Desk;
 use super::now;
 use super::pace::{Ended, Pace};
+use crate::complaint::Complaint;
 use crate::config::Secret;
 use crate::credentials::{Offer, Position, Refusal, Verdict};
 use crate::names::SecretName;
@@ -16,10 +18,10 @@ use crate::stores::{self, HostInSecret, Reading, Store, StoreError, Warning};
 /// The only one to touch the store.
 pub(super) struct Reader {
     secret: SecretName,
-    max_age: Option<Duration>,
     store: Box<dyn Store>,
     desk: Arc<Desk>,
     pace: Pace,
+    poll: watch::Receiver<Duration>,
     last_read: Instant,
     complaint: Complaint,
     said: Said,
@@ -39,8 +41,8 @@ impl Reader {
     pub(super) fn new(secret: &Secret, store: Box<dyn Store>, desk: Arc<Desk>) -> Self {
         Self {
             secret: secret.name.clone(),
-            max_age: secret.max_age,
             store,
+            poll: desk.poll.subscribe(),
             desk,
             pace: Pace::new(secret.poll, now()),
             last_read: now(),
@@ -64,6 +66,7 @@ impl Reader {
                 () = sleep_until(self.pace.next_read().into()) => {}
                 () = self.desk.asked.notified() => self.pace.ask(now()),
                 () = self.desk.wanted.notified() => self.pace.want(now()),
+                Ok(()) = self.poll.changed() => self.pace.set_poll(*self.poll.borrow_and_update(), now()),
                 () = self.store.changed() => self.pace.notice(self.last_read, now()),
             }
         }
@@ -155,10 +158,12 @@ impl Reader {
     }
 
     fn say_age(&mut self) {
-        let Some((version, age)) = self.desk.age() else {
-            return;
-        };
-        let Some(max_age) = self.max_age.filter(|max_age| age > *max_age) else {
+        let Some(TooOld {
+            version,
+            age,
+            max_age,
+        }) = self.desk.too_old()
+        else {
             return;
         };
         if self.said.too_old.as_ref() != Some(&version) {

@@ -46,6 +46,20 @@ fn reading(credentials: &[Credential]) -> Reading {
     }
 }
 
+fn secret() -> Secret {
+    Secret {
+        name: "orders".into(),
+        source: Source::File {
+            path: "/orders".into(),
+        },
+        fields: None,
+        poll: POLL,
+        sessions: SessionsPolicy::Auto,
+        grace: SECOND,
+        max_age: None,
+    }
+}
+
 /// What a store would answer and a Postgres would take, and what was asked of them.
 struct World {
     start: Instant,
@@ -165,17 +179,6 @@ impl World {
     }
 
     fn keeper(self: &Arc<Self>, endpoints: &[Endpoint]) -> Handle {
-        let secret = Secret {
-            name: "orders".into(),
-            source: Source::File {
-                path: "/orders".into(),
-            },
-            fields: None,
-            poll: POLL,
-            sessions: SessionsPolicy::Auto,
-            grace: SECOND,
-            max_age: None,
-        };
         let policy = Policy {
             endpoints: endpoints.to_vec(),
             refused_retry: SECOND * 30,
@@ -185,7 +188,7 @@ impl World {
             metrics: Metrics::new(),
             journal: Journal::open(None).unwrap(),
         };
-        start(&Arc::new(secret), store, self.clone().prove(), policy, records)
+        start(&Arc::new(secret()), store, self.clone().prove(), policy, records)
     }
 
     /// A keeper that is well on this password.
@@ -488,6 +491,58 @@ async fn a_lease_is_on_the_page_and_in_the_status_as_the_time_that_is_left() {
     let status = keeper.status();
     assert_eq!(status.credentials[0].lease_left, Some(SECOND * 60 - ANSWER_TAKES));
     assert_eq!(status.credentials[0].standing, Standing::Leading);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_moves_to_another_store_rotates_to_what_that_one_has() {
+    let (world, mut keeper) = World::running_on("one").await;
+    let elsewhere = World::new(Ok(reading(&[current("bad")])));
+    keeper.read_from(&secret(), Box::new(ScriptedStore(elsewhere.clone())));
+    sleep(SECOND * 5).await;
+    assert_eq!(leader(&keeper).as_deref(), Some("one"));
+    assert!(world.proofs_of("bad") > 0);
+    world.database_takes(&["two"]);
+    elsewhere.store_has(&[current("two")]);
+    keeper.refresh();
+    leads(&mut keeper, "two").await;
+    let reads = world.reads();
+    sleep(POLL * 3).await;
+    assert_eq!(world.reads(), reads, "the store before is not read any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_poll_and_changed_endpoints_need_no_new_keeper() {
+    let (world, mut keeper) = World::running_on("one").await;
+    let generation = keeper.page.borrow_and_update().generation;
+    let policy = Policy {
+        endpoints: vec![endpoint(1), endpoint(2)],
+        refused_retry: SECOND * 30,
+    };
+    let poll = SECOND * 10;
+    keeper.change(policy, &Secret { poll, ..secret() });
+    assert!(
+        keeper.page.has_changed().unwrap(),
+        "who follows the page looks again"
+    );
+    let reads = world.reads();
+    sleep(SECOND * 60).await;
+    assert!((reads + 4..=reads + 7).contains(&world.reads()));
+    let proven = keeper.status().credentials[0].endpoints.clone();
+    assert!(proven.len() == 2 && proven.iter().all(|endpoint| endpoint.proven));
+    assert_eq!(keeper.page.borrow().generation, generation);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_keeper_runs_for_as_long_as_somebody_may_report() {
+    let (world, keeper) = World::running_on("one").await;
+    let verdicts = Arc::clone(&keeper.verdicts);
+    drop(keeper);
+    sleep(POLL * 2).await;
+    let reads = world.reads();
+    assert!(reads > 1);
+    drop(verdicts);
+    sleep(POLL * 4).await;
+    assert_eq!(world.reads(), reads);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! Waiting for clients.
 
+mod passed;
+
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +13,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tokio::net::{TcpListener, UnixListener, UnixStream, lookup_host};
 
+pub use self::passed::{Passed, PassedError};
+use self::passed::{PassedKind, PassedSocket};
 use super::socket::{self, Peer, Socket};
 use crate::config::{Keepalive, ListenAddress};
 
@@ -34,6 +38,13 @@ pub enum BindError {
     Bind { at: Peer, source: io::Error },
     #[error("can't listen on {at}: another process already does")]
     InUse { at: Peer },
+    /// Both at once can't be, and neither should be given up before the other can be had.
+    #[error("can't listen on {at} while this process listens on {held}")]
+    Overlaps { at: Peer, held: Peer },
+    #[error("systemd has passed no socket")]
+    NothingPassed,
+    #[error("systemd has passed no socket named {name:?} (FileDescriptorName)")]
+    NotPassed { name: String },
 }
 
 impl BindError {
@@ -45,23 +56,41 @@ impl BindError {
     }
 }
 
-/// A bound socket that accepts. A Unix socket's file goes with it.
+/// A bound socket that accepts. A Unix socket's file goes with it, if we made it.
 #[derive(Debug)]
 pub struct Listener {
     kind: Kind,
     at: Peer,
+    wanted: Peer,
 }
 
 #[derive(Debug)]
 enum Kind {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    Unix {
+        listener: UnixListener,
+        path: Arc<PathBuf>,
+        _file: Option<SocketFile>,
+    },
+}
+
+/// What came of a list of addresses.
+#[derive(Debug, Default)]
+pub struct Bound {
+    pub fresh: Vec<Listener>,
+    /// Those that were held before and still are on the list.
+    pub kept: Vec<Peer>,
 }
 
 impl Listener {
     /// Where it listens. A port that was given as 0 is the real one here.
     pub fn at(&self) -> &Peer {
         &self.at
+    }
+
+    /// Where it was told to listen.
+    pub fn wanted(&self) -> &Peer {
+        &self.wanted
     }
 
     /// The next client. An error is not the client's (out of descriptors, say): wait before the next try.
@@ -84,22 +113,28 @@ impl Listener {
                     .map_err(|_| io::ErrorKind::ConnectionAborted)?;
                 Ok(Socket::tcp(stream, peer))
             }
-            Kind::Unix(listener, file) => {
+            Kind::Unix { listener, path, .. } => {
                 let (stream, _unnamed) = listener.accept().await?;
-                Ok(Socket::unix(stream, Arc::clone(&file.path)))
+                Ok(Socket::unix(stream, Arc::clone(path)))
             }
         }
     }
 }
 
-/// Listens on every address of the list. A name may have addresses that this machine lacks (`localhost`
-/// without IPv6), as long as one of them can be had.
-pub async fn bind(addresses: &[ListenAddress]) -> Result<Vec<Listener>, BindError> {
-    let mut listeners = Vec::new();
+/// Listens on every address of the list that is not `held` already, as it was wanted. A name may have addresses that
+/// this machine lacks (`localhost` without IPv6), as long as one of them can be had.
+pub async fn bind(addresses: &[ListenAddress], passed: &Passed, held: &[Peer]) -> Result<Bound, BindError> {
+    let mut bound = Bound::default();
     let mut groups: Vec<Vec<SocketAddr>> = Vec::new();
     for address in addresses {
         match address {
-            ListenAddress::Unix(path) => listeners.push(bind_unix(path).await?),
+            ListenAddress::Passed(name) => take_passed(name.as_deref(), passed, held, &mut bound)?,
+            ListenAddress::Unix(path) => {
+                let at = Peer::Unix(Arc::new(path.clone()));
+                if !bound.has(&at, held) {
+                    bound.fresh.push(bind_unix(path).await?);
+                }
+            }
             ListenAddress::Tcp { host, port } => {
                 let found = lookup_host((host.as_str(), *port)).await;
                 let found = found.map_err(|source| BindError::Resolve {
@@ -117,39 +152,121 @@ pub async fn bind(addresses: &[ListenAddress]) -> Result<Vec<Listener>, BindErro
         .map(SocketAddr::port)
         .collect();
     for group in &groups {
-        bind_group(group, &v4_ports, &mut listeners)?;
+        bind_group(group, &v4_ports, held, &mut bound)?;
     }
-    Ok(listeners)
+    Ok(bound)
+}
+
+impl Bound {
+    /// Whether nothing is left to do for this address.
+    fn has(&mut self, wanted: &Peer, held: &[Peer]) -> bool {
+        if held.contains(wanted) && !self.kept.contains(wanted) {
+            self.kept.push(wanted.clone());
+        }
+        self.kept.contains(wanted) || self.fresh.iter().any(|listener| listener.wanted == *wanted)
+    }
+}
+
+fn take_passed(
+    name: Option<&str>,
+    passed: &Passed,
+    held: &[Peer],
+    bound: &mut Bound,
+) -> Result<(), BindError> {
+    let mut sockets = passed.named(name).peekable();
+    if sockets.peek().is_none() {
+        return Err(match name {
+            None => BindError::NothingPassed,
+            Some(name) => BindError::NotPassed {
+                name: name.to_owned(),
+            },
+        });
+    }
+    for socket in sockets {
+        let at = socket.at();
+        if !bound.has(&at, held) {
+            let listener = socket.listen(&at);
+            let listener = listener.map_err(|source| BindError::new(at.clone(), source))?;
+            bound.fresh.push(listener);
+        }
+    }
+    Ok(())
+}
+
+impl PassedSocket {
+    fn at(&self) -> Peer {
+        match &self.kind {
+            PassedKind::Tcp(_, address) => Peer::Tcp(*address),
+            PassedKind::Unix(_, path) => Peer::Unix(Arc::new(path.clone())),
+        }
+    }
+
+    fn listen(&self, at: &Peer) -> io::Result<Listener> {
+        let kind = match &self.kind {
+            PassedKind::Tcp(listener, _) => {
+                let listener = listener.try_clone()?;
+                listener.set_nonblocking(true)?;
+                Kind::Tcp(TcpListener::from_std(listener)?)
+            }
+            PassedKind::Unix(listener, path) => {
+                let listener = listener.try_clone()?;
+                listener.set_nonblocking(true)?;
+                Kind::Unix {
+                    listener: UnixListener::from_std(listener)?,
+                    path: Arc::new(path.clone()),
+                    _file: None,
+                }
+            }
+        };
+        Ok(Listener {
+            kind,
+            at: at.clone(),
+            wanted: at.clone(),
+        })
+    }
 }
 
 /// All addresses of one name.
 fn bind_group(
     group: &[SocketAddr],
     v4_ports: &[u16],
-    listeners: &mut Vec<Listener>,
+    held: &[Peer],
+    bound: &mut Bound,
 ) -> Result<(), BindError> {
     let mut lacking = None;
-    let mut bound = false;
+    let mut is_bound = false;
     for address in group {
         let at = Peer::Tcp(*address);
-        if listeners.iter().any(|listener| listener.at == at) {
-            bound = true;
+        if bound.has(&at, held) {
+            is_bound = true;
             continue;
         }
         // One IPv6 socket would take both families, and the IPv4 address could then not be bound.
         let only_v6 = v4_ports.contains(&address.port());
         match bind_tcp(*address, only_v6) {
             Ok(listener) => {
-                listeners.push(listener);
-                bound = true;
+                bound.fresh.push(listener);
+                is_bound = true;
             }
             Err(source) if is_lacking(&source) => lacking = Some(BindError::new(at, source)),
-            Err(source) => return Err(BindError::new(at, source)),
+            Err(source) => return Err(in_the_way(BindError::new(at, source), *address, held)),
         }
     }
     match lacking {
-        Some(error) if !bound => Err(error),
+        Some(error) if !is_bound => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// 0.0.0.0 can't be had beside 127.0.0.1.
+fn in_the_way(error: BindError, address: SocketAddr, held: &[Peer]) -> BindError {
+    let has_port = |peer: &&Peer| matches!(peer, Peer::Tcp(held) if held.port() == address.port());
+    match (error, held.iter().find(has_port)) {
+        (BindError::InUse { at }, Some(held)) => BindError::Overlaps {
+            at,
+            held: held.clone(),
+        },
+        (error, _) => error,
     }
 }
 
@@ -172,6 +289,7 @@ fn bind_tcp(address: SocketAddr, only_v6: bool) -> io::Result<Listener> {
     Ok(Listener {
         kind: Kind::Tcp(listener),
         at,
+        wanted: Peer::Tcp(address),
     })
 }
 
@@ -186,10 +304,19 @@ async fn bind_unix(path: &Path) -> Result<Listener, BindError> {
     };
     let listener = bound.and_then(|listener| {
         fs::set_permissions(path.as_path(), fs::Permissions::from_mode(UNIX_MODE))?;
-        Ok(Kind::Unix(listener, SocketFile::new(path)?))
+        let file = SocketFile::new(Arc::clone(&path))?;
+        Ok(Kind::Unix {
+            listener,
+            path,
+            _file: Some(file),
+        })
     });
     match listener {
-        Ok(kind) => Ok(Listener { kind, at }),
+        Ok(kind) => Ok(Listener {
+            kind,
+            wanted: at.clone(),
+            at,
+        }),
         Err(source) => Err(BindError::new(at, source)),
     }
 }
@@ -240,6 +367,42 @@ mod tests {
         ListenAddress::Tcp {
             host: host.into(),
             port,
+        }
+    }
+
+    async fn bind(addresses: &[ListenAddress]) -> Result<Vec<Listener>, BindError> {
+        let bound = super::bind(addresses, &Passed::default(), &[]).await?;
+        Ok(bound.fresh)
+    }
+
+    #[tokio::test]
+    async fn what_is_held_already_is_kept_and_not_bound_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = ListenAddress::Unix(folder.path().join("socket"));
+        let first = bind(&[tcp("127.0.0.1", 0), path.clone()]).await.unwrap();
+        let held: Vec<Peer> = first.iter().map(|listener| listener.wanted().clone()).collect();
+        let list = [path, tcp("127.0.0.2", 0)];
+        let bound = super::bind(&list, &Passed::default(), &held).await.unwrap();
+        assert_eq!(bound.kept.len(), 1);
+        assert!(matches!(bound.kept[0], Peer::Unix(_)));
+        assert_eq!(bound.fresh.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_takes_in_one_that_is_held_is_told_from_one_that_another_process_has() {
+        let first = bind(&[tcp("127.0.0.1", 0)]).await.unwrap();
+        let Peer::Tcp(address) = *first[0].at() else {
+            panic!("a TCP listener")
+        };
+        let list = [tcp("0.0.0.0", address.port())];
+        let error = super::bind(&list, &Passed::default(), &[Peer::Tcp(address)]).await;
+        assert!(matches!(error, Err(BindError::Overlaps { .. })), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_passed_is_missed() {
+        for name in [None, Some("web".to_owned())] {
+            assert!(bind(&[ListenAddress::Passed(name)]).await.is_err());
         }
     }
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::login::{Backend, LoginError, Target, encrypt};
 use super::talk::TalkError;
 use super::wire::say;
+use crate::limit::Limit;
 use crate::names::Endpoint;
 use crate::net::Peer;
 use crate::net::dial::dial_again;
@@ -33,7 +33,7 @@ pub struct Address {
 /// Every session that can be cancelled, found by process id and key together: two upstreams may use one id.
 pub struct Cancels {
     sessions: Mutex<HashMap<i32, Vec<Entry>>>,
-    turns: Semaphore,
+    pub turns: Arc<Limit>,
 }
 
 struct Entry {
@@ -67,7 +67,7 @@ impl Cancels {
     pub fn new(turns: u32) -> Arc<Self> {
         Arc::new(Self {
             sessions: Mutex::default(),
-            turns: Semaphore::new(turns as usize),
+            turns: Limit::new(turns),
         })
     }
 
@@ -91,8 +91,7 @@ impl Cancels {
     /// Carries one request to the backend that the session has at this moment. A request that names no session
     /// does nothing, as in Postgres.
     pub async fn carry_out(&self, process_id: i32, key: &[u8]) -> Result<(), CancelError> {
-        let turn = timeout(TURN_WAIT, self.turns.acquire()).await;
-        let Ok(Ok(_turn)) = turn else {
+        let Ok(_turn) = timeout(TURN_WAIT, self.turns.take()).await else {
             return Err(CancelError::TooMany);
         };
         let address = self.find(process_id, key).ok_or(CancelError::Unknown)?;

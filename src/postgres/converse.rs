@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
@@ -17,7 +17,7 @@ use super::errors::{ClientError, Gone};
 use super::ledger::{Ledger, Pin};
 use super::lender::{Kind, take_back};
 use super::links::Arrival;
-use super::login::{Facts, Link};
+use super::login::{Facts, Link, Target};
 use super::notes::Notes;
 use super::relay::{End, Relay, Want};
 use super::roster::{Berth, Pinned};
@@ -25,6 +25,7 @@ use super::wire::opening::Startup;
 use super::{Mapping, Wing};
 use crate::backoff::{chance, jittered};
 use crate::credentials::{Change, Page};
+use crate::limit::Permit;
 use crate::metrics::{Limit, Move};
 use crate::net::Stream;
 
@@ -54,7 +55,9 @@ pub(super) struct Session {
     pub kind: Option<Kind>,
     /// Of the link.
     pub facts: Facts,
-    pub connection: OwnedSemaphorePermit,
+    /// Where the link leads. The mapping may lead elsewhere by now.
+    pub target: Arc<Target>,
+    pub connection: Permit,
     pub _seat: Seat,
 }
 
@@ -274,6 +277,7 @@ impl Session {
     /// By the page there is now.
     pub fn chart(&mut self) {
         let now = Instant::now();
+        self.follow();
         let page = self.course.page.borrow_and_update().clone();
         let credential = self.berth.credential();
         let course = (self.mapping.policy).course(&page, credential, self.course.chance, now.into_std());
@@ -296,6 +300,14 @@ impl Session {
         }
     }
 
+    /// A configuration that changed meanwhile may map the role to the same database and secret in another way.
+    pub fn follow(&mut self) {
+        if let Some(mapping) = self.wing.lobby.successor(&self.mapping) {
+            self.course.page = mapping.book.page.clone();
+            self.mapping = mapping;
+        }
+    }
+
     /// What keeps the session on its link, as far as it is known.
     pub fn pins(&self) -> impl Iterator<Item = Pin> {
         let surveyed = self.ledger.iter().flat_map(|ledger| ledger.pins());
@@ -315,7 +327,7 @@ impl Session {
             .leave
             .and_then(|leave| leave.cut)
             .map(Instant::from_std);
-        info!(
+        debug!(
             session = self.id,
             ?reasons,
             "the session can't leave its link now"
@@ -375,7 +387,7 @@ impl Session {
         let mut client = self.give_back();
         match error {
             Some(error) if speakable => {
-                turn_away(client, &mut BytesMut::new(), &error, id, &wing.lobby.metrics).await;
+                turn_away(client, &mut BytesMut::new(), &error, id, &wing.lobby).await;
             }
             _ => {
                 // The client may be gone, and then there is nobody to say goodbye to.
@@ -392,7 +404,8 @@ impl Session {
                 .relay
                 .notes()
                 .is_some_and(|notes| notes.pins().next().is_none());
-        let is_live = self.course.page.borrow().is_live(self.berth.credential());
+        let is_live = self.course.page.borrow().is_live(self.berth.credential())
+            && Arc::ptr_eq(&self.target, &self.mapping.target);
         let (client, stream) = self.relay.into_streams();
         if let Some(kind) = self
             .kind
@@ -406,8 +419,9 @@ impl Session {
             let arrival = Arrival {
                 link,
                 berth: self.berth,
+                target: self.target,
             };
-            tokio::spawn(take_back(self.mapping, kind, arrival, self.connection));
+            tokio::spawn(take_back(kind, arrival, self.connection));
         }
         client
     }

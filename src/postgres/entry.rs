@@ -5,18 +5,17 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use super::auth::{self, AuthError};
-use super::cancel::CancelError;
 use super::errors::ClientError;
 use super::startup::{self, Failed, Purpose};
 use super::talk::{Talk, TalkError};
 use super::wire::opening::Startup;
-use super::{Client, Mapping, Wing};
-use crate::metrics::{Counted, Limit, Metrics};
+use super::{Client, Lobby, Mapping, Wing};
+use crate::limit::Permit;
+use crate::metrics::{Counted, Limit};
 use crate::net::Stream;
 
 /// A client that is told why it is turned away gets this long, and may still send so much, before the socket
@@ -44,7 +43,7 @@ pub struct Guest {
 /// One of `limits.clients`.
 #[derive(Debug)]
 pub struct Seat {
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
     _counted: Counted,
 }
 
@@ -55,9 +54,9 @@ pub async fn enter(client: Client, deadline: Instant, wing: &Arc<Wing>) -> Optio
         id,
         must_encrypt,
     } = client;
-    let metrics = &wing.lobby.metrics;
+    let lobby = &wing.lobby;
     let Ok(opened) = timeout_at(deadline, startup::open(socket, wing.tls.as_ref())).await else {
-        metrics.hit(Limit::StartupTime);
+        lobby.metrics.hit(Limit::StartupTime);
         debug!(
             session = id,
             "client did not say what it came for in time (limits.startup_time)"
@@ -68,14 +67,11 @@ pub async fn enter(client: Client, deadline: Instant, wing: &Arc<Wing>) -> Optio
         Ok((stream, Purpose::Session(startup))) => (stream, startup),
         Ok((mut stream, Purpose::Cancel { process_id, key })) => {
             // Detached: a client that closes at once is served all the same.
-            let cancels = Arc::clone(&wing.lobby.cancels);
-            let metrics = Arc::clone(metrics);
+            let lobby = lobby.clone();
             tokio::spawn(async move {
-                if let Err(error) = cancels.carry_out(process_id, &key).await {
-                    if matches!(error, CancelError::TooMany) {
-                        metrics.hit(Limit::Cancels);
-                    }
+                if let Err(error) = lobby.cancels.carry_out(process_id, &key).await {
                     debug!(process_id, %error, "cancel request not carried out");
+                    lobby.not_cancelled(&error);
                 }
                 // A client over TLS takes an end without close_notify for a failed cancel.
                 let _ = timeout(FAREWELL_TIME, stream.shutdown()).await;
@@ -88,7 +84,7 @@ pub async fn enter(client: Client, deadline: Instant, wing: &Arc<Wing>) -> Optio
             return None;
         }
         Err(Failed::Refused(stream, error)) => {
-            turn_away(*stream, &mut BytesMut::new(), &error, id, metrics).await;
+            turn_away(*stream, &mut BytesMut::new(), &error, id, lobby).await;
             return None;
         }
     };
@@ -109,7 +105,7 @@ pub async fn enter(client: Client, deadline: Instant, wing: &Arc<Wing>) -> Optio
         }),
         Err(Ending::Left) => None,
         Err(Ending::Refused(error)) => {
-            turn_away(talk.into_parts().0, &mut out, &error, id, metrics).await;
+            turn_away(talk.into_parts().0, &mut out, &error, id, lobby).await;
             None
         }
     }
@@ -143,8 +139,8 @@ async fn introduce(
     let Some(mapping) = mapping else {
         return Err(ClientError::WrongPassword { role: shown }.into());
     };
-    let seat = Arc::clone(&wing.lobby.seats).try_acquire_owned();
-    let permit = seat.map_err(|_| ClientError::TooManyClients {
+    let permit = wing.lobby.seats.try_take();
+    let permit = permit.ok_or(ClientError::TooManyClients {
         limit: wing.limits.clients,
     })?;
     let seat = Seat {
@@ -155,16 +151,8 @@ async fn introduce(
 }
 
 /// Says why, and closes so that it is heard.
-pub async fn turn_away(
-    mut stream: Stream,
-    out: &mut BytesMut,
-    error: &ClientError,
-    id: u64,
-    metrics: &Metrics,
-) {
-    if let Some(limit) = error.limit() {
-        metrics.hit(limit);
-    }
+pub async fn turn_away(mut stream: Stream, out: &mut BytesMut, error: &ClientError, id: u64, lobby: &Lobby) {
+    lobby.turned_away(error);
     debug!(session = id, side = ?error.side(), sqlstate = error.sqlstate(), %error, "client turned away");
     error.write(out);
     let farewell = async {

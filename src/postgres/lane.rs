@@ -204,19 +204,22 @@ impl Lane {
             Ok(cut) => cut,
             Err(bad) => return Poll::Ready(Err(Stop::Malformed(bad))),
         };
-        let mut written = 0;
-        if kept > 0 {
-            written = match Pin::new(to).poll_write(cx, &bytes[..kept]) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Stop::WriteFailed)),
-                Poll::Ready(Ok(count)) => count,
-                Poll::Pending => 0,
-            };
-            self.unflushed = true;
-        }
-        self.ready = kept - written;
-        self.buffer.extend_from_slice(&bytes[written..kept]);
+        let written = match kept {
+            0 => Ok(0),
+            _ => match Pin::new(to).poll_write(cx, &bytes[..kept]) {
+                Poll::Ready(Ok(0) | Err(_)) => Err(Stop::WriteFailed),
+                Poll::Ready(Ok(count)) => Ok(count),
+                Poll::Pending => Ok(0),
+            },
+        };
+        self.unflushed |= kept > 0;
+        let unwritten = &bytes[*written.as_ref().unwrap_or(&kept)..kept];
+        self.ready = unwritten.len();
+        self.buffer.extend_from_slice(unwritten);
+        // Kept whatever became of the rest: it may be for another side.
         self.buffer.extend_from_slice(&bytes[taken..]);
-        Poll::Ready(Ok(bytes.len()))
+        let count = bytes.len();
+        Poll::Ready(written.map(|_| count))
     }
 
     /// Reads behind what is kept.
@@ -276,5 +279,71 @@ impl Lane {
         if self.level == 0 {
             self.rest();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_not_shown_to_a_side_that_is_lost_is_for_the_next() {
+        let (mut far, mut from) = duplex(64);
+        let mut lane = Lane::new(BytesMut::new());
+        let pass = |_: Piece<'_>| Fate::PassedOn;
+        far.write_all(b"Q\0\0\0\x06a\0Q\0\0\0").await.unwrap();
+        let (mut lost, _) = duplex(64);
+        let stop = poll_fn(|cx| lane.pump(cx, &mut from, &mut lost, pass)).await;
+        assert!(matches!(stop, Stop::WriteFailed), "{stop:?}");
+        lane.forget_shown();
+        far.write_all(b"\x06b\0").await.unwrap();
+        drop(far);
+        let (mut next, mut heard) = duplex(64);
+        let stop = poll_fn(|cx| lane.pump(cx, &mut from, &mut next, pass)).await;
+        assert!(matches!(stop, Stop::End), "{stop:?}");
+        drop(next);
+        let mut got = Vec::new();
+        heard.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"Q\0\0\0\x06b\0");
+    }
+
+    #[tokio::test]
+    async fn what_is_inserted_comes_before_what_was_not_shown() {
+        let (far, mut from) = duplex(64);
+        drop(far);
+        let mut lane = Lane::new(BytesMut::from(&b"Q\0\0\0\x06b\0"[..]));
+        lane.insert(b"Q\0\0\0\x06a\0");
+        assert!(!lane.is_at_boundary());
+        let (mut to, mut heard) = duplex(64);
+        let mut shown = 0;
+        let mut see = |_: Piece<'_>| {
+            shown += 1;
+            Fate::PassedOn
+        };
+        let stop = poll_fn(|cx| lane.pump(cx, &mut from, &mut to, &mut see)).await;
+        assert!(matches!(stop, Stop::End), "{stop:?}");
+        drop(to);
+        let mut got = Vec::new();
+        heard.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"Q\0\0\0\x06a\0Q\0\0\0\x06b\0");
+        assert_eq!(shown, 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_read_ahead_has_a_bound() {
+        let (mut far, mut from) = duplex(1 << 20);
+        let mut lane = Lane::new(BytesMut::new());
+        far.write_all(&[0; 200_000]).await.unwrap();
+        drop(far);
+        tokio::select! {
+            biased;
+            () = poll_fn(|cx| lane.poll_hear(cx, &mut from)) => panic!("it reads everything"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert!(lane.has_unseen() && lane.buffer.len() < 2 * AHEAD_MAX);
     }
 }

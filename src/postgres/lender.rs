@@ -7,18 +7,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::Mapping;
-use super::links::{self, Arrival};
+use super::links::{self, Arrival, Lent};
 use super::login::{Greeting, Link};
 use super::move_::leave;
+use super::roster::Berth;
 use super::talk::{Talk, TalkError};
 use super::wire::opening::Startup;
 use super::wire::say;
 use crate::credentials::Page;
+use crate::limit::Permit;
 use crate::names::RoleName;
 use crate::net::Stream;
 
@@ -69,33 +71,34 @@ struct Shelf {
 }
 
 /// A link at rest, and its share of `connections_max`.
-pub struct Kept {
-    pub arrival: Arrival,
-    pub connection: OwnedSemaphorePermit,
+struct Kept {
+    link: Link,
+    berth: Berth,
+    connection: Permit,
     since: Instant,
 }
 
 impl Kept {
     fn is_fit(&mut self, page: &Page, now: Instant) -> bool {
-        let Link { stream, facts, .. } = &mut self.arrival.link;
+        let Link { stream, facts, .. } = &mut self.link;
         let is_young = now < self.since + IDLE_LIFE && now < facts.born + TOTAL_LIFE;
-        is_young && page.is_live(self.arrival.berth.credential()) && stream.is_quiet()
+        is_young && page.is_live(self.berth.credential()) && stream.is_quiet()
     }
 
     fn part(self) {
-        let Self {
-            arrival, connection, ..
-        } = self;
         tokio::spawn(async move {
-            leave(arrival.link.stream, arrival.berth).await;
-            drop(connection);
+            leave(self.link.stream, self.berth).await;
+            drop(self.connection);
         });
     }
 }
 
 impl Lender {
     /// A link that is ready, if there is one. The first client of a kind has more of them made.
-    pub fn lend(&self, kind: &Kind, mapping: &Arc<Mapping>, startup: &Startup) -> Option<Kept> {
+    pub fn lend(&self, kind: &Kind, mapping: &Arc<Mapping>, startup: &Startup) -> Option<Lent> {
+        if mapping.replaced.is_cancelled() {
+            return None;
+        }
         let now = Instant::now();
         let page = mapping.book.page.borrow().clone();
         let mut shelves = self.lock();
@@ -123,7 +126,18 @@ impl Lender {
             }
         }
         shelf.change.notify_one();
-        lent
+        let Kept {
+            link,
+            berth,
+            connection,
+            ..
+        } = lent?;
+        let target = Arc::clone(&mapping.target);
+        Some(Lent {
+            arrival: Arrival { link, berth, target },
+            connection,
+            kind: Some(kind.clone()),
+        })
     }
 
     /// Gives up the link that has been idle for longest, so that another client can have its place.
@@ -150,9 +164,10 @@ impl Lender {
         }
     }
 
-    fn keep(&self, kind: &Kind, arrival: Arrival, connection: OwnedSemaphorePermit) {
+    fn keep(&self, kind: &Kind, arrival: Arrival, connection: Permit) {
         let kept = Kept {
-            arrival,
+            link: arrival.link,
+            berth: arrival.berth,
             connection,
             since: Instant::now(),
         };
@@ -182,6 +197,13 @@ impl Lender {
         Some(shelf.kept.len())
     }
 
+    fn close(&self, kind: &Kind) {
+        let shelf = self.lock().remove(kind);
+        for kept in shelf.into_iter().flat_map(|shelf| shelf.kept) {
+            kept.part();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Kind, Shelf>> {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -193,14 +215,17 @@ async fn tend(mapping: Weak<Mapping>, kind: Kind, startup: Startup, change: Arc<
         let Some(mapping) = mapping.upgrade() else {
             return;
         };
-        let page = mapping.book.page.borrow().clone();
         let target = &mapping.target;
+        if mapping.replaced.is_cancelled() {
+            return target.lender.close(&kind);
+        }
+        let page = mapping.book.page.borrow().clone();
         let Some(ready) = target.lender.look(&kind, &page) else {
             return;
         };
         let mut pause = LOOK_EVERY;
         if ready < target.upstream.warm as usize
-            && let Ok(connection) = Arc::clone(&target.connections).try_acquire_owned()
+            && let Some(connection) = target.connections.try_take()
         {
             match links::log_in(&mapping, &startup, NO_SESSION).await {
                 Ok(arrival) => {
@@ -213,33 +238,26 @@ async fn tend(mapping: Weak<Mapping>, kind: Kind, startup: Startup, change: Arc<
                 }
             }
         }
-        let mut pages = mapping.book.page.clone();
+        let (mut pages, replaced) = (mapping.book.page.clone(), mapping.replaced.clone());
         drop(mapping);
         tokio::select! {
             _ = pages.wait_for(|now| now.generation != page.generation) => {}
             () = change.notified() => {}
+            () = replaced.cancelled() => {}
             () = sleep(pause) => {}
         }
     }
 }
 
 /// Makes a link that a session has left as good as new, and keeps it.
-pub async fn take_back(
-    mapping: Arc<Mapping>,
-    kind: Kind,
-    arrival: Arrival,
-    connection: OwnedSemaphorePermit,
-) {
-    let Arrival { mut link, mut berth } = arrival;
-    berth.clear();
-    let reset = timeout(RESET_TIME, reset(&mut link.stream)).await;
+pub async fn take_back(kind: Kind, mut arrival: Arrival, connection: Permit) {
+    arrival.berth.unseat();
+    let reset = timeout(RESET_TIME, reset(&mut arrival.link.stream)).await;
     if matches!(reset, Ok(Ok(()))) {
-        mapping
-            .target
-            .lender
-            .keep(&kind, Arrival { link, berth }, connection);
+        let target = Arc::clone(&arrival.target);
+        target.lender.keep(&kind, arrival, connection);
     } else {
-        leave(link.stream, berth).await;
+        leave(arrival.link.stream, arrival.berth).await;
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -11,11 +10,12 @@ use super::Mapping;
 use super::by_the_book::{AttemptError, LoginError as Denied};
 use super::errors::ClientError;
 use super::lender::Kind;
-use super::login::{Link, LoginError, login};
+use super::login::{Link, LoginError, Target, login};
 use super::roster::Berth;
 use super::wire::opening::Startup;
 use super::wire::say;
 use crate::credentials::Credential;
+use crate::limit::Permit;
 use crate::metrics::{self, Limit, Metrics};
 use crate::names::{RoleName, SecretName};
 
@@ -23,16 +23,17 @@ use crate::names::{RoleName, SecretName};
 #[derive(Debug)]
 pub struct Lent {
     pub arrival: Arrival,
-    pub connection: OwnedSemaphorePermit,
+    pub connection: Permit,
     /// Who else it can be lent to; None: nobody.
     pub kind: Option<Kind>,
 }
 
-/// A link, and its place in the roster.
+/// A link, its place in the roster, and where it leads.
 #[derive(Debug)]
 pub struct Arrival {
     pub link: Link,
     pub berth: Berth,
+    pub target: Arc<Target>,
 }
 
 /// A link for a session of this role that began with `startup`.
@@ -44,27 +45,18 @@ pub async fn obtain(
 ) -> Result<Lent, ClientError> {
     let target = &mapping.target;
     let kind = mapping.kind_of(startup);
-    if let Some(kept) = kind
-        .as_ref()
-        .and_then(|kind| target.lender.lend(kind, mapping, startup))
-    {
-        return Ok(Lent {
-            arrival: kept.arrival,
-            connection: kept.connection,
-            kind,
-        });
+    let lent = (kind.as_ref()).and_then(|kind| target.lender.lend(kind, mapping, startup));
+    if let Some(lent) = lent {
+        return Ok(lent);
     }
     let limit = target.upstream.connections_max;
-    let connections = Arc::clone(&target.connections);
-    let connection = if let Ok(connection) = Arc::clone(&connections).try_acquire_owned() {
-        connection
-    } else {
+    let make_room = || {
         mapping.book.metrics.hit(Limit::ConnectionsMax);
         target.lender.make_room();
-        let Ok(Ok(connection)) = timeout(wait, connections.acquire_owned()).await else {
-            return Err(ClientError::QueueWait { wait, limit });
-        };
-        connection
+    };
+    let connection = timeout(wait, target.connections.take_or_wait(make_room)).await;
+    let Ok(connection) = connection else {
+        return Err(ClientError::QueueWait { wait, limit });
     };
     let mut arrival = log_in(mapping, startup, session).await?;
     if let Some(kind) = &kind {
@@ -87,8 +79,16 @@ pub async fn log_in(mapping: &Mapping, startup: &Startup, session: u64) -> Resul
         let result = login(target, &endpoint, &credential, startup).await;
         count(&mapping.book.metrics, &mapping.role.secret, &credential, &result);
         match result {
-            Ok(link) => Ok(Arrival { link, berth }),
+            Ok(link) => {
+                mapping.complaints.reached(&endpoint);
+                Ok(Arrival {
+                    link,
+                    berth,
+                    target: Arc::clone(target),
+                })
+            }
             Err(error) => {
+                mapping.complaints.login_failed(&endpoint, &error);
                 debug!(session, %endpoint, version = %credential.version, %error, "login failed");
                 Err(AttemptError::from(name_the_role(
                     error,

@@ -2,13 +2,13 @@
 
 mod error;
 
+use std::fmt;
 use std::io;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 pub use self::error::LoginError;
@@ -23,6 +23,7 @@ use super::wire::scram::client::{Binding, ExpectServerFinal, ITERATIONS_MAX, cli
 use super::wire::scram::{SCRAM_SHA_256, SCRAM_SHA_256_PLUS, SaltedPassword};
 use crate::config::{ChannelBinding, Md5, TlsMode, TlsNegotiation, Upstream};
 use crate::credentials::{Credential, Password};
+use crate::limit::Limit;
 use crate::names::Endpoint;
 use crate::net::dial::{DialOptions, dial};
 use crate::net::tls::{ClientTls, TlsFilesError};
@@ -39,7 +40,7 @@ pub struct Target {
     pub tls: ClientTls,
     pub dial: DialOptions,
     /// `connections_max`.
-    pub connections: Arc<Semaphore>,
+    pub connections: Arc<Limit>,
     pub salted: Salted,
     pub lender: Lender,
 }
@@ -50,11 +51,19 @@ impl Target {
         Ok(Self {
             tls: ClientTls::load(&upstream.tls)?,
             dial: DialOptions::from(&*upstream),
-            connections: Arc::new(Semaphore::new(upstream.connections_max as usize)),
+            connections: Limit::new(upstream.connections_max),
             salted: Salted::default(),
             lender: Lender::default(),
             upstream,
         })
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("upstream", &self.upstream)
+            .finish_non_exhaustive()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -47,6 +47,8 @@ pub struct Lore {
     doubted: Notify,
     /// Nobody was in the database when it would have been learned again.
     is_stale: AtomicBool,
+    /// How to log in there: as the latest session did.
+    mapping: Mutex<Weak<Mapping>>,
 }
 
 /// The lore of every database that some session is in.
@@ -62,6 +64,8 @@ type Database = (UpstreamName, Box<[u8]>);
 enum LearnError {
     #[error("no login")]
     Login,
+    #[error("nobody is left who could log in there")]
+    Deserted,
     #[error(transparent)]
     Talk(#[from] TalkError),
     #[error(transparent)]
@@ -79,18 +83,20 @@ impl Library {
         let key = (mapping.target.upstream.name.clone(), database.into());
         let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lore) = books.get(&key) {
+            lore.ask_by(mapping);
             if lore.is_stale.swap(false, Ordering::Relaxed) {
                 lore.doubt();
             }
             return Arc::clone(lore);
         }
         let lore = Arc::new(Lore::unlearned());
-        books.insert(key, Arc::clone(&lore));
+        lore.ask_by(mapping);
+        books.insert(key.clone(), Arc::clone(&lore));
         let mut startup = Startup::default();
         startup.set(b"database", database);
         startup.set(b"application_name", b"pgswivel");
         startup.set(b"client_encoding", b"UTF8");
-        tokio::spawn(keep(Arc::clone(&lore), Arc::clone(mapping), startup));
+        tokio::spawn(keep(Arc::clone(&lore), key.0, startup));
         lore
     }
 }
@@ -108,6 +114,7 @@ impl Lore {
             settings: Mutex::default(),
             doubted: Notify::new(),
             is_stale: AtomicBool::new(false),
+            mapping: Mutex::default(),
         }
     }
 
@@ -117,6 +124,17 @@ impl Lore {
         let lore = Self::unlearned();
         lore.vocabulary.send_replace(Arc::default());
         lore
+    }
+
+    fn ask_by(&self, mapping: &Arc<Mapping>) {
+        *self.mapping.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(mapping);
+    }
+
+    fn mapping(&self) -> Option<Arc<Mapping>> {
+        self.mapping
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .upgrade()
     }
 
     pub fn vocabulary(&self) -> watch::Receiver<Arc<Vocabulary>> {
@@ -159,11 +177,10 @@ impl Lore {
 }
 
 /// Learns, and learns again while there are sessions.
-async fn keep(lore: Arc<Lore>, mapping: Arc<Mapping>, startup: Startup) {
+async fn keep(lore: Arc<Lore>, upstream: UpstreamName, startup: Startup) {
     let mut pause = Backoff::starting_at(RETRY_FIRST);
     loop {
-        let learned = timeout(LEARN_TIME, ask(&mapping, &startup)).await;
-        let upstream = &mapping.target.upstream.name;
+        let learned = timeout(LEARN_TIME, ask(lore.mapping(), &startup)).await;
         let wait = match learned.unwrap_or(Err(LearnError::TimedOut)) {
             Ok(learned) => {
                 debug!(%upstream, risky = learned.risky.len(), "learned what functions do");
@@ -185,9 +202,10 @@ async fn keep(lore: Arc<Lore>, mapping: Arc<Mapping>, startup: Startup) {
     }
 }
 
-async fn ask(mapping: &Mapping, startup: &Startup) -> Result<Learned, LearnError> {
-    let arrival = links::log_in(mapping, startup, NO_SESSION).await;
-    let Arrival { link, berth } = arrival.map_err(|_| LearnError::Login)?;
+async fn ask(mapping: Option<Arc<Mapping>>, startup: &Startup) -> Result<Learned, LearnError> {
+    let mapping = mapping.ok_or(LearnError::Deserted)?;
+    let arrival = links::log_in(&mapping, startup, NO_SESSION).await;
+    let Arrival { link, berth, .. } = arrival.map_err(|_| LearnError::Login)?;
     let mut talk = Talk::resume(link.stream, link.unread);
     let mut out = BytesMut::new();
     say::query(&mut out, LEARN_QUERY);

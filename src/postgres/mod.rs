@@ -3,6 +3,7 @@
 mod auth;
 mod by_the_book;
 mod cancel;
+mod complaints;
 mod converse;
 mod course;
 mod crossing;
@@ -38,18 +39,22 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Auth, Limits, Listen, Role};
 use crate::credentials::{Credential, Page, Verdicts};
-use crate::metrics::Metrics;
+use crate::limit::Limit;
+use crate::metrics::{self, Metrics};
 use crate::names::{Endpoint, RoleName, SecretName};
 use crate::net::Socket;
 use crate::net::tls::ServerTls;
 pub use by_the_book::AttemptError;
 use by_the_book::ByTheBook;
-use cancel::Cancels;
+use cancel::{CancelError, Cancels};
+use complaints::Complaints;
 pub use course::{Course, Policy};
+use errors::ClientError;
 pub use examine::{Admission, Examination, Reached, database, examine};
 pub use ledger::Pin;
 use lender::Kind;
@@ -77,9 +82,14 @@ pub struct Mapping {
     book: ByTheBook,
     roster: Arc<Roster>,
     policy: Policy,
+    complaints: Arc<Complaints>,
+    /// A changed configuration has another mapping for the role, or none.
+    replaced: CancellationToken,
     /// None: `trust`.
     verifier: Option<Arc<Verifier>>,
 }
+
+type Mappings = BTreeMap<RoleName, Arc<Mapping>>;
 
 /// One secret, as seen from here: what to try, and whom to tell.
 #[derive(Clone)]
@@ -94,10 +104,11 @@ pub struct Credentials {
 
 /// What all sessions of one configuration share.
 pub struct Wing {
-    mappings: BTreeMap<RoleName, Arc<Mapping>>,
+    mappings: Mappings,
     tls: Option<ServerTls>,
     limits: Limits,
     scram_iterations: NonZeroU32,
+    insecure: bool,
     lobby: Lobby,
 }
 
@@ -107,12 +118,15 @@ pub struct Lobby {
     salts: SaltSecret,
     cancels: Arc<Cancels>,
     turnstiles: Arc<Turnstiles>,
-    startups: Arc<Semaphore>,
-    seats: Arc<Semaphore>,
-    moves: Arc<Semaphore>,
+    startups: Arc<Limit>,
+    seats: Arc<Limit>,
+    moves: Arc<Limit>,
     library: Arc<Library>,
     roster: Arc<Roster>,
     metrics: Arc<Metrics>,
+    complaints: Arc<Complaints>,
+    /// Of the wing that new clients come to.
+    mappings: Arc<watch::Sender<Mappings>>,
     /// True: sessions end now.
     stop: watch::Receiver<bool>,
 }
@@ -130,14 +144,54 @@ impl Lobby {
             salts: SaltSecret::from_random(secret),
             cancels: Cancels::new(limits.cancels),
             turnstiles: Arc::new(Turnstiles::new(limits, Arc::clone(&metrics))),
-            startups: Arc::new(Semaphore::new(limits.startups as usize)),
-            seats: Arc::new(Semaphore::new(limits.clients as usize)),
-            moves: Arc::new(Semaphore::new(limits.moves as usize)),
+            startups: Limit::new(limits.startups),
+            seats: Limit::new(limits.clients),
+            moves: Limit::new(limits.moves),
             library: Arc::default(),
             roster: Roster::new(),
             metrics,
+            complaints: Arc::default(),
+            mappings: Arc::default(),
             stop,
         }
+    }
+
+    /// Who is in stays in, and counts.
+    pub fn set_limits(&self, limits: &Limits) {
+        self.cancels.turns.set(limits.cancels);
+        self.turnstiles.set_limits(limits);
+        self.startups.set(limits.startups);
+        self.seats.set(limits.clients);
+        self.moves.set(limits.moves);
+    }
+
+    /// To be called now and then.
+    pub fn say_what_is_over(&self) {
+        self.complaints.say_what_is_over();
+    }
+
+    fn turned_away(&self, error: &ClientError) {
+        if let Some(limit) = error.limit() {
+            self.metrics.hit(limit);
+            self.complaints.limit_reached(limit, error);
+        }
+    }
+
+    fn not_cancelled(&self, error: &CancelError) {
+        if matches!(error, CancelError::TooMany) {
+            self.metrics.hit(metrics::Limit::Cancels);
+            self.complaints.limit_reached(metrics::Limit::Cancels, error);
+        }
+    }
+
+    /// What the role is mapped to by now, if it is another way to the same database with the same secret.
+    fn successor(&self, mapping: &Arc<Mapping>) -> Option<Arc<Mapping>> {
+        let mappings = self.mappings.borrow();
+        let latest = mappings.get(&mapping.role.name)?;
+        let leads_there = latest.role.upstream == mapping.role.upstream
+            && latest.role.secret == mapping.role.secret
+            && latest.target.upstream.database == mapping.target.upstream.database;
+        (leads_there && !Arc::ptr_eq(latest, mapping)).then(|| Arc::clone(latest))
     }
 }
 
@@ -148,21 +202,14 @@ impl Wing {
             tls,
             limits,
             scram_iterations: NonZeroU32::new(listen.scram_iterations).unwrap_or(NonZeroU32::MIN),
+            insecure: listen.insecure,
             lobby,
         }
     }
 
-    /// Lets clients in as `role`.
+    /// Lets clients in as `role`. Expensive: a password is made into a verifier.
     pub fn add(&mut self, role: Arc<Role>, target: Arc<Target>, credentials: Credentials) {
-        let verifier = match &role.auth {
-            Auth::Trust => None,
-            Auth::Scram(password) => Some(Arc::new(Verifier::derive(
-                &self.lobby.salts,
-                role.name.as_str().as_bytes(),
-                password.expose(),
-                self.scram_iterations,
-            ))),
-        };
+        let verifier = self.verifier(&role);
         let name = role.name.clone();
         let mapping = Mapping {
             role,
@@ -176,9 +223,42 @@ impl Wing {
             },
             roster: Arc::clone(&self.lobby.roster),
             policy: credentials.policy,
+            complaints: Arc::clone(&self.lobby.complaints),
+            replaced: CancellationToken::new(),
             verifier,
         };
         self.mappings.insert(name, Arc::new(mapping));
+    }
+
+    /// Sessions that there are already follow it from now on, where it leads to the same place. Links that no session
+    /// is on do not: they were made as the configuration before wanted it.
+    pub fn open(self) -> Arc<Self> {
+        let before = self.lobby.mappings.send_replace(self.mappings.clone());
+        before.values().for_each(|mapping| mapping.replaced.cancel());
+        Arc::new(self)
+    }
+
+    /// A client over a listener that others can reach has to speak TLS.
+    pub fn guards_exposed_listeners(&self) -> bool {
+        !self.insecure
+    }
+
+    fn verifier(&self, role: &Role) -> Option<Arc<Verifier>> {
+        let Auth::Scram(password) = &role.auth else {
+            return None;
+        };
+        let mappings = self.lobby.mappings.borrow();
+        let before = mappings
+            .get(&role.name)
+            .filter(|before| before.role.auth == role.auth);
+        let known = before.and_then(|before| before.verifier.clone());
+        let verifier = known.filter(|known| known.iterations() == self.scram_iterations);
+        Some(verifier.unwrap_or_else(|| {
+            let name = role.name.as_str().as_bytes();
+            let verifier =
+                Verifier::derive(&self.lobby.salts, name, password.expose(), self.scram_iterations);
+            Arc::new(verifier)
+        }))
     }
 
     /// Nothing satisfies it, and nothing tells it from a role's own.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::converse::{Over, Session};
 use super::crossing::{Crossing, Unnamed, survey};
@@ -46,10 +46,10 @@ impl Session {
         }
         self.unpin();
         let moves = Arc::clone(&self.wing.lobby.moves);
-        if moves.available_permits() == 0 {
-            self.wing.lobby.metrics.hit(Limit::Moves);
-        }
-        let turn = self.beside(moves.acquire_owned()).await?;
+        let metrics = Arc::clone(&self.wing.lobby.metrics);
+        let turn = moves.take_or_wait(|| metrics.hit(Limit::Moves));
+        let turn = self.beside(turn).await?;
+        self.follow();
         let Some(arrival) = self.log_in_beside().await? else {
             self.count_move(Move::PutOff, began);
             return Ok(false);
@@ -59,7 +59,7 @@ impl Session {
         self.count_move(if moved { Move::Moved } else { Move::PutOff }, began);
         if moved {
             let version = &self.berth.credential().version;
-            info!(session = self.id, %version, took = ?began.elapsed(), "session moved");
+            debug!(session = self.id, %version, took = ?began.elapsed(), "session moved");
             self.chart();
         }
         Ok(moved)
@@ -169,7 +169,7 @@ impl Session {
             return Ok(false);
         }
         let crossing = self.crossing(arrival.berth.credential());
-        let Arrival { link, berth } = arrival;
+        let Arrival { link, berth, target } = arrival;
         let mut successor = Talk::resume(link.stream, link.unread);
         let mut aside = Aside::kept();
         let mut old = Talk::new(self.relay.link());
@@ -182,8 +182,9 @@ impl Session {
                 let ids = self.process_ids(link.facts.backend.as_ref());
                 let left = self.relay.change_link(stream, ids);
                 self.relay.resume(&crossed.messages, &unread);
-                self.facts = link.facts;
-                let left_berth = std::mem::replace(&mut self.berth, berth);
+                (self.facts, self.target) = (link.facts, target);
+                let mut left_berth = std::mem::replace(&mut self.berth, berth);
+                left_berth.unseat();
                 self.berth.seat(self.id);
                 tokio::spawn(leave(left, left_berth));
                 self.surveyed(crossed.ledger);

@@ -88,7 +88,8 @@ impl Session {
         let deadline = Instant::now() + self.mapping.book.patience;
         let mut pause = Backoff::starting_at(RETRY_FIRST);
         loop {
-            let Arrival { link, berth } = self.log_in_again(gone).await?;
+            self.follow();
+            let Arrival { link, berth, target } = self.log_in_again(gone).await?;
             let mut talk = Talk::resume(link.stream, link.unread);
             let mut rebuilt = self.rebuild(&rebuilding, &berth, &mut talk).await;
             // Only now: what the client has sent ahead meanwhile counts.
@@ -110,7 +111,7 @@ impl Session {
                     let ids = self.process_ids(link.facts.backend.as_ref());
                     drop(self.relay.take_up(aftermath, stream, ids));
                     self.relay.resume(&rebuilt.messages, &unread);
-                    self.facts = link.facts;
+                    (self.facts, self.target) = (link.facts, target);
                     self.berth = berth;
                     self.berth.seat(self.id);
                     self.ledger = Some(Box::new(rebuilt.ledger));

@@ -166,8 +166,8 @@ impl Berth {
         });
     }
 
-    /// The session has left the link.
-    pub fn clear(&mut self) {
+    /// The session has moved on; the link is still there.
+    pub fn unseat(&mut self) {
         if let Some(session) = self.session.take() {
             self.roster.change(self, |group| {
                 group.sessions.remove(&session);
@@ -252,6 +252,14 @@ mod tests {
         berth.pin(Some(pinned.clone()));
         let aboard = roster.aboard(&secret);
         assert_eq!((aboard[0].sessions, aboard[0].pinned.get(&7)), (1, Some(&pinned)));
+        berth.unseat();
+        assert_eq!(
+            (
+                roster.aboard(&secret)[0].sessions,
+                roster.aboard(&secret)[0].links
+            ),
+            (0, 1)
+        );
         let mut next = roster.enter(&secret, &"db".into(), &credential("b"));
         next.seat(7);
         drop(berth);

@@ -29,7 +29,7 @@ const KEY_LONG: usize = 32;
 pub(super) async fn run(client: Client, wing: Arc<Wing>) {
     let id = client.id;
     let deadline = Instant::now() + wing.limits.startup_time;
-    let turn = timeout_at(deadline, wing.lobby.startups.acquire()).await;
+    let turn = timeout_at(deadline, wing.lobby.startups.take()).await;
     let guest = match turn {
         // Boxed: it is gone by the time the session has begun, and so is its memory.
         Ok(_turn) => Box::pin(enter(client, deadline, &wing)).await,
@@ -41,7 +41,7 @@ pub(super) async fn run(client: Client, wing: Arc<Wing>) {
                 &mut BytesMut::new(),
                 &error,
                 id,
-                &wing.lobby.metrics,
+                &wing.lobby,
             )
             .await;
         }
@@ -62,7 +62,7 @@ async fn attend(mut guest: Guest, id: u64, wing: &Arc<Wing>) {
         Ok(lent) => lent,
         Err(error) => {
             let client = guest.talk.into_parts().0;
-            return turn_away(client, &mut guest.out, &error, id, &wing.lobby.metrics).await;
+            return turn_away(client, &mut guest.out, &error, id, &wing.lobby).await;
         }
     };
     match greet(guest, lent, id, startup, wing).await {
@@ -78,7 +78,11 @@ async fn greet(guest: Guest, lent: Lent, id: u64, upstream: Startup, wing: &Arc<
         connection,
         kind,
     } = lent;
-    let Arrival { link, mut berth } = arrival;
+    let Arrival {
+        link,
+        mut berth,
+        target,
+    } = arrival;
     let facts = link.facts;
     let Guest {
         mut talk,
@@ -126,6 +130,7 @@ async fn greet(guest: Guest, lent: Lent, id: u64, upstream: Startup, wing: &Arc<
         mapping,
         kind,
         facts,
+        target,
         connection,
         _seat: seat,
     })

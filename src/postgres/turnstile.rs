@@ -10,29 +10,35 @@ mod governor;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::governor::Governor;
 use crate::config::Limits;
 use crate::credentials::Credential;
-use crate::metrics::{Limit, Metrics};
+use crate::limit::{Limit, Permit};
+use crate::metrics::{self, Metrics};
 use crate::names::Endpoint;
 
 /// One turnstile per endpoint, for the whole process: endpoints do not care which secret or role logs in.
 #[derive(Debug)]
 pub struct Turnstiles {
-    logins_at_once: usize,
-    refused_per_minute: usize,
-    each: Mutex<HashMap<Endpoint, Arc<Turnstile>>>,
+    row: Mutex<Row>,
     metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+struct Row {
+    logins_at_once: u32,
+    refused_per_minute: u32,
+    each: HashMap<Endpoint, Arc<Turnstile>>,
 }
 
 #[derive(Debug)]
 pub(super) struct Turnstile {
     endpoint: Endpoint,
     metrics: Arc<Metrics>,
-    permits: Semaphore,
+    permits: Arc<Limit>,
     governor: Mutex<Governor>,
     scouts: Mutex<Vec<Scout>>,
 }
@@ -69,28 +75,41 @@ pub(super) struct ScoutPass<'a> {
 
 impl Turnstiles {
     pub fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
+        let row = Row {
+            logins_at_once: limits.logins_per_endpoint,
+            refused_per_minute: limits.refused_logins_per_minute,
+            each: HashMap::new(),
+        };
         Self {
-            logins_at_once: limits.logins_per_endpoint.max(1) as usize,
-            refused_per_minute: limits.refused_logins_per_minute as usize,
-            each: Mutex::default(),
+            row: Mutex::new(row),
             metrics,
         }
     }
 
+    pub fn set_limits(&self, limits: &Limits) {
+        let mut row = lock(&self.row);
+        row.logins_at_once = limits.logins_per_endpoint;
+        row.refused_per_minute = limits.refused_logins_per_minute;
+        for turnstile in row.each.values() {
+            turnstile.permits.set(limits.logins_per_endpoint);
+            lock(&turnstile.governor).set_limit(limits.refused_logins_per_minute);
+        }
+    }
+
     pub(super) fn at(&self, endpoint: &Endpoint) -> Arc<Turnstile> {
-        let mut each = lock(&self.each);
-        if let Some(turnstile) = each.get(endpoint) {
+        let mut row = lock(&self.row);
+        if let Some(turnstile) = row.each.get(endpoint) {
             return turnstile.clone();
         }
         self.metrics.begin_endpoint(endpoint);
         let turnstile = Arc::new(Turnstile {
             endpoint: endpoint.clone(),
             metrics: Arc::clone(&self.metrics),
-            permits: Semaphore::new(self.logins_at_once),
-            governor: Mutex::new(Governor::new(self.refused_per_minute)),
+            permits: Limit::new(row.logins_at_once),
+            governor: Mutex::new(Governor::new(row.refused_per_minute)),
             scouts: Mutex::default(),
         });
-        each.insert(endpoint.clone(), turnstile.clone());
+        row.each.insert(endpoint.clone(), turnstile.clone());
         turnstile
     }
 }
@@ -116,13 +135,9 @@ impl Turnstile {
         })
     }
 
-    pub(super) async fn permit(&self) -> SemaphorePermit<'_> {
-        if let Ok(permit) = self.permits.try_acquire() {
-            return permit;
-        }
-        self.metrics.hit(Limit::LoginsPerEndpoint);
-        let permit = self.permits.acquire().await;
-        permit.expect("a turnstile's semaphore is never closed")
+    pub(super) async fn permit(&self) -> Permit {
+        let hit = || self.metrics.hit(metrics::Limit::LoginsPerEndpoint);
+        self.permits.take_or_wait(hit).await
     }
 
     /// A login that nobody could be sure of was refused.

@@ -3,10 +3,21 @@
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing::warn;
 
-use crate::config::Config;
+use crate::config::{Config, Limits};
 
 /// Listeners, timers, stores, the admin server: what is open besides clients and links.
 const FILES_BESIDES: u64 = 128;
+
+/// Clients that are served, clients that are being let in, and cancel requests.
+pub fn places(config: &Config) -> u32 {
+    let Limits {
+        clients,
+        startups,
+        cancels,
+        ..
+    } = config.limits;
+    clients + startups + cancels
+}
 
 /// Every session needs two descriptors. Raises the soft limit as far as the hard one lets it.
 pub fn raise_open_files(config: &Config) {

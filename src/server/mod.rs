@@ -1,37 +1,49 @@
-//! The running proxy: listeners, keepers, signals, and the way out.
+//! The running proxy: listeners, keepers, signals, live change, and the way out.
 
-mod assemble;
+mod changes;
+mod differences;
+mod doors;
+mod house;
+mod keepers;
 mod limits;
-mod listen;
 mod parts;
 mod revocable;
 mod signals;
+mod sources;
+mod story;
+mod systemd;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
+use tokio::sync::{Notify, watch};
+use tokio::time::{interval, sleep, timeout};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
 
 use crate::admin::{Admin, AdminError, Facts, History, Scene};
-use crate::config::{Config, Limits, Problem, Problems};
+use crate::config::{Config, Problem, Problems};
 use crate::journal::Journal;
-use crate::keeper::{self, Records};
+use crate::keeper::Records;
 use crate::metrics::Metrics;
-use crate::net::listen::{BindError, bind};
+use crate::net::listen::{BindError, Passed};
 use crate::postgres::Lobby;
-use crate::stores::DigestKey;
-use listen::Door;
+use changes::Changes;
+pub use changes::SetLog;
+use house::House;
 pub use parts::{OpenSecret, Parts};
-use signals::{Signal, Signals};
+use signals::Signal;
+pub use signals::Signals;
+pub use sources::Sources;
+pub use systemd::Systemd;
 
 /// How long sessions that were told to end may take to say so to their clients.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// For the audit file.
 const LAST_LINES: Duration = Duration::from_secs(1);
+/// How often it is looked whether limits still turn clients away.
+const LIMITS_LOOKED_AT_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -42,69 +54,82 @@ pub enum Failure {
     Configuration(#[from] Problems),
     #[error("{0}")]
     Admin(#[from] AdminError),
-    #[error("can't listen for signals: {0}")]
-    Signals(#[source] std::io::Error),
+}
+
+/// What the process lends its server.
+pub struct Given {
+    pub signals: Signals,
+    pub sources: Sources,
+    pub passed: Passed,
+    pub systemd: Systemd,
+    pub set_log: SetLog,
 }
 
 /// Serves until a signal says otherwise.
-pub async fn run(config: Config) -> Result<(), Failure> {
-    let quit = Arc::new(Notify::new());
-    let mut signals = Signals::new(Arc::clone(&quit)).map_err(Failure::Signals)?;
-    limits::raise_open_files(&config);
+pub async fn run(config: Config, given: Given) -> Result<(), Failure> {
+    let Given {
+        mut signals,
+        sources,
+        passed,
+        systemd,
+        set_log,
+    } = given;
     let (stop, stopping) = watch::channel(false);
-    let config = Arc::new(config);
     let records = Records {
         metrics: Metrics::new(),
         journal: open_journal(&config)?,
     };
-    let lobby = Lobby::new(&config.limits, stopping.clone(), Arc::clone(&records.metrics));
-    let roster = Arc::clone(lobby.roster());
-    let parts = Parts::load(&config, &DigestKey::random())?;
-    let assembly = assemble::assemble(&config, parts, lobby, &records);
+    let lobby = Lobby::new(&config.limits, stopping, Arc::clone(&records.metrics));
     let admin = Admin::bind(config.admin.address)?;
-    let listeners = bind(&config.listen.addresses).await?;
     let sessions = TaskTracker::new();
-    let door = Door {
-        sessions: sessions.clone(),
-        places: Arc::new(Semaphore::new(places(&config))),
-        numbers: Arc::default(),
-    };
-    let wing = Arc::new(assembly.wing);
-    for listener in listeners {
-        info!(address = %listener.at(), "listening");
-        let accepting = listen::accept(listener, Arc::clone(&wing), config.listen.clone(), door.clone());
-        let mut stopping = stopping.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = accepting => {}
-                _ = stopping.wait_for(|stop| *stop) => {}
-            }
-        });
-    }
+    let house = House::open(config, lobby.clone(), &records, passed, sessions.clone()).await?;
     let (leave, leaving) = watch::channel(false);
-    for (name, keeper) in &assembly.keepers {
-        revocable::watch(name, keeper.page.clone(), &roster, &records.journal);
-    }
-    let (_scenes, scene) = watch::channel(Arc::new(Scene {
-        config: Arc::clone(&config),
-        keepers: assembly.keepers.clone(),
-    }));
     let facts = Facts {
-        scene,
-        roster,
+        scene: house.scene(),
+        roster: Arc::clone(lobby.roster()),
         records: records.clone(),
         history: History::default(),
         started: Instant::now(),
-        stopping: leaving,
+        stopping: leaving.clone(),
         sessions: Handle::current(),
-        quit,
+        quit: signals.quit(),
     };
-    admin.serve(config.limits.admin_connections, facts)?;
+    admin.serve(Arc::clone(house.admin_connections()), facts)?;
+    let (asked, systemd) = (Arc::new(Notify::new()), Arc::new(systemd));
+    let (refused, problems) = watch::channel(None);
+    let state = State {
+        scene: house.scene(),
+        sessions: sessions.clone(),
+        leaving,
+        problems,
+    };
+    let scene = house.scene();
+    let changes = Changes {
+        house,
+        sources: Arc::new(sources),
+        asked: Arc::clone(&asked),
+        systemd: Arc::clone(&systemd),
+        set_log,
+        refused,
+    };
+    let changing = tokio::spawn(changes.follow());
+    let _background = [
+        AbortOnDropHandle::new(tokio::spawn(tell(Arc::clone(&systemd), state))),
+        AbortOnDropHandle::new(tokio::spawn(look_at_limits(lobby))),
+    ];
+    // The listeners are bound: whoever comes is served, or held until there is a credential. To wait for the
+    // database here would have systemd give up on a service that waits for its database.
+    systemd.ready();
     while signals.next().await == Signal::Reload {
-        assembly.keepers.values().for_each(keeper::Handle::refresh);
+        asked.notify_one();
     }
     leave.send_replace(true);
-    drain(&config, &sessions, &mut signals).await;
+    systemd.stopping();
+    let limit = scene.borrow().config.drain;
+    drain(limit, &sessions, &mut signals, &asked).await;
+    changing.abort();
+    // The doors are closed once it is over. That it was cancelled is what was asked for.
+    let _ = changing.await;
     // The receivers may all be gone, and then nobody has to stop.
     let _ = stop.send(true);
     sessions.close();
@@ -122,31 +147,67 @@ fn open_journal(config: &Config) -> Result<Arc<Journal>, Problems> {
     })
 }
 
-/// Clients that are served, clients that are being let in, and cancel requests.
-fn places(config: &Config) -> usize {
-    let Limits {
-        clients,
-        startups,
-        cancels,
-        ..
-    } = config.limits;
-    [clients, startups, cancels]
-        .iter()
-        .map(|limit| *limit as usize)
-        .sum()
-}
-
 /// Waits for the clients to leave. New ones are still served: the application may be stopping as well, and
 /// needs its database until it is done.
-async fn drain(config: &Config, sessions: &TaskTracker, signals: &mut Signals) {
-    info!(sessions = sessions.len(), limit = ?config.drain, "stopping: waiting for clients to leave");
+async fn drain(limit: Duration, sessions: &TaskTracker, signals: &mut Signals, asked: &Notify) {
+    info!(
+        sessions = sessions.len(),
+        ?limit,
+        "stopping: waiting for clients to leave"
+    );
     sessions.close();
-    let again = async { while signals.next().await != Signal::Terminate {} };
+    let again = async {
+        while signals.next().await != Signal::Terminate {
+            asked.notify_one();
+        }
+    };
     tokio::select! {
         () = sessions.wait() => {}
         () = again => warn!(sessions = sessions.len(), "second signal: stopping now"),
-        () = tokio::time::sleep(config.drain) => {
+        () = sleep(limit) => {
             warn!(sessions = sessions.len(), "clients are still connected after the drain time");
         }
     }
+}
+
+async fn look_at_limits(lobby: Lobby) {
+    let mut ticks = interval(LIMITS_LOOKED_AT_EVERY);
+    loop {
+        ticks.tick().await;
+        lobby.say_what_is_over();
+    }
+}
+
+/// How things are, in one line.
+struct State {
+    scene: watch::Receiver<Arc<Scene>>,
+    sessions: TaskTracker,
+    leaving: watch::Receiver<bool>,
+    problems: watch::Receiver<Option<Problems>>,
+}
+
+impl State {
+    fn line(&self) -> String {
+        let clients = self.sessions.len();
+        if *self.leaving.borrow() {
+            return format!("stopping: {clients} clients left");
+        }
+        let scene = self.scene.borrow().clone();
+        let unproven = (scene.keepers.iter()).filter(|(_, keeper)| !keeper.page.borrow().has_proof());
+        let unproven: Vec<&str> = unproven.map(|(name, _)| name.as_str()).collect();
+        let mut line = if unproven.is_empty() {
+            format!("serving {clients} clients")
+        } else {
+            format!("no credential is known to work for {}", unproven.join(", "))
+        };
+        if let Some(problems) = &*self.problems.borrow() {
+            let count = problems.iter().count();
+            line += &format!("; the changed configuration is not valid ({count} problems) and is ignored");
+        }
+        line
+    }
+}
+
+async fn tell(systemd: Arc<Systemd>, state: State) {
+    systemd.keep_telling(|| state.line()).await;
 }

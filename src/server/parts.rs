@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use crate::config::{Config, Problem, Problems, Secret, Upstream};
+use crate::limit::Limit;
 use crate::names::{Endpoint, SecretName, UpstreamName};
 use crate::net::tls::{ServerTls, TlsFilesError};
 use crate::postgres::Target;
@@ -18,6 +19,9 @@ pub struct Parts {
     /// Only those that a role uses: reading a secret may cost money, and make leases.
     pub secrets: Vec<OpenSecret>,
 }
+
+/// What is open to each upstream, and how much of it may be, whichever configuration opened it.
+pub type Connections = BTreeMap<UpstreamName, Arc<Limit>>;
 
 pub type Targets = BTreeMap<UpstreamName, Arc<Target>>;
 
@@ -36,7 +40,7 @@ impl OpenSecret {
 
 impl Parts {
     /// All of them, or everything that is wrong with the files and places that the configuration names.
-    pub fn load(config: &Config, digests: &DigestKey) -> Result<Self, Problems> {
+    pub fn load(config: &Config, digests: &DigestKey, connections: &Connections) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         let mut note = |path: String, message: String| problems.push(Problem { path, message });
 
@@ -48,7 +52,10 @@ impl Parts {
         let mut targets = Targets::new();
         for upstream in config.upstreams.values() {
             match target(upstream) {
-                Ok(target) => {
+                Ok(mut target) => {
+                    if let Some(open) = connections.get(&upstream.name) {
+                        target.connections = Arc::clone(open);
+                    }
                     targets.insert(upstream.name.clone(), Arc::new(target));
                 }
                 Err(error) => note(format!("upstream.{}.tls", upstream.name), error.to_string()),

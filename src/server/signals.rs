@@ -21,13 +21,18 @@ pub struct Signals {
 }
 
 impl Signals {
-    pub fn new(quit: Arc<Notify>) -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            quit,
+            quit: Arc::default(),
         })
+    }
+
+    /// Whoever notifies it asks for an end as SIGTERM does.
+    pub fn quit(&self) -> Arc<Notify> {
+        Arc::clone(&self.quit)
     }
 
     pub async fn next(&mut self) -> Signal {

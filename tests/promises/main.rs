@@ -25,6 +25,7 @@ mod deployment;
 mod drivers;
 mod hostile;
 mod lending;
+mod live;
 mod many;
 mod moves;
 mod relay;

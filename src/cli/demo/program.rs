@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,8 +34,8 @@ impl Program {
         Ok(Self { child, stop })
     }
 
-    pub(super) fn stderr(&mut self) -> Option<ChildStderr> {
-        self.child.stderr.take()
+    pub(super) fn stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
     }
 
     pub(super) fn has_ended(&mut self) -> bool {

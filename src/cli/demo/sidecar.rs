@@ -70,10 +70,10 @@ impl Sidecar {
         let binary = std::env::current_exe().map_err(failure::io("find this program"))?;
         let mut command = tethered(&binary, "KILL");
         command.args(["run", "--config"]).arg(config);
-        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
         bare(&mut command);
         let mut program = Program::start(&mut command, Signal::TERM)?;
-        let log = program.stderr().map(OwnedFd::from);
+        let log = program.stdout().map(OwnedFd::from);
         let log = log.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
         let log = log
             .and_then(Receiver::from_owned_fd)

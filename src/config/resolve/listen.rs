@@ -1,6 +1,6 @@
 use crate::names::is_loopback_host;
 
-use super::super::address::{self, Address};
+use super::super::address::{self, Address, AddressError};
 use super::super::keys::LISTEN_TLS;
 use super::super::reader::Reader;
 use super::super::typed::{CertifiedKeyFiles, Listen, ListenAddress};
@@ -8,6 +8,13 @@ use super::super::written::At;
 
 const DEFAULT_PORT: u16 = 6432;
 const ITERATIONS_MAX: u32 = 1_000_000;
+/// In the place of an address: systemd passes the sockets.
+const SYSTEMD: &str = "systemd";
+
+enum Place {
+    Address(Address),
+    Passed(Option<String>),
+}
 
 /// How a role without a password lets its clients in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,7 +60,7 @@ pub(super) fn exposed(listen: &Listen) -> Option<String> {
         .addresses
         .iter()
         .find(|address| !stays_here(address))
-        .map(shown)
+        .map(ListenAddress::to_string)
 }
 
 fn certified_key(reader: Reader<'_>) -> Option<CertifiedKeyFiles> {
@@ -74,10 +81,10 @@ fn addresses(reader: &Reader<'_>) -> Vec<ListenAddress> {
         let default = reader.text_default("address").to_owned();
         written.push(At::new(default, reader.origin()));
     }
-    let parsed: Vec<At<Address>> = written
+    let parsed: Vec<At<Place>> = written
         .iter()
-        .filter_map(|text| match address::parse(&text.value, DEFAULT_PORT) {
-            Ok(address) => Some(At::new(address, &text.origin)),
+        .filter_map(|text| match place(&text.value) {
+            Ok(place) => Some(At::new(place, &text.origin)),
             Err(error) => {
                 reader.loading.problem(&text.origin, error.to_string());
                 None
@@ -87,15 +94,16 @@ fn addresses(reader: &Reader<'_>) -> Vec<ListenAddress> {
     let port = parsed
         .iter()
         .find_map(|address| match address.value {
-            Address::Tcp { port, .. } => Some(port),
-            Address::Unix(_) => None,
+            Place::Address(Address::Tcp { port, .. }) => Some(port),
+            Place::Address(Address::Unix(_)) | Place::Passed(_) => None,
         })
         .unwrap_or(DEFAULT_PORT);
     let mut addresses: Vec<ListenAddress> = Vec::new();
     for At { value, origin } in parsed {
         let address = match value {
-            Address::Tcp { host, port } => ListenAddress::Tcp { host, port },
-            Address::Unix(path) => match address::socket_file(&path, port) {
+            Place::Passed(name) => ListenAddress::Passed(name),
+            Place::Address(Address::Tcp { host, port }) => ListenAddress::Tcp { host, port },
+            Place::Address(Address::Unix(path)) => match address::socket_file(&path, port) {
                 Ok(path) => ListenAddress::Unix(path),
                 Err(error) => {
                     reader.loading.problem(&origin, error.to_string());
@@ -104,7 +112,7 @@ fn addresses(reader: &Reader<'_>) -> Vec<ListenAddress> {
             },
         };
         if addresses.contains(&address) {
-            let message = format!("{} is given twice", shown(&address));
+            let message = format!("{address} is given twice");
             reader.loading.problem(&origin, message);
         } else {
             addresses.push(address);
@@ -113,17 +121,21 @@ fn addresses(reader: &Reader<'_>) -> Vec<ListenAddress> {
     addresses
 }
 
-fn stays_here(address: &ListenAddress) -> bool {
-    match address {
-        ListenAddress::Tcp { host, .. } => is_loopback_host(host),
-        ListenAddress::Unix(_) => true,
+fn place(text: &str) -> Result<Place, AddressError> {
+    match text.strip_prefix(SYSTEMD) {
+        Some("") => Ok(Place::Passed(None)),
+        Some(rest) if rest.starts_with(':') => match &rest[1..] {
+            "" => Err(AddressError::NoName),
+            name => Ok(Place::Passed(Some(name.to_owned()))),
+        },
+        _ => address::parse(text, DEFAULT_PORT).map(Place::Address),
     }
 }
 
-fn shown(address: &ListenAddress) -> String {
+/// Where systemd listens is seen when the sockets are.
+fn stays_here(address: &ListenAddress) -> bool {
     match address {
-        ListenAddress::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
-        ListenAddress::Tcp { host, port } => format!("{host}:{port}"),
-        ListenAddress::Unix(path) => format!("unix:{}", path.display()),
+        ListenAddress::Tcp { host, .. } => is_loopback_host(host),
+        ListenAddress::Unix(_) | ListenAddress::Passed(_) => true,
     }
 }

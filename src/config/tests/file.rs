@@ -112,6 +112,31 @@ fn a_socket_and_a_directory_are_told_apart() {
 }
 
 #[test]
+fn systemd_stands_for_an_address() {
+    let config = file_with("[listen]\naddress = ['systemd', 'systemd:web', 'systemd.internal:1']\n");
+    let config = config
+        .variable("PGSWIVEL_PASSWORD", "hunter2")
+        .load()
+        .map(|config| config.listen.addresses);
+    let refused = config.expect_err("others can reach systemd.internal");
+    assert!(
+        refused
+            .to_string()
+            .contains("others can reach systemd.internal:1")
+    );
+    let config = file_with("[listen]\naddress = ['systemd', 'systemd:web']\n").loaded();
+    let passed = |name: Option<&str>| ListenAddress::Passed(name.map(str::to_owned));
+    assert_eq!(config.listen.addresses, [passed(None), passed(Some("web"))]);
+    assert_eq!(config.listen.addresses[1].to_string(), "systemd:web");
+    let unnamed = file_with("[listen]\naddress = 'systemd:'\n");
+    assert!(
+        unnamed
+            .refused()
+            .starts_with("listen.address: systemd: is followed")
+    );
+}
+
+#[test]
 fn what_is_not_written_has_these_defaults() {
     let config = file_with("").loaded();
     let limits = Limits {

@@ -12,6 +12,7 @@ use crate::postgres::wire::scram::client::ScramClientError;
 
 /// The server starts, stops, or recovers.
 const CANNOT_CONNECT_NOW: &str = "57P03";
+const TOO_MANY_CONNECTIONS: &str = "53300";
 
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
@@ -109,6 +110,12 @@ impl LoginError {
             Self::Server { body, .. } => Some(sqlstate(body)),
             _ => None,
         }
+    }
+
+    /// Another client's login would not have to fare the same.
+    pub fn is_clients_affair(&self) -> bool {
+        self.sqlstate()
+            .is_some_and(|state| !matches!(state, CANNOT_CONNECT_NOW | TOO_MANY_CONNECTIONS))
     }
 
     /// What the server says about its error, in its own words: they may hold anything.

@@ -82,11 +82,19 @@ mod tests {
         async fn says(&mut self, bytes: &[u8]) {
             let said = self.client.write_all(bytes);
             running(&mut self.relay, said).await.unwrap();
+            self.passes_on().await;
+        }
+
+        /// All that can be.
+        async fn passes_on(&mut self) {
+            running(&mut self.relay, tokio::task::yield_now()).await;
+            running(&mut self.relay, std::future::ready(())).await;
         }
 
         async fn server_says(&mut self, bytes: &[u8]) {
             let said = self.server.write_all(bytes);
             running(&mut self.relay, said).await.unwrap();
+            self.passes_on().await;
         }
 
         /// Tag and body of the next message that the client gets.
@@ -247,6 +255,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_transaction_that_did_not_begin_is_one_to_a_client_that_did_not_wait() {
+        for (ahead, failed) in [(&b""[..], false), (b"Q\0\0\0\x14INSERT", true)] {
+            let mut scene = Scene::new(1 << 10);
+            scene.says(&message(b'Q', b"BEGIN\0")).await;
+            scene.says(ahead).await;
+            let loss = scene.lose(b"").await;
+            assert_eq!(scene.take_up(&loss), (InFlight::Autocommit, failed));
+            scene.hears_error(b"57P01").await;
+            scene.hears_ready(if failed { b"E" } else { b"I" }).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_that_took_no_more_is_followed_by_one_that_does() {
+        let (mut client, near) = duplex(1 << 10);
+        let ((server, reads), (_, writes)) = (duplex(64), duplex(64));
+        let link = tokio::io::join(reads, writes);
+        let mut relay = Relay::new(near, link, BytesMut::new(), BytesMut::new());
+        client.write_all(&message(b'Q', b"SHOW x\0")).await.unwrap();
+        tokio::select! {
+            biased;
+            end = relay.run() => panic!("{end:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        drop(server);
+        let End::LinkLost(loss) = relay.run().await else {
+            panic!("the link was lost");
+        };
+        let ((_server, reads), (mut heard, writes)) = (duplex(64), duplex(64));
+        let aftermath = relay.aftermath(&loss).unwrap();
+        relay.take_up(aftermath, tokio::io::join(reads, writes), None);
+        client.write_all(&message(b'Q', b"SHOW y\0")).await.unwrap();
+        tokio::select! {
+            heard = next(&mut heard) => assert_eq!(heard, (b'Q', b"SHOW y\0".to_vec())),
+            end = relay.run() => panic!("{end:?}"),
+        }
+    }
+
+    #[tokio::test]
     async fn a_client_that_leaves_while_there_is_no_link_is_noticed() {
         let mut scene = Scene::new(1 << 10);
         scene.lose(b"").await;
@@ -356,6 +403,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_rollback_does_not_bring_back_what_it_leaves_alone() {
+        let mut scene = Scene::new(1 << 10);
+        scene.begins().await;
+        scene.says(&message(b'P', b"s\0SELECT 1\0\0\0")).await;
+        scene.says(&message(b'H', b"")).await;
+        scene.server_says(&message(b'1', b"")).await;
+        scene.hears().await;
+        let loss = scene.lose(b"").await;
+        scene.take_up(&loss);
+        scene.says(&message(b'Q', b"ROLLBACK\0")).await;
+        scene.hears_error(b"57P01").await;
+        scene.hears_ready(b"E").await;
+        scene.works(b"I").await;
+    }
+
+    #[tokio::test]
     async fn data_of_a_lost_copy_is_taken_from_the_client_and_dropped() {
         let mut scene = Scene::new(1 << 20);
         scene.says(&message(b'Q', b"COPY t FROM STDIN\0")).await;
@@ -397,8 +460,6 @@ mod tests {
         let mut scene = Scene::new(1 << 10);
         scene.says(&message(b'P', b"\0SHOW x\0\0\0")).await;
         scene.says(&message(b'H', b"")).await;
-        scene.server_hears().await;
-        scene.server_hears().await;
         scene.server_says(&message(b'1', b"")).await;
         scene.hears().await;
         let loss = scene.lose(b"").await;

@@ -21,11 +21,17 @@ pub(super) struct Governor {
 }
 
 impl Governor {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: u32) -> Self {
         Self {
-            limit: limit.max(1),
+            limit: limit as usize,
             refused: VecDeque::new(),
         }
+    }
+
+    pub(super) fn set_limit(&mut self, limit: u32) {
+        self.limit = limit as usize;
+        let surplus = self.refused.len().saturating_sub(self.limit);
+        self.refused.drain(..surplus);
     }
 
     pub(super) fn count(&mut self, credential: &Credential, now: Instant) {

@@ -105,7 +105,11 @@ impl Aftermath {
         let still = if course.skipping {
             Still::Skips
         } else if course.news {
-            Still::Waits(error.freeze())
+            let error = error.freeze();
+            Still::Waits {
+                error,
+                in_unit: tracker.unit().begun,
+            }
         } else if matches!(tracker.copy(), Copy::In { open: true, .. }) {
             Still::Copies
         } else {
@@ -130,7 +134,7 @@ impl Aftermath {
         tracker.settle(transaction, self.skipping);
         match (&*still, self.still) {
             // The link was lost again before the client could be told of the first time.
-            (Still::Waits(_), Still::Nothing) | (Still::Copies, Still::Nothing) => {}
+            (Still::Waits { .. }, Still::Nothing) | (Still::Copies, Still::Nothing) => {}
             (_, new) => *still = new,
         }
     }
@@ -377,8 +381,9 @@ pub enum Still {
     #[default]
     Nothing,
     /// This error is the answer to its next request, whatever it is: it has sent nothing since it was told that
-    /// all was well. Only a ROLLBACK asks for nothing that is lost.
-    Waits(Bytes),
+    /// all was well. Only a ROLLBACK asks for nothing that is lost, unless it comes in the middle of a unit of the
+    /// extended protocol, of which the client takes more for done than a transaction undoes.
+    Waits { error: Bytes, in_unit: bool },
     /// An error of the extended protocol was told: up to its Sync, the client's messages are ignored.
     Skips,
     /// It was sending the data of a COPY, and may not have noticed yet.
@@ -402,13 +407,13 @@ impl Still {
                 Fate::PassedOn
             }
             // They ask for nothing.
-            Self::Waits(_) if matches!(tag, b'H' | b'd' | b'c' | b'f' | b'X') => Fate::PassedOn,
+            Self::Waits { .. } if matches!(tag, b'H' | b'd' | b'c' | b'f' | b'X') => Fate::PassedOn,
             // There are clients that close what they need no more and never look at the answer. A failed
             // transaction closes it as well.
-            Self::Waits(_) if tag == b'C' || tag == b'S' && tracker.is_mid_unit() => Fate::PassedOn,
-            Self::Waits(error) => {
+            Self::Waits { .. } if tag == b'C' || tag == b'S' && tracker.is_mid_unit() => Fate::PassedOn,
+            Self::Waits { error, in_unit } => {
                 let lost = tracker.transaction() != Transaction::Idle;
-                if lost && matches!(tag, b'Q' | b'P' | b'B') && asked.statement.rolls_back() {
+                if lost && !*in_unit && matches!(tag, b'Q' | b'P' | b'B') && asked.statement.rolls_back() {
                     *self = Self::Nothing;
                     return Fate::PassedOn;
                 }

@@ -262,15 +262,19 @@ impl Tracker {
         self.unit.told = true;
         let extended = matches!(self.owed.front(), Some(Owed::Extended(..)));
         if extended {
+            let mut dropped = 0;
             while let Some(owed) = self.owed.front().copied()
                 && !matches!(owed, Owed::Sync(_))
             {
-                if let Owed::Extended(_, work) = owed {
+                if let Owed::Extended(count, work) = owed {
                     self.unit.done = self.unit.done.then(work);
+                    dropped += count;
                 }
                 self.owed.pop_front();
             }
             self.skipping = self.owed.is_empty();
+            // Whether what was sent behind a Sync that may not have been ignored is answered, nobody tells.
+            self.uncertain |= ignored > 0 && dropped > 1;
         }
         if ignored > 0 {
             let place = if extended { 0 } else { self.owed.len().min(1) };
@@ -323,10 +327,11 @@ impl Tracker {
     }
 
     /// A message that has no place in a COPY fails it, unless it has failed before. In the extended protocol
-    /// that message is not answered either way. In the simple protocol it is answered if the failure came
-    /// first, and nothing that follows tells which: no client does this on purpose.
+    /// that message is not answered either way, unless a Sync was sent ahead of it. Otherwise it is answered if the
+    /// failure came first, and nothing that follows tells which: no client does this on purpose.
     fn copy_cut_short(&mut self) {
-        if matches!(self.owed.front(), Some(Owed::Query(..))) {
+        let ahead = matches!(self.copy, Copy::In { ignored: 1.., .. });
+        if ahead || matches!(self.owed.front(), Some(Owed::Query(..))) {
             self.uncertain = true;
         }
     }
@@ -465,6 +470,12 @@ mod tests {
     #[test]
     fn a_portal_that_is_suspended_has_answered_its_execute() {
         assert!(replay(">B >E >S <2 <D <s <ZT").is_quiet());
+    }
+
+    #[test]
+    fn what_is_sent_into_a_copy_behind_a_sync_may_be_answered_or_not() {
+        assert!(!replay(">E >S <G >P <E <ZI").is_quiet());
+        assert!(!replay(">E >S >P >S <G <E <ZI <1 <ZI").is_quiet());
     }
 
     #[test]

@@ -234,6 +234,8 @@ impl Work {
 
     /// Of the text of a Query.
     fn of_text(text: &[u8]) -> Self {
+        let last = text.iter().rposition(|byte| !b"; \t\r\n\0".contains(byte));
+        let text = &text[..last.map_or(0, |last| last + 1)];
         let first = Statement::of(text);
         if !text.contains(&b';') {
             return first.map_or(Self::NOTHING, Self::of);

@@ -1,32 +1,17 @@
-//! Notices that a file is not what it was. The kernel's hint makes it quick; looking at the content every
-//! two seconds makes it certain, because watches die with the directories that a kubelet replaces.
-
-use std::path::Path;
-use std::time::Duration;
-
-use rustix::fs::inotify;
-use tokio::net::unix::pipe::Receiver;
+//! Notices that a file is not what it was.
 
 use super::{Place, on_a_blocking_thread};
-
-/// How long a change may go unnoticed when the kernel gives no hint.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-
-/// Who writes several files writes them in one go: the look comes after the last of them.
-const SETTLE: Duration = Duration::from_millis(50);
+use crate::lookout::Lookout;
 
 /// Resolves when the content is not what was seen. `seen` is None when nothing could be read.
 pub(super) async fn until_different(place: &Place, seen: Option<&str>) {
-    let watch = Watch::new();
+    let lookout = Lookout::new();
     loop {
-        // Watches first, content second: a change between the two is seen either way.
-        watch.cover(&place.path);
+        lookout.cover(&place.path);
         if is_different(place, seen).await {
             return;
         }
-        if tokio::time::timeout(LOOK_EVERY, watch.hint()).await.is_ok() {
-            tokio::time::sleep(SETTLE).await;
-        }
+        lookout.pause().await;
     }
 }
 
@@ -34,48 +19,4 @@ async fn is_different(place: &Place, seen: Option<&str>) -> bool {
     let look = place.clone();
     let now = on_a_blocking_thread(move || look.look().map(|contents| look.name(&contents))).await;
     now.as_deref().ok() != seen
-}
-
-/// An inotify instance, which is read like any pipe, or nothing where there is none to have: then the looks
-/// alone must do.
-struct Watch(Option<Receiver>);
-
-impl Watch {
-    fn new() -> Self {
-        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
-        let watch = inotify::init(flags).ok();
-        Self(watch.and_then(|fd| Receiver::from_owned_fd_unchecked(fd).ok()))
-    }
-
-    /// Watches every directory whose entries decide what the path means. Adding one again is free.
-    fn cover(&self, path: &Path) {
-        let Some(fd) = &self.0 else { return };
-        let finished = inotify::WatchFlags::CLOSE_WRITE
-            | inotify::WatchFlags::MOVED_TO
-            | inotify::WatchFlags::CREATE
-            | inotify::WatchFlags::DELETE
-            | inotify::WatchFlags::ONLYDIR;
-        let real = std::fs::canonicalize(path).ok();
-        let parents = [path.parent(), real.as_deref().and_then(Path::parent)];
-        for directory in parents.into_iter().flatten().chain([path]).chain(real.as_deref()) {
-            let directory = if directory.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                directory
-            };
-            let _ = inotify::add_watch(fd, directory, finished);
-        }
-    }
-
-    /// Something moved near the path. What it was does not matter: the content is looked at.
-    async fn hint(&self) {
-        let Some(fd) = &self.0 else {
-            return std::future::pending().await;
-        };
-        if fd.readable().await.is_err() {
-            return std::future::pending().await;
-        }
-        let mut events = [0; 4096];
-        while fd.try_read(&mut events).is_ok_and(|bytes| bytes > 0) {}
-    }
 }

@@ -337,7 +337,7 @@ impl Member {
     async fn step<K: Kind>(&self, desk: &mut Desk, kind: &mut K, count: u64) -> Result<(), Trouble> {
         let step = async {
             kind.step(desk).await?;
-            if count % 4 == 0 {
+            if count.is_multiple_of(4) {
                 desk.is_itself().await
             } else {
                 Ok(())

@@ -83,7 +83,7 @@ impl Stage {
     /// Two users take turns: the one whose turn it is has a password that it never had. The old one and the new.
     pub async fn next_turn(&mut self, round: u32) -> [&'static str; 2] {
         let users = [Postgres::USER, Self::OTHER];
-        let [old, new] = if round % 2 == 0 {
+        let [old, new] = if round.is_multiple_of(2) {
             users
         } else {
             [users[1], users[0]]

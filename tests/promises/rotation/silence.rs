@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::Application;
+use crate::support::admin::ask;
 use crate::support::swivel::Unstarted;
 use crate::support::wire::PROTOCOL_3_0;
 use crate::support::{Postgres, Swivel, Wire, eventually};
@@ -20,10 +21,14 @@ const CANARY: &str = "-9d1f";
 
 /// Says all it can, and gives up soon, so that it has something to say.
 fn talkative(swivel: Unstarted, format: &str) -> Unstarted {
+    let audit = swivel.directory().join("audit");
+    let audit = format!("audit = \"{}\"", audit.display());
     swivel
         .password(&canary("local"))
         .section("[login]\npatience = \"3s\"")
-        .section(&format!("[log]\nlevel = \"trace\"\nformat = \"{format}\""))
+        .section(&format!(
+            "[log]\nlevel = \"trace\"\nformat = \"{format}\"\n{audit}"
+        ))
 }
 
 async fn postgres() -> Postgres {
@@ -66,7 +71,17 @@ async fn misfortunes(swivel: &Swivel, postgres: &Postgres) -> String {
 }
 
 /// Nothing was said in any way; then it dies as hard as a program can.
-fn is_silent(mut swivel: Swivel, told: &str) {
+async fn is_silent(mut swivel: Swivel, told: &str) {
+    let mut shown = String::new();
+    for page in ["/status", "/metrics", "/", "/readyz"] {
+        shown += &ask(&swivel, &format!("GET {page}")).await.body;
+    }
+    let admin = format!("127.0.0.1:{}", swivel.admin_port());
+    let status = Swivel::output(&["status", "--admin", &admin], &[]).stdout;
+    assert!(shown.contains("pgswivel_logins_total") && shown.contains("What happened"));
+    shown += &String::from_utf8(status).unwrap();
+    let audit = std::fs::read_to_string(swivel.directory().join("audit")).unwrap();
+    assert!(audit.contains("credential.leading"));
     let log = swivel.log();
     assert!(
         log.contains("TRACE") || log.contains("DEBUG"),
@@ -78,6 +93,8 @@ fn is_silent(mut swivel: Swivel, told: &str) {
     for (what, said) in [
         ("the log", log),
         ("what clients were told", told.to_owned()),
+        ("what the admin server shows", shown),
+        ("the audit file", audit),
         ("its arguments", text("cmdline")),
         ("its environment", text("environ")),
     ] {
@@ -140,7 +157,7 @@ async fn a_rotation_by_file_says_no_secret() {
     // What went wrong, if anything: patience is short here.
     let mut told = application.leave().await.errors.join("\n");
     told += &misfortunes(&swivel, &postgres).await;
-    is_silent(swivel, &told);
+    is_silent(swivel, &told).await;
 }
 
 #[cfg(feature = "vault")]
@@ -192,7 +209,7 @@ async fn a_rotation_by_vault_says_no_secret() {
     // What went wrong, if anything: patience is short here.
     let mut told = application.leave().await.errors.join("\n");
     told += &misfortunes(&swivel, &postgres).await;
-    is_silent(swivel, &told);
+    is_silent(swivel, &told).await;
 }
 
 #[cfg(feature = "aws")]
@@ -233,7 +250,7 @@ async fn a_rotation_by_secrets_manager_says_no_secret() {
     // What went wrong, if anything: patience is short here.
     let mut told = application.leave().await.errors.join("\n");
     told += &misfortunes(&swivel, &postgres).await;
-    is_silent(swivel, &told);
+    is_silent(swivel, &told).await;
 }
 
 /// Passwords that somebody put where they do not belong are not repeated to them.

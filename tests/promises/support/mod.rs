@@ -12,10 +12,12 @@
     reason = "a bench has tools that no test uses at the moment"
 )]
 
+pub mod admin;
 mod authority;
 #[cfg(feature = "aws")]
 #[macro_use]
 pub mod aws;
+pub mod browser;
 mod forged;
 pub mod http;
 mod place;

@@ -270,6 +270,15 @@ impl Postgres {
         self.process.wait();
     }
 
+    /// Its port still takes connections, and nobody answers.
+    pub fn pause(&self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    pub fn resume(&self) {
+        self.process.signal(Signal::SIGCONT);
+    }
+
     /// A client program of this version, set to log in as [`Postgres::USER`].
     pub fn tool(&self, name: &str) -> Command {
         let mut tool = client_tool(self.version, name);

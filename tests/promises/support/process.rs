@@ -36,6 +36,8 @@ pub fn command(program: &Path, user: As) -> Command {
 pub struct Process {
     child: Child,
     log: PathBuf,
+    /// What it says on its error stream, if that is kept apart.
+    errors: Option<PathBuf>,
     exit: Option<ExitStatus>,
 }
 
@@ -44,12 +46,25 @@ impl Process {
     pub fn start(mut command: Command, log: &Path) -> Self {
         let output = File::options().create(true).append(true).open(log).unwrap();
         command.stdout(output.try_clone().unwrap()).stderr(output);
+        Self::spawn(command, log, None)
+    }
+
+    /// The same, with its error stream in a file of its own.
+    pub fn start_apart(mut command: Command, log: &Path, errors: &Path) -> Self {
+        command
+            .stdout(File::create(log).unwrap())
+            .stderr(File::create(errors).unwrap());
+        Self::spawn(command, log, Some(errors.to_owned()))
+    }
+
+    fn spawn(mut command: Command, log: &Path, errors: Option<PathBuf>) -> Self {
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("can't start {command:?}: {error}"));
         Self {
             child,
             log: log.to_owned(),
+            errors,
             exit: None,
         }
     }
@@ -58,8 +73,13 @@ impl Process {
         Pid::from_raw(i32::try_from(self.child.id()).expect("a pid fits"))
     }
 
+    /// All that it said.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
+        text(&self.log) + &self.errors()
+    }
+
+    pub fn errors(&self) -> String {
+        self.errors.as_deref().map(text).unwrap_or_default()
     }
 
     pub fn exited(&mut self) -> Option<ExitStatus> {
@@ -113,6 +133,10 @@ impl Process {
         let number = kilobytes.trim().trim_end_matches(" kB").parse::<u64>().unwrap();
         number * 1024
     }
+}
+
+fn text(path: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned()
 }
 
 impl Drop for Process {

@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_postgres::{Client, NoTls};
 
 use super::place::{Port, Version, temporary_directory};
 use super::postgres::client_tool;
 use super::process::{As, Process, command};
-use super::{Authority, PATIENCE, Postgres, TlsConnector, Wire};
+use super::{Authority, PATIENCE, Postgres, TlsConnector, Wire, eventually};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pgswivel");
 
@@ -47,9 +48,12 @@ pub struct Unstarted {
     secret: Vec<String>,
     top: Vec<String>,
     addresses: Vec<String>,
+    admin: Vec<String>,
     sections: Vec<String>,
     environment: Vec<(String, String)>,
     program: PathBuf,
+    /// Names the socket that systemd passes.
+    activated: Option<String>,
 }
 
 impl Unstarted {
@@ -149,6 +153,18 @@ impl Unstarted {
         self
     }
 
+    /// Started by the first client, with this address bound already; `PORT` in it stands for its own port.
+    pub fn activated_on(mut self, address: &str) -> Self {
+        self.activated = Some(address.to_owned());
+        self
+    }
+
+    /// One more line of `[admin]`.
+    pub fn admin_line(mut self, toml: &str) -> Self {
+        self.admin.push(toml.to_owned());
+        self
+    }
+
     /// More sections at the end of the file.
     pub fn section(mut self, toml: &str) -> Self {
         self.sections.push(toml.to_owned());
@@ -165,7 +181,18 @@ impl Unstarted {
         let (port, admin) = (Port::free(), Port::free());
         let config = self.write(&port, &admin);
         let log = self.directory.path().join("log");
-        let process = Process::start(run(&self.program, &config, &self.environment), &log);
+        let errors = self.directory.path().join("errors");
+        let own = ["run".as_ref(), "--config".as_ref(), config.as_os_str()];
+        let mut command = match &self.activated {
+            None => Swivel::bare(&self.program),
+            Some(address) => {
+                let address = address.replace("PORT", &port.number().to_string());
+                activating(&address, &self.program)
+            }
+        };
+        command.args(own);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let process = Process::start_apart(command, &log, &errors);
         let mut swivel = Swivel {
             process,
             authority: self.authority,
@@ -189,6 +216,17 @@ impl Unstarted {
         command.output().unwrap()
     }
 
+    /// Runs it, for a configuration that it does not start with: how it ended, and all that it said.
+    pub fn run_to_its_end(&self) -> (ExitStatus, String) {
+        let config = self.write(&Port::free(), &Port::free());
+        let mut command = Swivel::bare(&self.program);
+        command.args(["run", "--config"]).arg(config);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let mut process = Process::start(command, &self.directory.path().join("log"));
+        let status = process.wait();
+        (status, process.log())
+    }
+
     /// Where its configuration and secret files are written.
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -209,6 +247,10 @@ impl Unstarted {
             .addresses
             .iter()
             .map(|more| more.replace("PORT", &port.number().to_string()));
+        let own = self
+            .activated
+            .as_ref()
+            .map_or(own, |_| "systemd:clients".to_owned());
         let addresses: Vec<_> = std::iter::once(own)
             .chain(more)
             .map(|address| toml_string(&address))
@@ -226,9 +268,13 @@ impl Unstarted {
             text("secret", "orders"),
         ];
         section(&format!("role.{}", Swivel::USER), &role, &self.role);
-        let mut upstream = vec![format!("hosts = [{}]", toml_string(&self.upstream))];
+        let is_written = |key: &str| self.upstream_lines.iter().any(|line| line.starts_with(key));
+        let mut upstream = Vec::new();
+        if !is_written("hosts") {
+            upstream.push(format!("hosts = [{}]", toml_string(&self.upstream)));
+        }
         upstream.extend(self.database.as_ref().map(|database| text("database", database)));
-        if !self.upstream_lines.iter().any(|line| line.starts_with("tls")) {
+        if !is_written("tls") {
             upstream.push("tls = { mode = \"disable\" }".to_owned());
         }
         // So that backends can be counted: one a session, unless a promise is about the others.
@@ -243,7 +289,7 @@ impl Unstarted {
         let secret = [text("store", store), text("id", id)];
         section("secret.orders", &secret, &self.secret);
         let admin = format!("127.0.0.1:{}", admin.number());
-        section("admin", &[text("address", &admin)], &[]);
+        section("admin", &[text("address", &admin)], &self.admin);
         toml.push_str(&self.sections.join("\n"));
 
         let config = path("pgswivel.toml");
@@ -282,9 +328,11 @@ impl Swivel {
             secret: Vec::new(),
             top: Vec::new(),
             addresses: Vec::new(),
+            admin: Vec::new(),
             sections: Vec::new(),
             environment: Vec::new(),
             program: PathBuf::from(BINARY),
+            activated: None,
         }
     }
 
@@ -332,6 +380,15 @@ impl Swivel {
 
     pub fn admin_port(&self) -> u16 {
         self.admin.number()
+    }
+
+    /// The port of its admin server, when it chose one by itself.
+    pub fn admin_port_in_its_log(&self) -> u16 {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains("admin server listening"));
+        let line: serde_json::Value = serde_json::from_str(line.unwrap()).unwrap();
+        let address: std::net::SocketAddr = line["address"].as_str().unwrap().parse().unwrap();
+        address.port()
     }
 
     /// `127.0.0.1:<port>`
@@ -404,6 +461,67 @@ impl Swivel {
     /// Its configuration and secret files are here.
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// The password that the application logs in with from now on; what pgswivel knows is another matter.
+    pub fn set_password(&mut self, password: &str) {
+        password.clone_into(&mut self.password);
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.directory.path().join("pgswivel.toml")
+    }
+
+    /// The configuration as it is written at the moment.
+    pub fn written(&self) -> String {
+        std::fs::read_to_string(self.config_file()).unwrap()
+    }
+
+    /// Replaces the configuration in one step, and does not wait for anything.
+    pub fn write_config(&self, toml: &str) {
+        let beside = self.directory.path().join("pgswivel.new");
+        std::fs::write(&beside, toml).unwrap();
+        std::fs::rename(beside, self.config_file()).unwrap();
+    }
+
+    /// Replaces one text of the configuration, and waits until it is in use.
+    pub async fn rewrite(&self, text: &str, by: &str) {
+        let before = self.written();
+        assert!(before.contains(text), "no {text} in:\n{before}");
+        self.reconfigure(&before.replace(text, by)).await;
+    }
+
+    /// Adds sections to the configuration, and waits until they are in use.
+    pub async fn add(&self, toml: &str) {
+        let text = self.written() + "\n" + toml;
+        self.reconfigure(&text).await;
+    }
+
+    /// Writes this configuration and waits until it is in use.
+    pub async fn reconfigure(&self, toml: &str) {
+        let before = self.said("configuration changed");
+        self.write_config(toml);
+        eventually("the change is applied", async || {
+            self.said("configuration changed") > before
+        })
+        .await;
+    }
+
+    /// The status that the admin server answers with.
+    pub async fn status_of(&self, path: &str) -> u16 {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.admin_port()))
+            .await
+            .unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    /// What it said on its error stream.
+    pub fn errors(&self) -> String {
+        self.process.errors()
     }
 
     /// Everything it said so far.
@@ -484,10 +602,12 @@ impl Drop for Swivel {
     }
 }
 
-fn run(program: &Path, config: &Path, environment: &[(String, String)]) -> Command {
-    let mut command = Swivel::bare(program);
-    command.args(["run", "--config"]).arg(config);
-    command.envs(environment.iter().map(|(name, value)| (name, value)));
+/// systemd's own tool, which listens on `address` and starts the program when the first client comes.
+fn activating(address: &str, program: &Path) -> Command {
+    let mut command = Swivel::bare(Path::new("systemd-socket-activate"));
+    command
+        .args(["--fdname=clients", "--listen", address])
+        .arg(program);
     command
 }
 

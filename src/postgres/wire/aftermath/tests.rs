@@ -497,6 +497,7 @@ fn conversations() -> Vec<Vec<Flight>> {
         vec![q(&["BEGIN", "INSERT 1", "ROLLBACK"])],
         vec![q(&["BEGIN; INSERT 1", "INSERT 2", "ROLLBACK"])],
         vec![q(&["BEGIN BADLY", "INSERT 1"])],
+        vec![[q(&["BEGIN BADLY"]), unit(&["SHOW", "INSERT 1"])].concat()],
         vec![
             q(&["BEGIN"]),
             q(&["FAIL"]),
@@ -807,6 +808,30 @@ fn what_was_in_flight_is_named_and_its_outcome_known_or_not() {
             (expected, known),
             "{steps:?}"
         );
+    }
+}
+
+#[test]
+fn one_error_is_enough_for_what_fails_together() {
+    for (steps, expected) in [
+        (&[">ESHOW x", "<1", ">S"][..], "EZ"),
+        (&[">ESHOW x", "<1", "<2", "<C", ">S", ">S"], "EZZ"),
+        (&[">ESHOW x", ">QSHOW y", ">S", ">QSHOW z"], "EZEZ"),
+        (&[">ESHOW x", "<1", "<E", ">S"], "Z"),
+        (&[">ESHOW x", "<1", "<E"], ""),
+        (&[">QSHOW x", "<E", ">QSHOW y"], "ZEZ"),
+        (&["<E", ">QSHOW x"], "EZ"),
+        (&[">QBEGIN", "<ZT", ">S", ">S"], "EZZ"),
+        (&[">QBEGIN", "<ZT"], ""),
+        (&[">QBEGIN", "<ZT", ">QROLLBACK"], "CZ"),
+    ] {
+        let answer = Aftermath::of(&after(steps), false, None).unwrap().answer;
+        let (mut rest, mut tags) = (&answer[..], String::new());
+        while let Some((header, after)) = rest.split_first_chunk::<5>() {
+            tags.push(char::from(header[0]));
+            rest = &after[u32::from_be_bytes(header[1..].try_into().unwrap()) as usize - 4..];
+        }
+        assert_eq!(tags, expected, "{steps:?}");
     }
 }
 

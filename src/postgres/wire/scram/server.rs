@@ -65,6 +65,10 @@ impl Verifier {
         }
     }
 
+    pub fn iterations(&self) -> NonZeroU32 {
+        self.iterations
+    }
+
     /// For a role that does not exist. It costs, and shows, the same as a real one's. No proof satisfies
     /// it: that would take a key that hashes to bytes which nobody derived by hashing a key.
     pub fn mock(secret: &SaltSecret, role: &[u8], iterations: NonZeroU32) -> Self {

@@ -1,0 +1,111 @@
+//! Live change: the configuration is read again when somebody asks, or when a file of it changes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::{Notify, watch};
+use tokio::task::spawn_blocking;
+use tracing::{error, info, warn};
+
+use super::differences;
+use super::house::House;
+use super::sources::Sources;
+use super::systemd::Systemd;
+use crate::config::{Config, Log, Problems};
+
+/// Sets the level of the log.
+pub type SetLog = Box<dyn Fn(&Log) + Send + Sync>;
+
+pub struct Changes {
+    pub house: House,
+    pub sources: Arc<Sources>,
+    /// Somebody wants everything read again.
+    pub asked: Arc<Notify>,
+    pub systemd: Arc<Systemd>,
+    pub set_log: SetLog,
+    /// What is wrong with the configuration as it is written; nothing while it is in use.
+    pub refused: watch::Sender<Option<Problems>>,
+}
+
+impl Changes {
+    /// For ever.
+    pub async fn follow(mut self) {
+        loop {
+            let is_asked = tokio::select! {
+                () = self.asked.notified() => true,
+                () = self.sources.changed() => false,
+            };
+            self.systemd.reloading();
+            self.read(is_asked).await;
+            if is_asked {
+                self.house.refresh();
+            }
+            self.systemd.ready();
+        }
+    }
+
+    async fn read(&mut self, is_asked: bool) {
+        let sources = Arc::clone(&self.sources);
+        let loading = spawn_blocking(move || sources.load());
+        let loaded = loading
+            .await
+            .expect("reading files does not panic, and nobody cancels it");
+        let before = self.config();
+        let changed = match loaded.config {
+            Ok(config) => self.house.change(config).await,
+            Err(problems) => Err(problems),
+        };
+        match changed {
+            Ok(()) => {
+                if self.refused.send_replace(None).is_some() {
+                    info!("configuration valid again");
+                }
+                let after = self.config();
+                say(&before, &after, &loaded.changed, is_asked);
+                (self.set_log)(&after.log);
+            }
+            Err(problems) => self.refuse(problems, is_asked),
+        }
+    }
+
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.house.scene().borrow().config)
+    }
+
+    fn refuse(&self, problems: Problems, is_asked: bool) {
+        let is_news = self.refused.borrow().as_ref() != Some(&problems);
+        if !is_news && !is_asked {
+            return;
+        }
+        for problem in problems.iter() {
+            error!(
+                path = problem.path,
+                problem = problem.message,
+                "configuration not valid"
+            );
+        }
+        let count = problems.iter().count();
+        warn!(
+            problems = count,
+            "changed configuration ignored: what was in use before stays in use"
+        );
+        self.refused.send_replace(Some(problems));
+    }
+}
+
+fn say(before: &Config, after: &Config, files: &[impl AsRef<Path>], is_asked: bool) {
+    let changes = differences::between(before, after).join(", ");
+    let files: Vec<_> = files
+        .iter()
+        .map(|file| file.as_ref().display().to_string())
+        .collect();
+    if !changes.is_empty() || !files.is_empty() {
+        info!(changes, files = files.join(", "), "configuration changed");
+    } else if is_asked {
+        info!("configuration read again: nothing has changed");
+    }
+    let keys = differences::that_need_a_restart(before, after);
+    if !keys.is_empty() {
+        warn!(keys = keys.join(", "), "a change needs a restart");
+    }
+}

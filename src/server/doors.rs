@@ -1,0 +1,117 @@
+//! Where clients come in: a task for each listener, for as long as the configuration wants it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tracing::{info, warn};
+
+use crate::complaint::{Complaint, Over};
+use crate::limit::Limit;
+use crate::net::Peer;
+use crate::net::listen::{Bound, Listener};
+use crate::postgres::{Client, Wing, serve};
+
+/// After a failed accept: out of descriptors, most likely, and that does not pass in a microsecond.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Without descriptors some are accepted all the same, when others leave.
+const ACCEPT_QUIET: Duration = Duration::from_secs(5);
+
+/// What all listeners share.
+#[derive(Clone)]
+pub struct Hall {
+    pub sessions: TaskTracker,
+    /// Connections at once, whatever they have come for: beyond it the kernel's backlog is the queue.
+    pub places: Arc<Limit>,
+    /// Numbers the sessions.
+    pub numbers: Arc<AtomicU64>,
+    /// For new clients.
+    pub wing: watch::Receiver<Arc<Wing>>,
+}
+
+pub struct Doors {
+    hall: Hall,
+    open: Vec<Door>,
+}
+
+struct Door {
+    at: Peer,
+    wanted: Peer,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+impl Doors {
+    pub fn none(hall: Hall) -> Self {
+        Self {
+            hall,
+            open: Vec::new(),
+        }
+    }
+
+    /// What is listened on, as it was wanted.
+    pub fn held(&self) -> Vec<Peer> {
+        self.open.iter().map(|door| door.wanted.clone()).collect()
+    }
+
+    /// Who came in by a door that is closed stays.
+    pub fn change(&mut self, bound: Bound) {
+        let Bound { fresh, kept } = bound;
+        self.open.retain(|door| {
+            let is_kept = kept.contains(&door.wanted);
+            if !is_kept {
+                info!(address = %door.at, "not listening any more");
+            }
+            is_kept
+        });
+        for listener in fresh {
+            info!(address = %listener.at(), "listening");
+            self.open.push(Door {
+                at: listener.at().clone(),
+                wanted: listener.wanted().clone(),
+                _accepting: AbortOnDropHandle::new(tokio::spawn(accept(listener, self.hall.clone()))),
+            });
+        }
+    }
+}
+
+/// For ever.
+async fn accept(listener: Listener, hall: Hall) {
+    let is_exposed = is_exposed(listener.at());
+    let mut complaint = Complaint::default();
+    loop {
+        let place = hall.places.take().await;
+        match listener.accept().await {
+            Ok(socket) => {
+                if let Some(Over { failures, lasted }) = complaint.ended_after(ACCEPT_QUIET, Instant::now()) {
+                    info!(address = %listener.at(), failures, ?lasted, "clients are accepted again");
+                }
+                let wing = hall.wing.borrow().clone();
+                let client = Client {
+                    socket,
+                    id: hall.numbers.fetch_add(1, Ordering::Relaxed),
+                    must_encrypt: is_exposed && wing.guards_exposed_listeners(),
+                };
+                hall.sessions.spawn(async move {
+                    serve(client, wing).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                if let Some(failures) = complaint.failed(Instant::now()) {
+                    warn!(address = %listener.at(), failures, %error, "can't accept clients");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Others can reach it.
+pub fn is_exposed(at: &Peer) -> bool {
+    match at {
+        Peer::Tcp(address) => !address.ip().to_canonical().is_loopback(),
+        Peer::Unix(_) => false,
+    }
+}

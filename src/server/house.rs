@@ -1,0 +1,232 @@
+//! Everything that a configuration has set going, and how it becomes what another one wants. Sessions stay.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::Failure;
+use super::doors::{Doors, Hall, is_exposed};
+use super::keepers::Keepers;
+use super::limits;
+use super::parts::{Connections, Parts, Targets};
+use crate::admin::Scene;
+use crate::config::{Auth, Config, Problem, Problems};
+use crate::keeper::Records;
+use crate::limit::Limit;
+use crate::net::Peer;
+use crate::net::listen::{BindError, Bound, Passed, bind};
+use crate::net::tls::ServerTls;
+use crate::postgres::{self, Credentials, Lobby, Wing};
+use crate::stores::DigestKey;
+
+pub struct House {
+    lobby: Lobby,
+    digests: DigestKey,
+    passed: Passed,
+    keepers: Keepers,
+    connections: Connections,
+    doors: Doors,
+    places: Arc<Limit>,
+    admin_connections: Arc<Limit>,
+    wing: watch::Sender<Arc<Wing>>,
+    scene: watch::Sender<Arc<Scene>>,
+}
+
+impl House {
+    /// Nobody is let in before everything is there.
+    pub async fn open(
+        config: Config,
+        lobby: Lobby,
+        records: &Records,
+        passed: Passed,
+        sessions: TaskTracker,
+    ) -> Result<Self, Failure> {
+        let (config, digests) = (Arc::new(config), DigestKey::random());
+        limits::raise_open_files(&config);
+        let parts = load(&config, &digests, &Connections::new()).await?;
+        let bound = bind(&config.listen.addresses, &passed, &[]).await?;
+        check_exposure(&config, &bound)?;
+        let mut keepers = Keepers::none(lobby.clone(), records.clone());
+        keepers.change(parts.secrets, config.login);
+        let scene = Scene {
+            config,
+            keepers: keepers.handles(),
+        };
+        let connections = connections_of(&parts.targets);
+        let wing = assemble(&scene, parts.tls, parts.targets, &lobby).await;
+        let wing = watch::Sender::new(wing.open());
+        let hall = Hall {
+            sessions,
+            places: Limit::new(limits::places(&scene.config)),
+            numbers: Arc::new(AtomicU64::new(1)),
+            wing: wing.subscribe(),
+        };
+        let places = Arc::clone(&hall.places);
+        let mut doors = Doors::none(hall);
+        doors.change(bound);
+        Ok(Self {
+            lobby,
+            digests,
+            passed,
+            keepers,
+            connections,
+            doors,
+            places,
+            admin_connections: Limit::new(scene.config.limits.admin_connections),
+            wing,
+            scene: watch::Sender::new(Arc::new(scene)),
+        })
+    }
+
+    /// All of it, or nothing and why not.
+    pub async fn change(&mut self, config: Config) -> Result<(), Problems> {
+        let config = Arc::new(config);
+        let parts = load(&config, &self.digests, &self.connections).await?;
+        let bound = self.bind(&config).await?;
+        check_exposure(&config, &bound)?;
+        self.set_limits(&config);
+        self.keepers.change(parts.secrets, config.login);
+        let scene = Scene {
+            config,
+            keepers: self.keepers.handles(),
+        };
+        self.remember_connections(&parts.targets);
+        let wing = assemble(&scene, parts.tls, parts.targets, &self.lobby).await;
+        self.wing.send_replace(wing.open());
+        self.keepers.announce(scene.config.login);
+        self.doors.change(bound);
+        self.scene.send_replace(Arc::new(scene));
+        Ok(())
+    }
+
+    pub fn refresh(&self) {
+        self.keepers.refresh();
+    }
+
+    /// What is in use.
+    pub fn scene(&self) -> watch::Receiver<Arc<Scene>> {
+        self.scene.subscribe()
+    }
+
+    pub fn admin_connections(&self) -> &Arc<Limit> {
+        &self.admin_connections
+    }
+
+    async fn bind(&self, config: &Config) -> Result<Bound, Problems> {
+        let held = self.doors.held();
+        match bind(&config.listen.addresses, &self.passed, &held).await {
+            Ok(bound) => Ok(bound),
+            Err(error @ BindError::Overlaps { .. }) => {
+                warn!(keys = "listen.address", %error, "a change needs a restart");
+                Ok(Bound {
+                    fresh: Vec::new(),
+                    kept: held,
+                })
+            }
+            Err(error) => Err(address_problem(error.to_string())),
+        }
+    }
+
+    fn set_limits(&self, config: &Config) {
+        limits::raise_open_files(config);
+        self.lobby.set_limits(&config.limits);
+        self.places.set(limits::places(config));
+        self.admin_connections.set(config.limits.admin_connections);
+    }
+
+    /// Who is on an upstream that is gone counts if it comes back.
+    fn remember_connections(&mut self, targets: &Targets) {
+        self.connections.retain(|_, open| Arc::strong_count(open) > 1);
+        self.connections.extend(connections_of(targets));
+        for (name, target) in targets {
+            if let Some(open) = self.connections.get(name) {
+                open.set(target.upstream.connections_max);
+            }
+        }
+    }
+}
+
+fn connections_of(targets: &Targets) -> Connections {
+    let connections = |target: &postgres::Target| Arc::clone(&target.connections);
+    (targets.iter())
+        .map(|(name, target)| (name.clone(), connections(target)))
+        .collect()
+}
+
+async fn load(
+    config: &Arc<Config>,
+    digests: &DigestKey,
+    connections: &Connections,
+) -> Result<Parts, Problems> {
+    let (config, digests, connections) = (Arc::clone(config), digests.clone(), connections.clone());
+    let loading = spawn_blocking(move || Parts::load(&config, &digests, &connections));
+    loading
+        .await
+        .expect("reading files does not panic, and nobody cancels it")
+}
+
+/// A role's password is made into a verifier, which takes its time.
+async fn assemble(scene: &Scene, tls: Option<ServerTls>, targets: Targets, lobby: &Lobby) -> Wing {
+    let (config, keepers) = (Arc::clone(&scene.config), scene.keepers.clone());
+    let lobby = lobby.clone();
+    let assembling = spawn_blocking(move || {
+        let mut wing = Wing::new(&config.listen, tls, config.limits, lobby);
+        for role in config.roles.values() {
+            let (Some(target), Some(keeper), Some(secret)) = (
+                targets.get(&role.upstream),
+                keepers.get(&role.secret),
+                config.secrets.get(&role.secret),
+            ) else {
+                continue;
+            };
+            let credentials = Credentials {
+                page: keeper.page.clone(),
+                verdicts: Arc::clone(&keeper.verdicts),
+                patience: config.login.patience,
+                policy: postgres::Policy {
+                    sessions: secret.sessions,
+                    grace: secret.grace,
+                },
+            };
+            wing.add(Arc::clone(role), Arc::clone(target), credentials);
+        }
+        wing
+    });
+    assembling
+        .await
+        .expect("deriving keys does not panic, and nobody cancels it")
+}
+
+/// What is written is checked where it is read; where systemd listens, and what names stand for, is known here.
+fn check_exposure(config: &Config, bound: &Bound) -> Result<(), Problems> {
+    let mut wanted = (bound.fresh.iter().map(|listener| listener.at())).chain(&bound.kept);
+    let Some(exposed) = wanted.find(|at| is_exposed(at)) else {
+        return Ok(());
+    };
+    if config.listen.tls.is_none() && !config.listen.insecure {
+        let message = "set listen.tls, or listen.insecure = true to go without";
+        return Err(exposure_problem(exposed, message));
+    }
+    if config.roles.values().any(|role| role.auth == Auth::Trust) {
+        return Err(exposure_problem(
+            exposed,
+            "trust is only for loopback and Unix listeners",
+        ));
+    }
+    Ok(())
+}
+
+fn exposure_problem(exposed: &Peer, message: &str) -> Problems {
+    address_problem(format!("others can reach {exposed}: {message}"))
+}
+
+fn address_problem(message: String) -> Problems {
+    Problems::from(vec![Problem {
+        path: "listen.address".to_owned(),
+        message,
+    }])
+}

@@ -1,0 +1,154 @@
+//! The keepers of the secrets that some role uses, and how a changed configuration changes them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::parts::OpenSecret;
+use super::{revocable, story};
+use crate::config::{LoginPolicy, Secret};
+use crate::credentials::{Credential, Verdicts};
+use crate::keeper::{self, Policy, ProofError, Prove, Records};
+use crate::names::{Endpoint, SecretName};
+use crate::postgres::{self, AttemptError, Lobby, Proof, Target};
+
+/// The upstreams that a secret opens.
+type Users = Vec<Arc<Target>>;
+
+pub struct Keepers {
+    lobby: Lobby,
+    records: Records,
+    kept: BTreeMap<SecretName, Kept>,
+}
+
+struct Kept {
+    keeper: keeper::Handle,
+    secret: Arc<Secret>,
+    endpoints: Vec<Endpoint>,
+    users: watch::Sender<Users>,
+    _story: AbortOnDropHandle<()>,
+    _revocable: AbortOnDropHandle<()>,
+}
+
+impl Keepers {
+    pub fn none(lobby: Lobby, records: Records) -> Self {
+        Self {
+            lobby,
+            records,
+            kept: BTreeMap::new(),
+        }
+    }
+
+    /// Starts those that are new and lets those go that are not used any more: they run on until the last session goes
+    /// that began with them. A secret that is read elsewhere keeps its keeper, with all that is known.
+    pub fn change(&mut self, secrets: Vec<OpenSecret>, login: LoginPolicy) {
+        let mut before = std::mem::take(&mut self.kept);
+        for open in secrets {
+            let name = open.secret.name.clone();
+            let kept = match before.remove(&name) {
+                Some(kept) => kept.reopened(open),
+                None => Kept::start(open, login, &self.lobby, &self.records),
+            };
+            self.kept.insert(name, kept);
+        }
+    }
+
+    /// To be called when new sessions go by the new configuration: those there are look at it again.
+    pub fn announce(&self, login: LoginPolicy) {
+        for kept in self.kept.values() {
+            let policy = policy(kept.endpoints.clone(), login);
+            kept.keeper.change(policy, &kept.secret);
+        }
+    }
+
+    pub fn refresh(&self) {
+        self.kept.values().for_each(|kept| kept.keeper.refresh());
+    }
+
+    pub fn handles(&self) -> BTreeMap<SecretName, keeper::Handle> {
+        let handle = |(name, kept): (&SecretName, &Kept)| (name.clone(), kept.keeper.clone());
+        self.kept.iter().map(handle).collect()
+    }
+}
+
+impl Kept {
+    fn start(open: OpenSecret, login: LoginPolicy, lobby: &Lobby, records: &Records) -> Self {
+        let endpoints = open.endpoints();
+        let users = watch::Sender::new(open.users);
+        let name = &open.secret.name;
+        records.metrics.begin_secret(name);
+        let prove = prover(name.clone(), users.subscribe(), lobby.clone());
+        let policy = policy(endpoints.clone(), login);
+        let keeper = keeper::start(&open.secret, open.store, prove, policy, records.clone());
+        let (page, roster) = (keeper.page.clone(), Arc::clone(lobby.roster()));
+        let story = story::tell(name.clone(), page.clone(), Arc::clone(&roster));
+        let revocable = revocable::watch(name.clone(), page, roster, Arc::clone(&records.journal));
+        Self {
+            keeper,
+            secret: open.secret,
+            endpoints,
+            users,
+            _story: AbortOnDropHandle::new(tokio::spawn(story)),
+            _revocable: AbortOnDropHandle::new(tokio::spawn(revocable)),
+        }
+    }
+
+    fn reopened(self, open: OpenSecret) -> Self {
+        let endpoints = open.endpoints();
+        let (before, after) = (&self.secret, &open.secret);
+        let is_elsewhere = before.source != after.source
+            || before.fields != after.fields
+            || after.source.names_its_endpoints() && self.endpoints != endpoints;
+        if is_elsewhere {
+            self.keeper.read_from(after, open.store);
+        }
+        self.users.send_replace(open.users);
+        Self {
+            secret: open.secret,
+            endpoints,
+            ..self
+        }
+    }
+}
+
+fn policy(endpoints: Vec<Endpoint>, login: LoginPolicy) -> Policy {
+    Policy {
+        endpoints,
+        refused_retry: login.refused_retry,
+    }
+}
+
+/// A real login to an endpoint of any of these upstreams.
+fn prover(secret: SecretName, users: watch::Receiver<Users>, lobby: Lobby) -> Prove {
+    Arc::new(
+        move |credential: Credential, endpoint: Endpoint, verdicts: Arc<dyn Verdicts>| {
+            let (secret, users, lobby) = (secret.clone(), users.borrow().clone(), lobby.clone());
+            Box::pin(async move {
+                let mut targets = users.iter();
+                // A configuration that no longer names the endpoint no longer asks about it either.
+                let owner = targets.find(|target| target.upstream.hosts.contains(&endpoint));
+                let target = owner.ok_or(ProofError::LeftToOthers)?;
+                let proof = Proof {
+                    target,
+                    secret: &secret,
+                    credential: &credential,
+                    endpoint: &endpoint,
+                };
+                match postgres::prove(&lobby, proof, &*verdicts).await {
+                    None => Err(ProofError::LeftToOthers),
+                    Some(Ok(())) => Ok(()),
+                    Some(Err(AttemptError::Refused(refusal, _))) => Err(ProofError::Refused(refusal)),
+                    Some(Err(AttemptError::NotYet(error))) => Err(ProofError::Unreachable(Arc::new(error))),
+                    Some(Err(AttemptError::Fatal {
+                        authenticated: true, ..
+                    })) => Ok(()),
+                    Some(Err(AttemptError::Fatal { error, .. })) => {
+                        Err(ProofError::Unrelated(Arc::new(error)))
+                    }
+                }
+            })
+        },
+    )
+}

@@ -1,0 +1,111 @@
+//! `pgswivel status` and `pgswivel health`.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::support::{Port, Postgres, Swivel, eventually};
+
+fn asked(swivel: &Swivel, arguments: &[&str]) -> Output {
+    let address = format!("127.0.0.1:{}", swivel.admin_port());
+    let arguments = [arguments, &["--admin", &address]].concat();
+    Swivel::output(&arguments, &[])
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn health_is_silent_when_all_is_well_and_says_in_one_line_when_not() {
+    let mut postgres = Postgres::start(18);
+    let unstarted = Swivel::in_front_of(&postgres);
+    postgres.vanish();
+    let swivel = unstarted.start().await;
+    let unwell = asked(&swivel, &["health"]);
+    assert_eq!(unwell.status.code(), Some(1));
+    let why = text(&unwell.stderr);
+    assert!(
+        why.starts_with("not ready: secret.orders: ") && why.lines().count() == 1,
+        "{why}"
+    );
+    assert!(unwell.stdout.is_empty());
+    postgres.start_again();
+    eventually("it is well", async || {
+        asked(&swivel, &["health"]).status.success()
+    })
+    .await;
+    let well = asked(&swivel, &["health"]);
+    assert_eq!(
+        (text(&well.stdout), text(&well.stderr)),
+        (String::new(), String::new())
+    );
+}
+
+#[tokio::test]
+async fn nobody_there_is_not_healthy_and_can_not_be_asked() {
+    let address = format!("127.0.0.1:{}", Port::free().number());
+    let health = Swivel::output(&["health"], &[("PGSWIVEL_ADMIN", &address)]);
+    assert_eq!(health.status.code(), Some(1));
+    assert_eq!(text(&health.stderr).lines().count(), 1);
+    let status = Swivel::output(&["status"], &[("PGSWIVEL_ADMIN", &address)]);
+    assert_eq!(status.status.code(), Some(69));
+    let wrong = Swivel::output(&["status", "--admin", "nowhere"], &[]);
+    assert_eq!(wrong.status.code(), Some(64));
+}
+
+#[tokio::test]
+async fn the_address_comes_from_the_configuration_even_where_its_passwords_do_not() {
+    let postgres = Postgres::start(18);
+    let swivel = Swivel::in_front_of(&postgres).start().await;
+    let file = swivel.directory().join("elsewhere.toml");
+    // 0.0.0.0 is asked on loopback, and what else is wrong with the file is nobody's business here.
+    let toml = format!(
+        "[admin]\naddress = \"0.0.0.0:{}\"\n[role.app]\npassword = {{ env = \"NOT_SET_HERE\" }}\n",
+        swivel.admin_port()
+    );
+    std::fs::write(&file, toml).unwrap();
+    let status = Swivel::output(&["status", "--config", file.to_str().unwrap()], &[]);
+    assert!(status.status.success(), "{}", text(&status.stderr));
+}
+
+#[tokio::test]
+async fn status_says_in_a_terminal_whether_the_old_credential_is_safe_to_revoke() {
+    let postgres = Postgres::start(18);
+    postgres.create_user("orders_v2", "second").await;
+    let swivel = Swivel::in_front_of(&postgres)
+        .secret_line("grace = \"1s\"")
+        .secret_line("max_age = \"90d\"")
+        .start()
+        .await;
+    let client = swivel.connect().await;
+    client.batch_execute("CREATE TEMP TABLE t (n int)").await.unwrap();
+    let shown = || text(&asked(&swivel, &["status"]).stdout);
+    eventually("it has nothing to say", async || {
+        shown().contains("safe to revoke the old credential: nothing to revoke")
+    })
+    .await;
+    swivel.write_secret("orders_v2", "second");
+    eventually("it says what holds the session", async || {
+        shown().contains("stays because of temporary objects")
+    })
+    .await;
+    let said = shown();
+    for words in [
+        "ready; 1 clients, 0 logins held",
+        "Secret orders (file), for app: new sessions use orders_v2",
+        "safe to revoke the old credential: no",
+        "within max_age",
+        "1 of 100 connections to 127.0.0.1:",
+    ] {
+        assert!(said.contains(words), "{words:?} is not in:\n{said}");
+    }
+    drop(client);
+    eventually("it is safe", async || {
+        shown().contains("safe to revoke the old credential: yes")
+    })
+    .await;
+    let json = asked(&swivel, &["status", "--json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["secrets"][0]["safe_to_revoke"], true);
+}

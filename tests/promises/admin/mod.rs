@@ -1,0 +1,8 @@
+//! What the admin server tells programs and people, and what it does for them.
+
+mod audit;
+mod commands;
+mod health;
+mod metrics;
+mod page;
+mod status;

@@ -1,0 +1,241 @@
+//! What status says of a rotation, at each of its steps, held against what Postgres itself says.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_postgres::Client;
+
+use crate::support::admin::status;
+use crate::support::{Postgres, Swivel, eventually};
+
+const NEXT: &str = "orders_v2";
+
+/// Sessions that ask all the time, until they are told to stop.
+struct Load {
+    sessions: JoinSet<Result<u64, String>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Load {
+    async fn of(swivel: &Swivel, sessions: usize) -> Self {
+        let mut load = Self {
+            sessions: JoinSet::new(),
+            stop: watch::Sender::new(false),
+        };
+        for _ in 0..sessions {
+            let client = swivel.connect().await;
+            let stop = load.stop.subscribe();
+            load.sessions.spawn(async move {
+                let mut asked = 0;
+                while !*stop.borrow() {
+                    let answer = client.query_one("SELECT 1, pg_sleep(0.002)", &[]).await;
+                    answer.map_err(|error| format!("{error:?}"))?;
+                    asked += 1;
+                    tokio::time::sleep(Duration::from_millis(3)).await;
+                }
+                Ok(asked)
+            });
+        }
+        load
+    }
+
+    /// How much was asked, when nothing went wrong.
+    async fn end(self) -> u64 {
+        self.stop.send_replace(true);
+        let asked: Result<Vec<u64>, String> = self.sessions.join_all().await.into_iter().collect();
+        asked.unwrap().iter().sum()
+    }
+}
+
+/// Client backends by user, as Postgres counts them.
+async fn backends(admin: &Client) -> BTreeMap<String, u64> {
+    let sql = "SELECT usename::text, count(*) FROM pg_stat_activity \
+               WHERE backend_type = 'client backend' AND usename LIKE 'orders%' GROUP BY 1";
+    let rows = admin.query(sql, &[]).await.unwrap();
+    rows.iter()
+        .map(|row| (row.get(0), row.get::<_, i64>(1).unsigned_abs()))
+        .collect()
+}
+
+/// The one secret of a status.
+fn secret(status: &Value) -> &Value {
+    &status["secrets"][0]
+}
+
+fn credential<'a>(status: &'a Value, user: &str) -> &'a Value {
+    let credentials = secret(status)["credentials"].as_array().unwrap();
+    let found = credentials.iter().find(|known| known["user"] == user);
+    found.unwrap_or(&Value::Null)
+}
+
+/// Waits for a stage, and sees to it that nothing untrue is said on the way.
+async fn reaches(swivel: &Swivel, admin: &Client, stage: &str) -> Value {
+    let mut last = Value::Null;
+    eventually(&format!("the stage is {stage}"), async || {
+        last = status(swivel).await;
+        if secret(&last)["safe_to_revoke"] == true {
+            let retired = credential(&last, Postgres::USER);
+            assert_eq!(retired["standing"], "retired", "{last}");
+            let left = backends(admin).await;
+            assert_eq!(left.get(Postgres::USER), None, "{last}");
+        }
+        secret(&last)["stage"] == stage
+    })
+    .await;
+    last
+}
+
+/// Status and Postgres agree on how many sessions each user has.
+async fn agree(swivel: &Swivel, admin: &Client, expected: &[(&str, u64)]) {
+    eventually(&format!("status and Postgres say {expected:?}"), async || {
+        let said = status(swivel).await;
+        let there = backends(admin).await;
+        expected.iter().all(|(user, sessions)| {
+            let known = credential(&said, user);
+            let told = (known["sessions"].as_u64(), known["links"].as_u64());
+            told == (Some(*sessions), Some(*sessions)) && there.get(*user).copied().unwrap_or(0) == *sessions
+        })
+    })
+    .await;
+}
+
+promise! {
+    async fn status_is_right_at_every_step_of_a_rotation_under_load(version) {
+        let postgres = Postgres::start(version);
+        let admin = postgres.admin().await;
+        let swivel = Swivel::in_front_of(&postgres)
+            .secret_line("grace = \"2s\"")
+            .secret_line("poll = \"200ms\"")
+            .section("[login]\nrefused_retry = \"1s\"")
+            .start()
+            .await;
+        let load = Load::of(&swivel, 6).await;
+        let pinned = swivel.connect().await;
+        pinned.batch_execute("CREATE TEMP TABLE t (n int)").await.unwrap();
+        reaches(&swivel, &admin, "steady").await;
+        agree(&swivel, &admin, &[(Postgres::USER, 7)]).await;
+
+        swivel.write_secret(NEXT, "second");
+        let seen = reaches(&swivel, &admin, "seen").await;
+        assert_eq!(credential(&seen, Postgres::USER)["standing"], "leading");
+        assert_eq!(credential(&seen, NEXT)["standing"], "waiting");
+        agree(&swivel, &admin, &[(Postgres::USER, 7)]).await;
+
+        postgres.create_user(NEXT, "second").await;
+        let moving = reaches(&swivel, &admin, "moving").await;
+        assert_eq!(credential(&moving, NEXT)["standing"], "leading");
+        assert_eq!(credential(&moving, Postgres::USER)["standing"], "retired");
+        agree(&swivel, &admin, &[(Postgres::USER, 1), (NEXT, 6)]).await;
+        let held = status(&swivel).await;
+        let old = credential(&held, Postgres::USER);
+        assert_eq!(secret(&held)["stage"], "moving", "{held}");
+        assert_eq!(old["safe_to_revoke"], false);
+        assert_eq!(old["pinned"][0]["reasons"][0], "temporary_objects", "{old}");
+        let session = old["pinned"][0]["session"].as_u64().unwrap();
+        assert!(swivel.said(&format!("\"session\":{session},")) > 0);
+
+        pinned.batch_execute("DROP TABLE t").await.unwrap();
+        let safe = reaches(&swivel, &admin, "safe_to_revoke").await;
+        assert_eq!(credential(&safe, Postgres::USER)["safe_to_revoke"], true);
+        let words = secret(&safe)["words"].as_str().unwrap();
+        assert!(words.starts_with("safe to revoke: nothing here uses orders_v1"), "{words}");
+        drop_user(&postgres).await;
+        agree(&swivel, &admin, &[(NEXT, 7)]).await;
+        assert!(load.end().await > 100);
+        for phrase in [
+            "credential rotation detected",
+            "now using rotated credentials",
+            "old connections closed",
+        ] {
+            assert_eq!(swivel.said(phrase), 1, "{phrase}");
+        }
+        assert_eq!(swivel.said("credential.safe_to_revoke"), 1);
+    }
+}
+
+/// What the user owns goes to somebody else first; its sessions are not asked.
+async fn drop_user(postgres: &Postgres) {
+    let user = Postgres::USER;
+    for sql in [
+        format!("REASSIGN OWNED BY {user} TO CURRENT_USER"),
+        format!("DROP OWNED BY {user}"),
+        format!("DROP ROLE {user}"),
+    ] {
+        let admin = postgres.admin().await;
+        admin
+            .batch_execute(&sql)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+    assert!(!postgres.has_user(user).await);
+}
+
+#[tokio::test]
+async fn a_credential_that_works_on_one_of_two_endpoints_is_proven_and_does_not_lead() {
+    let (first, second) = (Postgres::start(18), Postgres::start(18));
+    let hosts = format!("hosts = [\"{}\", \"{}\"]", first.address(), second.address());
+    let swivel = Swivel::in_front_of(&first)
+        .upstream_line(&hosts)
+        .section("[login]\nrefused_retry = \"1s\"")
+        .start()
+        .await;
+    let stage = async |stage: &str| {
+        eventually(&format!("the stage is {stage}"), async || {
+            secret(&status(&swivel).await)["stage"] == stage
+        })
+        .await;
+    };
+    stage("steady").await;
+    first.create_user(NEXT, "second").await;
+    swivel.write_secret(NEXT, "second");
+    stage("proven").await;
+    second.create_user(NEXT, "second").await;
+    stage("safe_to_revoke").await;
+}
+
+#[tokio::test]
+async fn sessions_that_stay_by_policy_are_told_from_those_that_leave() {
+    let postgres = Postgres::start(18);
+    let swivel = Swivel::in_front_of(&postgres).start().await;
+    let client = swivel.connect().await;
+    postgres.change_password(Postgres::USER, "next").await;
+    swivel.write_secret(Postgres::USER, "next");
+    eventually("it leads, and a session stays", async || {
+        secret(&status(&swivel).await)["stage"] == "leading"
+    })
+    .await;
+    let now = status(&swivel).await;
+    let words = secret(&now)["credentials"][1]["words"].as_str().unwrap();
+    assert_eq!(
+        words,
+        "1 session left from before the password changed: they need it no more to go on"
+    );
+    drop(client);
+    eventually("it left", async || {
+        secret(&status(&swivel).await)["stage"] == "safe_to_revoke"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_credential_past_its_age_is_said_once_and_shown() {
+    let postgres = Postgres::start(18);
+    let swivel = Swivel::in_front_of(&postgres)
+        .secret_line("max_age = \"1s\"")
+        .secret_line("poll = \"100ms\"")
+        .start()
+        .await;
+    eventually("it is too old", async || {
+        secret(&status(&swivel).await)["max_age_exceeded"] == true
+    })
+    .await;
+    let warning = "the credential is older than max_age";
+    eventually("it is said", async || swivel.said(warning) > 0).await;
+    let reads = async || secret(&status(&swivel).await)["reads"]["ok"].as_u64().unwrap();
+    let before = reads().await;
+    eventually("it was read again", async || reads().await > before + 3).await;
+    assert_eq!(swivel.said(warning), 1);
+}

@@ -1,0 +1,149 @@
+//! What is logged, at which level, and how often.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{Postgres, Swivel, eventually};
+
+fn lines(swivel: &Swivel) -> Vec<Value> {
+    let log = swivel.log();
+    let lines = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
+    lines.collect()
+}
+
+#[tokio::test]
+async fn the_level_changes_while_it_runs() {
+    let postgres = Postgres::start(18);
+    let swivel = Swivel::in_front_of(&postgres)
+        .section("[log]\nlevel = \"info\"\n")
+        .start()
+        .await;
+    let is_debug = |line: &Value| line["level"] == "DEBUG";
+    drop(swivel.connect().await);
+    swivel.rewrite("level = \"info\"", "level = \"debug\"").await;
+    assert!(!lines(&swivel).iter().any(is_debug));
+    drop(swivel.connect().await);
+    eventually("sessions are told of", async || {
+        lines(&swivel).iter().any(is_debug)
+    })
+    .await;
+    swivel.rewrite("level = \"debug\"", "level = \"warn\"").await;
+    let said = lines(&swivel).len();
+    swivel.refresh();
+    drop(swivel.connect().await);
+    swivel.write_config("nonsense");
+    eventually("a warning is logged", async || swivel.said("ignored") == 1).await;
+    let after = lines(&swivel).split_off(said);
+    assert!(!after.iter().any(is_debug), "{after:?}");
+}
+
+#[tokio::test]
+async fn a_rotation_is_a_story_in_few_lines_however_many_sessions_move() {
+    let postgres = Postgres::start(18);
+    postgres.create_user("orders_v2", "second").await;
+    let swivel = Swivel::in_front_of(&postgres)
+        .secret_line("grace = \"1s\"")
+        .start()
+        .await;
+    let mut sessions = Vec::new();
+    for _ in 0..20 {
+        sessions.push(swivel.connect().await);
+    }
+    let before = lines(&swivel).len();
+    swivel.write_secret("orders_v2", "second");
+    let closed = "old connections closed";
+    eventually("the last session has left", async || swivel.said(closed) > 0).await;
+    let story = lines(&swivel).split_off(before);
+    let told: Vec<&str> = (story.iter())
+        .filter(|line| line["target"] != "audit")
+        .filter_map(|line| line["message"].as_str())
+        .collect();
+    let chapters = [
+        "credential rotation detected",
+        "now using rotated credentials",
+        "sessions are on a replaced credential",
+        closed,
+    ];
+    assert_eq!(told, chapters);
+    let replaced = &story[story.len() - 2];
+    assert_eq!(replaced["sessions"], 20, "{replaced}");
+    for session in &sessions {
+        session.query("SELECT 1", &[]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_keeps_sessions_on_a_replaced_credential_is_said_once_for_all_of_them() {
+    let postgres = Postgres::start(18);
+    postgres.create_user("orders_v2", "second").await;
+    let swivel = Swivel::in_front_of(&postgres)
+        .secret_line("grace = \"1s\"")
+        .start()
+        .await;
+    let mut sessions = Vec::new();
+    for _ in 0..5 {
+        let session = swivel.connect().await;
+        session
+            .batch_execute("CREATE TEMP TABLE t (n int)")
+            .await
+            .unwrap();
+        sessions.push(session);
+    }
+    swivel.write_secret("orders_v2", "second");
+    let told = "sessions can't leave a replaced credential now";
+    eventually("it is said", async || swivel.said(told) > 0).await;
+    let story = lines(&swivel);
+    let line = story.iter().find(|line| line["message"] == told).unwrap();
+    assert_eq!(
+        (&line["sessions"], line["reasons"].is_string()),
+        (&Value::from(5), true),
+        "{line}"
+    );
+    assert_eq!(swivel.said("old connections closed"), 0);
+    sessions.clear();
+    eventually("they are gone", async || {
+        swivel.said("old connections closed") == 1
+    })
+    .await;
+    assert_eq!(swivel.said(told), 1);
+}
+
+#[tokio::test]
+async fn a_hundred_clients_up_against_a_limit_are_one_line() {
+    let postgres = Postgres::start(18);
+    let swivel = Swivel::in_front_of(&postgres)
+        .section("[limits]\nclients = 1\n")
+        .start()
+        .await;
+    let _only = swivel.connect().await;
+    for _ in 0..100 {
+        assert!(swivel.try_connect().await.is_err());
+    }
+    assert_eq!(swivel.said("a limit turns clients away"), 1);
+    assert_eq!(swivel.said("\"limit\":\"limits.clients\""), 1);
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_gone_is_said_when_it_goes_and_when_it_is_back() {
+    let mut postgres = Postgres::start(18);
+    let swivel = Swivel::in_front_of(&postgres)
+        .section("[login]\npatience = \"300ms\"\n")
+        .start()
+        .await;
+    swivel.connect().await;
+    postgres.vanish();
+    for _ in 0..20 {
+        assert!(swivel.try_connect().await.is_err());
+    }
+    assert_eq!(swivel.said("logins to an endpoint fail"), 1, "{}", swivel.log());
+    postgres.start_again();
+    eventually("it is back", async || {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        swivel.try_connect().await.is_ok() && swivel.said("logins to an endpoint succeed again") == 1
+    })
+    .await;
+    assert_eq!(swivel.said("logins to an endpoint fail"), 1);
+}
