@@ -41,7 +41,7 @@ promise! {
         for round in 0..times() {
             settle(&stage, &mut crowd).await;
             let how = if round % 2 == 0 { Stop::Fast } else { Stop::Immediate };
-            stage.postgres.restart(how);
+            stage.restart(how).await;
             println!("restarted: {how:?}");
             crowd.works().await;
         }

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use super::{Crowd, receipts};
 use crate::support::swivel::Unstarted;
-use crate::support::{Postgres, Swivel, Version, eventually};
+use crate::support::{Postgres, Stop, Swivel, Version, eventually};
 
 /// Those of a crowd who can be told to rest: not pgbench, whose sessions do not last anyway.
 pub const CALLABLE: &str = "application_name ~ '^crowd ([1-9]|[12][0-9])$'";
@@ -119,6 +119,11 @@ impl Stage {
              WHERE pid <> pg_backend_pid() AND {condition}"
         );
         self.admin.query_one(&sql, &[]).await.unwrap().get(0)
+    }
+
+    pub async fn restart(&mut self, how: Stop) {
+        self.postgres.restart(how);
+        self.admin = self.postgres.admin_of(Postgres::DATABASE).await;
     }
 
     /// The database's own clock.
