@@ -23,6 +23,9 @@ const ROWS_ABREAST: usize = 64;
 /// Fewer transfers than that say little.
 const TRANSFERS_MIN: u32 = 2;
 
+/// How much longer than asked for a run may become.
+const LONGER_MAX: u32 = 8;
+
 /// Transactions of the shorter of two runs that system calls are counted in, all clients together.
 const TRACED: u32 = 4_000;
 const TRACED_CONNECTS: u32 = 80;
@@ -40,10 +43,19 @@ impl Loads<'_> {
         let cpu = Cpu::of(peer.pid())?;
         match load {
             Load::Bulk(bulk) => self.sample_bulk(bulk, peer, cpu),
-            _ => {
-                let watch = Watch::start(cpu);
-                let done = self.run(load, peer, Until::Seconds(self.seconds))?;
-                watch.finish(&done)
+            _ => self.sample_long_enough(load, peer, cpu),
+        }
+    }
+
+    /// Pgbench counts the time that its logins take, which on a busy machine may be all it has.
+    fn sample_long_enough(&self, load: Load, peer: &Peer, cpu: Cpu) -> Result<Sample, Failure> {
+        let mut seconds = self.seconds;
+        loop {
+            let watch = Watch::start(cpu);
+            let done = self.run(load, peer, Until::Seconds(seconds))?;
+            match watch.finish(&done) {
+                Err(Failure::TooShort) if seconds < self.seconds * LONGER_MAX => seconds *= 2,
+                finished => return finished,
             }
         }
     }

@@ -34,7 +34,7 @@ pub struct Options {
     /// How long each run lasts
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     pub seconds: u32,
-    /// Workloads, or beginnings of their names, separated by commas; all if absent
+    /// Workloads, or what their names have before a dash, separated by commas; all if absent
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Of direct, haproxy, pgbouncer, pgswivel; all if absent
@@ -91,21 +91,12 @@ impl Options {
 
     pub fn workloads(&self) -> Result<Vec<Workload>, Failure> {
         for name in &self.only {
-            if name.is_empty()
-                || !workloads::all()
-                    .iter()
-                    .any(|workload| workload.name.starts_with(name))
-            {
+            if name.is_empty() || !workloads::all().iter().any(|workload| workload.is(name)) {
                 return Err(Failure::Unknown(name.clone()));
             }
         }
-        let asked = |workload: &Workload| {
-            self.only.is_empty()
-                || self
-                    .only
-                    .iter()
-                    .any(|name| workload.name.starts_with(name.as_str()))
-        };
+        let asked =
+            |workload: &Workload| self.only.is_empty() || self.only.iter().any(|name| workload.is(name));
         Ok(workloads::all().into_iter().filter(asked).collect())
     }
 

@@ -54,6 +54,12 @@ pub enum Bulk {
 }
 
 impl Workload {
+    /// Whether this names it, or a family that it belongs to.
+    pub fn is(&self, name: &str) -> bool {
+        let rest = self.name.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    }
+
     /// What its rate counts.
     pub fn unit(&self) -> &'static str {
         match self.load {
