@@ -129,7 +129,12 @@ promise! {
         assert_eq!(credential(&moving, NEXT)["standing"], "leading");
         assert_eq!(credential(&moving, Postgres::USER)["standing"], "retired");
         agree(&swivel, &admin, &[(Postgres::USER, 1), (NEXT, 6)]).await;
-        let held = status(&swivel).await;
+        let mut held = Value::Null;
+        eventually("what keeps the last one is told", async || {
+            held = status(&swivel).await;
+            !credential(&held, Postgres::USER)["pinned"][0].is_null()
+        })
+        .await;
         let old = credential(&held, Postgres::USER);
         assert_eq!(secret(&held)["stage"], "moving", "{held}");
         assert_eq!(old["safe_to_revoke"], false);
@@ -145,11 +150,10 @@ promise! {
         drop_user(&postgres).await;
         agree(&swivel, &admin, &[(NEXT, 7)]).await;
         assert!(load.end().await > 100);
-        for phrase in [
-            "credential rotation detected",
-            "now using rotated credentials",
-            "old connections closed",
-        ] {
+        // The story is told a moment after the fact.
+        let end = "old connections closed";
+        eventually("the end is told", async || swivel.said(end) > 0).await;
+        for phrase in ["credential rotation detected", "now using rotated credentials", end] {
             assert_eq!(swivel.said(phrase), 1, "{phrase}");
         }
         assert_eq!(swivel.said("credential.safe_to_revoke"), 1);
