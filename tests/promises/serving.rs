@@ -1,5 +1,6 @@
 //! Listeners, limits, signals: what there is around a session.
 
+use std::fs;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -31,6 +32,45 @@ async fn clients_are_served_over_several_addresses_and_a_unix_socket() {
         tokio::spawn(connection);
         assert_eq!(one(&client).await, 1, "{host}");
     }
+}
+
+#[tokio::test]
+async fn sessions_are_served_by_as_many_threads_as_are_wanted() {
+    let postgres = Postgres::start(18);
+    let threads = |swivel: &Swivel| {
+        let tasks = fs::read_dir(format!("/proc/{}/task", swivel.pid())).unwrap();
+        let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")));
+        // One that has ended meanwhile is none of them.
+        names
+            .filter(|name| name.as_ref().is_ok_and(|name| name.trim() == "worker"))
+            .count()
+    };
+    let one_thread = Swivel::in_front_of(&postgres).start().await;
+    assert_eq!(threads(&one_thread), 0, "the main thread does everything");
+    let mut swivel = Swivel::in_front_of(&postgres)
+        .top_line("workers = 3")
+        .start()
+        .await;
+    // Those that wait for files and the like have the same name.
+    assert!(threads(&swivel) >= 3);
+    let mut clients = Vec::new();
+    for _ in 0..12 {
+        clients.push(swivel.connect().await);
+    }
+    for client in &clients {
+        assert_eq!(one(client).await, 1);
+    }
+    postgres.create_user("orders_v2", "second").await;
+    swivel.write_secret("orders_v2", "second");
+    eventually("sessions moved", async || {
+        swivel.said("old connections closed") == 1
+    })
+    .await;
+    for client in &clients {
+        assert_eq!(one(client).await, 1);
+    }
+    drop(clients);
+    assert_eq!(swivel.terminate().code(), Some(0));
 }
 
 #[tokio::test]
