@@ -34,7 +34,7 @@ async fn clients_are_served_over_several_addresses_and_a_unix_socket() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn sessions_are_served_by_as_many_threads_as_are_wanted() {
     let postgres = Postgres::start(18);
     let threads = |swivel: &Swivel| {
@@ -49,6 +49,7 @@ async fn sessions_are_served_by_as_many_threads_as_are_wanted() {
     assert_eq!(threads(&one_thread), 0, "the main thread does everything");
     let mut swivel = Swivel::in_front_of(&postgres)
         .top_line("workers = 3")
+        .secret_line("grace = \"1s\"")
         .start()
         .await;
     // Those that wait for files and the like have the same name.
