@@ -9,7 +9,7 @@ use tokio_postgres::NoTls;
 use crate::support::wire::PROTOCOL_3_0;
 use crate::support::{Postgres, Swivel, Wire, client_tool, eventually, within};
 
-const AT_ONCE: Duration = Duration::from_secs(5);
+const AT_ONCE: Duration = Duration::from_secs(15);
 
 async fn one(client: &tokio_postgres::Client) -> i32 {
     client.query_one("SELECT 1", &[]).await.unwrap().get(0)
@@ -99,7 +99,7 @@ async fn clients_queue_for_a_connection_and_are_told_when_none_comes_free() {
     let postgres = Postgres::start(18);
     let swivel = Swivel::in_front_of(&postgres)
         .upstream_line("connections_max = 1")
-        .section("[limits]\nqueue_wait = \"1s\"")
+        .section("[limits]\nqueue_wait = \"3s\"")
         .start()
         .await;
     let first = swivel.connect().await;
@@ -115,7 +115,7 @@ async fn clients_queue_for_a_connection_and_are_told_when_none_comes_free() {
 async fn a_client_that_says_nothing_is_sent_away_after_its_time() {
     let postgres = Postgres::start(18);
     let swivel = Swivel::in_front_of(&postgres)
-        .section("[limits]\nstartup_time = \"1s\"")
+        .section("[limits]\nstartup_time = \"3s\"")
         .start()
         .await;
     let mut silent = Wire::connect(&swivel.address()).await;
