@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use tracing::{info, warn};
 
-use crate::credentials::{Credential, Event, Page, Position, Verdict};
+use crate::credentials::{Credential, Event, Page, Position, Refusal, Verdict};
 use crate::journal::{Event as Audited, Journal};
 use crate::names::{Endpoint, SecretName};
 
@@ -30,7 +30,11 @@ pub(super) fn record(secret: &SecretName, event: &Event, before: &Page, after: &
                 let (version, position) = (&credential.version, credential.position);
                 let sqlstate = refusal.sqlstate();
                 let consequence = consequence(credential, endpoint, after);
-                warn!(%secret, %version, %position, %endpoint, sqlstate, "a credential was refused: {consequence}");
+                let besides = besides(*refusal);
+                warn!(
+                    %secret, %version, %position, %endpoint, sqlstate,
+                    "a credential was refused: {consequence}{besides}"
+                );
             }
         }
         Event::Leading { credential, before } => {
@@ -66,6 +70,14 @@ fn is_first_refusal(page: &Page, credential: &Credential, endpoint: &Endpoint) -
         entry.and_then(|entry| entry.verdict(endpoint)),
         Some(Verdict::Refused { times: 1, .. })
     )
+}
+
+/// What else than the password it may be.
+fn besides(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::BadPassword => "",
+        Refusal::NotAllowed => "; it may be pg_hba.conf, NOLOGIN or missing TLS: see pgswivel check",
+    }
 }
 
 fn consequence(refused: &Credential, endpoint: &Endpoint, page: &Page) -> &'static str {

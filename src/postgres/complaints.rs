@@ -15,11 +15,16 @@ use crate::names::Endpoint;
 const LIMIT_QUIET: Duration = Duration::from_secs(60);
 /// A login is no end of the failures before it while others fail beside it.
 const ENDPOINT_QUIET: Duration = Duration::from_secs(5);
+/// Nobody gave a wrong password for so long.
+const STRANGERS_QUIET: Duration = Duration::from_secs(60);
+/// As long as a name can be in Postgres.
+const NAME_CHARS_MAX: usize = 63;
 
 #[derive(Debug, Default)]
 pub struct Complaints {
     limits: complaint::Complaints<&'static str>,
     endpoints: complaint::Complaints<Endpoint>,
+    strangers: complaint::Complaints<()>,
 }
 
 impl Complaints {
@@ -31,6 +36,17 @@ impl Complaints {
         let limit = limit.label();
         if let Some(failures) = self.limits.failed(limit, now()) {
             warn!(limit = format!("limits.{limit}"), failures, %error, "a limit turns clients away");
+        }
+    }
+
+    /// A client that did not prove who it is. Of many names one is shown: anybody can make them up.
+    pub fn stranger(&self, name: &str) {
+        if let Some(failures) = self.strangers.failed((), now()) {
+            let role: String = name.chars().take(NAME_CHARS_MAX).collect();
+            warn!(
+                ?role,
+                failures, "clients come with a wrong password, or as a role that is not configured"
+            );
         }
     }
 
@@ -58,6 +74,13 @@ impl Complaints {
                 failures,
                 ?lasted,
                 "a limit turns nobody away any more"
+            );
+        }
+        for ((), Over { failures, lasted }) in self.strangers.take_quiet(STRANGERS_QUIET, now()) {
+            info!(
+                failures,
+                ?lasted,
+                "no client comes with a wrong password any more"
             );
         }
     }

@@ -176,6 +176,9 @@ impl ClientError {
     fn hint(&self) -> Option<&'static str> {
         match self {
             Self::TlsRequired => Some("Connect with sslmode=require or stricter."),
+            Self::WrongPassword { .. } => Some(
+                "pgswivel asks for the name and the password of one of its own roles, not for the database's.",
+            ),
             Self::NoCredential { .. } => {
                 Some("Run \"pgswivel check\" beside it: it tries every credential of the secret once.")
             }

@@ -175,6 +175,9 @@ impl Lobby {
             self.metrics.hit(limit);
             self.complaints.limit_reached(limit, error);
         }
+        if let ClientError::WrongPassword { role } = error {
+            self.complaints.stranger(role);
+        }
     }
 
     fn not_cancelled(&self, error: &CancelError) {

@@ -12,6 +12,9 @@ mod sign;
 mod ssm;
 mod stages;
 
+use std::error::Error;
+use std::io;
+
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
@@ -49,7 +52,7 @@ fn region_of_arn(id: &str) -> Option<&str> {
 pub(super) async fn credentials(config: &SdkConfig) -> Result<Credentials, StoreError> {
     let provider = config
         .credentials_provider()
-        .ok_or_else(|| StoreError::Denied(Said::new("no AWS credentials are configured")))?;
+        .ok_or_else(|| StoreError::Nobody(Said::new("no AWS credentials are configured")))?;
     provider
         .provide_credentials()
         .await
@@ -57,13 +60,32 @@ pub(super) async fn credentials(config: &SdkConfig) -> Result<Credentials, Store
 }
 
 fn credentials_failure(error: &CredentialsError) -> StoreError {
-    let said = Said::chain(error);
     match error {
-        CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
-            StoreError::Denied(said)
+        // The library's own words are a list of everywhere it looked.
+        CredentialsError::CredentialsNotLoaded(_) => {
+            StoreError::Nobody(Said::new("no AWS credentials were found"))
         }
-        _ => StoreError::Unreachable(said),
+        CredentialsError::InvalidConfiguration(_) | CredentialsError::Unhandled(_) => {
+            StoreError::Nobody(Said::chain(error))
+        }
+        error if lacks_a_file(error) => StoreError::Nobody(Said::chain(error)),
+        _ => StoreError::Unreachable(Said::chain(error)),
     }
+}
+
+/// A token that is mounted for this process is not there, or not for it.
+fn lacks_a_file(error: &CredentialsError) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+            );
+        }
+        cause = error.source();
+    }
+    false
 }
 
 #[cfg(test)]

@@ -10,6 +10,10 @@ pub enum StoreError {
     Missing(Said),
     #[error("the store denies access ({0}): allow this identity to read the secret")]
     Denied(Said),
+    #[error(
+        "this process is nobody to the store ({0}): give it a role, a service account, a profile or keys"
+    )]
+    Nobody(Said),
     #[error("the store asks to slow down ({said}): poll less often, or raise its limit")]
     Throttled {
         retry_after: Option<Duration>,
@@ -49,7 +53,7 @@ impl StoreError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Missing(_) => "missing",
-            Self::Denied(_) => "denied",
+            Self::Denied(_) | Self::Nobody(_) => "denied",
             Self::Throttled { .. } => "throttled",
             Self::Unreachable(_) => "unreachable",
             Self::Slow { .. } => "slow",
@@ -59,6 +63,17 @@ impl StoreError {
             Self::Unsettled => "unsettled",
             Self::Failed(_) => "failed",
             Self::Unsuitable(_) => "unsuitable",
+        }
+    }
+
+    /// Says where it was looked for, if that may be what is wrong.
+    #[cfg(feature = "aws")]
+    pub(super) fn looked_for_in(self, place: &str) -> Self {
+        let at = |said: &Said| Said::new(format_args!("{said}, looked for in {place}"));
+        match self {
+            Self::Missing(said) => Self::Missing(at(&said)),
+            Self::Unreachable(said) => Self::Unreachable(at(&said)),
+            error => error,
         }
     }
 

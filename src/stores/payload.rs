@@ -22,6 +22,8 @@ pub enum PayloadError {
         "it is not JSON (line {line}, column {column}); if it is NAME=value text, choose its names with `fields`"
     )]
     NotJson { line: usize, column: usize },
+    #[error("its JSON is broken at line {line}, column {column}")]
+    BrokenJson { line: usize, column: usize },
     #[error("line {line} is not NAME=value")]
     NotDotEnv { line: usize },
     #[error("the quote opened in line {line} is never closed")]

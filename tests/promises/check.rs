@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
+use crate::support::swivel::Unstarted;
 use crate::support::{Authority, Forged, ForgedScram, Port, Postgres, Stop, Swivel};
 
 const LOG_EVERYTHING: &str = "[log]\nlevel = \"trace\"";
@@ -410,6 +411,58 @@ fn tls_that_cannot_be_had_or_believed_says_what_would_help() {
     line(
         &text(&output),
         &["does not offer TLS", "turn ssl on in the server"],
+    );
+}
+
+/// What is wrong is said once, in words of this trade, and what to do about it behind the arrow.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_newcomers_get_wrong_is_explained() {
+    let check = |swivel: Unstarted| {
+        let output = tokio::task::block_in_place(|| swivel.check(&[]));
+        assert_ne!(output.status.code(), Some(0));
+        text(&output)
+    };
+    let postgres = Postgres::version(18)
+        .hba("hostssl all orders_v1 127.0.0.1/32 scram-sha-256")
+        .start();
+    let said = check(Swivel::in_front_of(&postgres));
+    line(
+        &said,
+        &["no encryption -> if the server wants TLS, set upstream.orders.tls.mode = \"require\""],
+    );
+
+    let ca = postgres.authority().file();
+    let tls = format!(
+        "{{ mode = \"verify-full\", ca = \"{}\", server_name = \"db.internal\" }}",
+        ca.display()
+    );
+    let said = check(Swivel::in_front_of(&postgres).upstream_tls(&tls));
+    line(
+        &said,
+        &[
+            "it is for localhost",
+            "not for db.internal -> name one of its names in",
+        ],
+    );
+
+    let swivel = Swivel::in_front_of(&postgres);
+    let broken = swivel.directory().join("broken.json");
+    std::fs::write(&broken, "{\n  \"username\": \"a\",\n  \"password\": \"b\",\n}\n").unwrap();
+    let said = check(swivel.store("file", broken.to_str().unwrap()));
+    line(
+        &said,
+        &["its JSON is broken at line 4, column 1 -> correct it there"],
+    );
+
+    let silent = Forged::start(async |mut wire| {
+        wire.rest().await;
+        wire
+    })
+    .await;
+    let swivel = Swivel::in_front_of_port(silent.port()).upstream_line("connect_timeout = \"300ms\"");
+    line(
+        &check(swivel),
+        &["within connect_timeout -> check that Postgres is what answers there"],
     );
 }
 

@@ -1,5 +1,6 @@
 //! Thousands of clients at once.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use crate::support::wire::PROTOCOL_3_0;
@@ -78,4 +79,24 @@ async fn five_thousand_idle_clients_stay_connected_and_one_more_is_served_at_onc
         wire.query("still here?").await;
         assert_eq!(wire.until(b'Z').await.len(), 2);
     }
+}
+
+/// The limit of the system may be below what is configured, and then it is said what to do.
+#[tokio::test]
+async fn too_few_open_files_are_raised_as_far_as_they_go_and_said() {
+    let postgres = Postgres::start(18);
+    let unstarted = Swivel::in_front_of(&postgres);
+    let program = unstarted.directory().join("program");
+    let binary = env!("CARGO_BIN_EXE_pgswivel");
+    let script = format!("#!/bin/sh\nulimit -Sn 200 && ulimit -Hn 600 && exec {binary} \"$@\"\n");
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let swivel = unstarted.program(&program).start().await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", swivel.pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files"));
+    let values: Vec<&str> = line.unwrap().split_whitespace().skip(3).collect();
+    assert_eq!(values[..2], ["600", "600"]);
+    assert_eq!(swivel.said("too few open files for the configured limits"), 1);
+    assert_eq!(swivel.said("LimitNOFILE"), 1);
+    swivel.connect().await;
 }

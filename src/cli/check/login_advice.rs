@@ -110,13 +110,14 @@ fn about_permission(user: &str, question: Question<'_>) -> String {
     }
     let upstream = &question.target.upstream;
     let (name, database) = (&upstream.name, database(question.target));
-    let mut advice = format!(
+    let mut advice = String::new();
+    if upstream.tls.mode == TlsMode::Disable {
+        advice = format!("if the server wants TLS, set upstream.{name}.tls.mode = \"require\" or stricter; ");
+    }
+    advice += &format!(
         "let {user:?} into {database:?} from here with a line in pg_hba.conf; if there is one, the role may be \
          NOLOGIN: ALTER ROLE {user:?} LOGIN"
     );
-    if matches!(upstream.tls.mode, TlsMode::Disable | TlsMode::Prefer) {
-        advice += &format!("; if the server wants TLS, set upstream.{name}.tls.mode");
-    }
     if upstream.database.is_none() {
         advice += &format!("; if it is only this database, set upstream.{name}.database");
     }
@@ -141,7 +142,10 @@ fn about_failure(error: &LoginError, question: Question<'_>) -> (&'static str, S
         LoginError::Dial(error) => about_dial(error, question),
         LoginError::TimedOut => (
             "timed_out",
-            format!("check the server's load and the network, or raise upstream.{name}.connect_timeout"),
+            format!(
+                "{}, its load and the network, or raise upstream.{name}.connect_timeout",
+                elsewhere()
+            ),
         ),
         LoginError::Talk(_) => (
             "closed",

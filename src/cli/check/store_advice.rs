@@ -2,7 +2,10 @@
 
 use super::findings::{SecretState, Trouble};
 use crate::config::{Secret, Source};
-use crate::stores::{HostInSecret, Skipped, StoreError, Warning};
+use crate::stores::{HostInSecret, PayloadError, Skipped, StoreError, Warning};
+
+const IDENTITY: &str =
+    "give this process AWS credentials (task role, service account, profile or environment)";
 
 pub(super) fn trouble(error: &StoreError, secret: &Secret) -> Trouble {
     let said = error.to_string();
@@ -35,16 +38,20 @@ fn advice(error: &StoreError, secret: &Secret) -> String {
     match error {
         StoreError::Missing(_) => missing(secret),
         StoreError::Denied(_) => denied(&secret.source),
+        StoreError::Nobody(_) => IDENTITY.to_owned(),
         StoreError::Throttled { .. } => {
             format!("check again later; if it lasts, raise secret.{name}.poll or the store's limit")
         }
-        StoreError::Unreachable(_) => unreachable(&secret.source),
+        StoreError::Unreachable(_) => unreachable(secret),
         StoreError::Slow { .. } => match &secret.source {
             Source::Command { .. } => {
                 format!("see why the program takes so long, or raise secret.{name}.timeout")
             }
-            source => unreachable(source),
+            _ => unreachable(secret),
         },
+        StoreError::Unparsable(PayloadError::BrokenJson { .. }) => {
+            "correct it there (a comma too many, a quote too few)".to_owned()
+        }
         StoreError::Unparsable(_) => {
             format!("put one of the known shapes in it, or name its keys in secret.{name}.fields")
         }
@@ -66,6 +73,9 @@ fn missing(secret: &Secret) -> String {
         Source::File { .. } => format!("see whether the file is mounted, or correct secret.{name}.id"),
         Source::Env { .. } => format!("set the variable, or name another one in secret.{name}"),
         Source::Command { .. } => format!("install the program, or correct secret.{name}.id"),
+        Source::AwsSecretsManager { .. } | Source::AwsSsm { .. } => {
+            format!("create it and give it a value, or correct secret.{name}.id or the region")
+        }
         _ => format!("create it and give it a value, or correct secret.{name}.id and where it is looked for"),
     }
 }
@@ -84,9 +94,7 @@ fn denied(source: &Source) -> String {
             "allow this identity ssm:GetParameter on the parameter, and kms:Decrypt if it has a key of its own"
                 .to_owned()
         }
-        Source::AwsRdsIam { .. } => {
-            "give this process AWS credentials (task role, service account, profile or environment)".to_owned()
-        }
+        Source::AwsRdsIam { .. } => IDENTITY.to_owned(),
         Source::VaultKv { mount, path, .. } => read(format!("{mount}/data/{path}")),
         Source::VaultDbStatic { mount, role, .. } => read(format!("{mount}/static-creds/{role}")),
         Source::VaultDb { mount, role, .. } => read(format!("{mount}/creds/{role}")),
@@ -96,14 +104,18 @@ fn denied(source: &Source) -> String {
     }
 }
 
-fn unreachable(source: &Source) -> String {
-    match source {
+fn unreachable(secret: &Secret) -> String {
+    let name = &secret.name;
+    match &secret.source {
         Source::AwsSecretsManager { .. } | Source::AwsSsm { .. } | Source::AwsRdsIam { .. } => {
             "check region and endpoint, name resolution, and the route to AWS (VPC endpoint, NAT, security group)"
                 .to_owned()
         }
         Source::VaultKv { vault, .. } | Source::VaultDbStatic { vault, .. } | Source::VaultDb { vault, .. } => {
-            format!("check that Vault runs at {}, unsealed, and that tls.ca knows its certificate", vault.address)
+            format!(
+                "check that Vault runs at {}, unsealed, and that secret.{name}.ca knows who issued its certificate",
+                vault.address
+            )
         }
         Source::File { .. } | Source::Env { .. } | Source::Command { .. } => {
             "check that what holds it is well and near".to_owned()

@@ -55,15 +55,27 @@ impl fmt::Debug for Fingerprint {
 }
 
 /// A certificate that was not believed, and what can be done about it.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error(
-    "the server's certificate is not trusted: {reason}. If you know that this certificate is the \
-    server's own, set tls.pin = \"{leaf}\""
-)]
+#[derive(Clone, Debug)]
 pub struct Distrust {
     pub reason: Reason,
     pub leaf: Fingerprint,
 }
+
+impl fmt::Display for Distrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { reason, leaf } = self;
+        write!(f, "the server's certificate is not trusted: {reason}")?;
+        if let Some(remedy) = reason.remedy() {
+            write!(f, "; {remedy}")?;
+        }
+        write!(
+            f,
+            ". If you know that this certificate is the server's own, set tls.pin = \"{leaf}\""
+        )
+    }
+}
+
+impl Error for Distrust {}
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Reason {
@@ -73,15 +85,13 @@ pub enum Reason {
     Expired,
     #[error("it is not valid yet")]
     NotValidYet,
-    #[error("nobody known has issued it; name the issuer's certificate in tls.ca")]
+    #[error("nobody known has issued it")]
     UnknownIssuer,
-    #[error(
-        "the known issuer of that name has not signed it; tls.ca may hold an older certificate of the issuer"
-    )]
+    #[error("the known issuer of that name has not signed it")]
     OtherIssuer,
     #[error("it has no name in subjectAltName, and the common name does not count")]
     NoName,
-    #[error("it is for {presented}, not for {expected}; tls.server_name can name another", presented = presented.join(", "))]
+    #[error("it is for {presented}, not for {expected}", presented = presented.join(", "))]
     WrongName {
         expected: String,
         presented: Vec<String>,
@@ -93,6 +103,16 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// What helps, apart from a pin.
+    fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::UnknownIssuer => Some("name the issuer's certificate in tls.ca"),
+            Self::OtherIssuer => Some("tls.ca may hold an older certificate of the issuer"),
+            Self::WrongName { .. } => Some("tls.server_name can name another"),
+            _ => None,
+        }
+    }
+
     fn from_library(error: rustls::Error) -> Self {
         match error {
             rustls::Error::InvalidCertificate(error) => Self::from_certificate(error),
@@ -110,7 +130,7 @@ impl Reason {
             E::NotValidForNameContext { presented, .. } if presented.is_empty() => Self::NoName,
             E::NotValidForNameContext { expected, presented } => Self::WrongName {
                 expected: expected.to_str().into_owned(),
-                presented,
+                presented: presented.iter().map(|name| bare(name).to_owned()).collect(),
             },
             // The library keeps the type of this error to itself.
             E::Other(OtherError(error)) if error.to_string() == "CaUsedAsEndEntity" => {
@@ -119,6 +139,12 @@ impl Reason {
             other => Self::Other(Arc::new(rustls::Error::InvalidCertificate(other))),
         }
     }
+}
+
+/// The library says `DnsName("db.internal")` and `IpAddress(10.0.0.1)`.
+fn bare(name: &str) -> &str {
+    let within = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    within.map_or(name, |within| within.trim_matches('"'))
 }
 
 #[derive(Debug)]

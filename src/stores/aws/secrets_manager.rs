@@ -164,7 +164,14 @@ impl SecretsManagerStore {
 
 impl Store for SecretsManagerStore {
     fn read(&mut self) -> StoreFuture<'_, Result<Reading, StoreError>> {
-        Box::pin(self.take())
+        Box::pin(async {
+            let reading = self.take().await;
+            let region = self.client.as_ref().and_then(|client| client.config().region());
+            reading.map_err(|error| match region {
+                Some(region) => error.looked_for_in(region.as_ref()),
+                None => error,
+            })
+        })
     }
 
     /// Somebody's password changed: a pending version may have its value by now.

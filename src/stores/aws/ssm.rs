@@ -77,7 +77,17 @@ impl SsmStore {
 
 impl Store for SsmStore {
     fn read(&mut self) -> StoreFuture<'_, Result<Reading, StoreError>> {
-        Box::pin(self.take())
+        Box::pin(async {
+            let reading = self.take().await;
+            let region = self
+                .connection
+                .as_ref()
+                .and_then(|connection| connection.config.region());
+            reading.map_err(|error| match region {
+                Some(region) => error.looked_for_in(region.as_ref()),
+                None => error,
+            })
+        })
     }
 
     fn calls(&self) -> Arc<Calls> {

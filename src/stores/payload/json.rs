@@ -22,13 +22,14 @@ pub(in crate::stores) enum Json {
 
 impl Json {
     pub(super) fn parse(text: &str) -> Result<Self, PayloadError> {
-        serde_json::from_str(text).map_err(|error| match error.classify() {
-            // The visitor below takes everything but a second key of one name.
-            Category::Data => PayloadError::DuplicateKey { line: error.line() },
-            Category::Syntax | Category::Eof | Category::Io => PayloadError::NotJson {
-                line: error.line(),
-                column: error.column(),
-            },
+        serde_json::from_str(text).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            match error.classify() {
+                // The visitor below takes everything but a second key of one name.
+                Category::Data => PayloadError::DuplicateKey { line },
+                _ if text.trim_start().starts_with(['{', '[']) => PayloadError::BrokenJson { line, column },
+                _ => PayloadError::NotJson { line, column },
+            }
         })
     }
 
@@ -160,10 +161,10 @@ mod tests {
     #[test]
     fn errors_say_where_and_quote_nothing() {
         let error = Json::parse("{\"password\":\n \"hunter2\" oops").unwrap_err();
-        assert_eq!(error, PayloadError::NotJson { line: 2, column: 12 });
+        assert_eq!(error, PayloadError::BrokenJson { line: 2, column: 12 });
         assert!(!error.to_string().contains("hunter2"));
         let deep = "[".repeat(100_000);
-        assert!(matches!(Json::parse(&deep), Err(PayloadError::NotJson { .. })));
+        assert!(matches!(Json::parse(&deep), Err(PayloadError::BrokenJson { .. })));
         assert!(matches!(Json::parse("1e999"), Err(PayloadError::NotJson { .. })));
     }
 

@@ -188,6 +188,8 @@ impl Refusal {
             500.. if retry_after.is_some() => StoreError::Throttled { retry_after, said },
             401 | 403 => StoreError::Denied(said),
             404 => StoreError::Missing(said),
+            // Sealed, or a gateway without a Vault behind it.
+            502..=504 => StoreError::Unreachable(said),
             400 if said.to_string().contains("unknown role") => StoreError::Missing(said),
             // A standby that has not heard yet of what was just written.
             412 => StoreError::Unsettled,

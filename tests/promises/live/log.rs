@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio_postgres::NoTls;
 
 use crate::support::{Postgres, Swivel, eventually};
 
@@ -176,6 +177,38 @@ async fn a_hundred_clients_up_against_a_limit_are_one_line() {
     }
     assert_eq!(swivel.said("a limit turns clients away"), 1);
     assert_eq!(swivel.said("\"limit\":\"limits.clients\""), 1);
+}
+
+/// Whoever runs it hears of them, and anybody can make more of them.
+#[tokio::test]
+async fn clients_with_a_wrong_password_are_one_line_that_repeats_no_password() {
+    let postgres = Postgres::start(18);
+    let swivel = Swivel::in_front_of(&postgres).start().await;
+    for (user, password) in [
+        (Swivel::USER, "a wrong guess"),
+        (Postgres::USER, Postgres::PASSWORD),
+    ] {
+        for _ in 0..10 {
+            let mut config = swivel.config();
+            let refused = config.user(user).password(password).connect(NoTls).await;
+            let error = refused.map(|_| ()).unwrap_err();
+            let hint = error.as_db_error().unwrap().hint().unwrap().to_owned();
+            assert!(hint.contains("own roles"), "{hint}");
+        }
+    }
+    assert_eq!(swivel.said("clients come with a wrong password"), 1);
+    let story = lines(&swivel);
+    let said = |line: &&Value| {
+        line["message"]
+            .as_str()
+            .is_some_and(|said| said.contains("wrong password"))
+    };
+    let line = story.iter().find(said).unwrap();
+    assert_eq!(
+        (&line["role"], &line["failures"]),
+        (&Value::from("\"app\""), &Value::from(1))
+    );
+    assert!(!swivel.log().contains("a wrong guess"));
 }
 
 #[tokio::test]

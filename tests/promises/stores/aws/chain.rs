@@ -108,9 +108,49 @@ async fn a_container_gets_its_keys_from_its_role() {
 }
 
 #[tokio::test]
+async fn a_profile_and_a_service_account_s_token_are_ways_in_too() {
+    let aws = Aws::of(StandIn::Moto).await;
+    a_secret(&aws, "chain/machine").await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let keys = file(
+        "keys",
+        "[orders]\naws_access_key_id = AKID\naws_secret_access_key = SECRET\n",
+    );
+    let settings = file("settings", &format!("[profile orders]\nregion = {REGION}\n"));
+    let endpoint = ("AWS_ENDPOINT_URL", &*format!("http://{}", aws.address));
+    let profile = [
+        ("AWS_PROFILE", "orders"),
+        ("AWS_CONFIG_FILE", &settings),
+        ("AWS_SHARED_CREDENTIALS_FILE", &keys),
+        endpoint,
+    ];
+    let said = elsewhere("chain/machine", &profile).await;
+    assert!(said.contains("read app_1"), "{said}");
+
+    let token = file("token", "signed by the cluster");
+    let mut account = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.as_str()),
+        ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/orders"),
+        ("AWS_REGION", REGION),
+        endpoint,
+    ];
+    let said = elsewhere("chain/machine", &account).await;
+    assert!(said.contains("read app_1"), "{said}");
+    account[0].1 = "/nonexistent/token";
+    let said = elsewhere("chain/machine", &account).await;
+    assert!(said.contains("failed denied"), "{said}");
+}
+
+#[tokio::test]
 async fn without_keys_access_is_denied_and_without_a_region_nothing_is_asked() {
     let said = elsewhere("prod/orders", &[("AWS_REGION", REGION)]).await;
     assert!(said.contains("failed denied"), "{said}");
+    assert!(said.contains("no AWS credentials were found"), "{said}");
     let said = elsewhere("prod/orders", &[]).await;
     assert!(said.contains("failed unsuitable"), "{said}");
     assert!(said.contains("AWS_REGION"), "{said}");

@@ -290,7 +290,9 @@ aws_promise! {
         let mut store = secret.open();
         assert_eq!(leading(&read(&mut *store).await), 1);
         secret.stored.call("DeleteSecret", json!({ "RecoveryWindowInDays": 7 })).await;
-        assert_eq!(stores::read(&mut *store).await.unwrap_err().label(), "missing");
+        let error = stores::read(&mut *store).await.unwrap_err();
+        assert_eq!(error.label(), "missing");
+        assert!(error.to_string().contains(&format!("looked for in {REGION}")), "{error}");
         secret.stored.call("RestoreSecret", json!({})).await;
         assert_eq!(leading(&read(&mut *store).await), 1);
     }

@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{host, pass, root, vault};
 use crate::stores::contract::{Login, leading, read};
 use crate::support::Authority;
-use crate::support::http::{HttpServer, Reply};
+use crate::support::http::{FaultProxy, HttpServer, Reply};
 use crate::support::vault::{ROOT, VaultDouble};
 
 pub fn app_role(secret_id: &str) -> VaultAuth {
@@ -252,6 +252,20 @@ async fn an_authority_of_one_s_own_is_trusted_when_it_is_named_and_not_otherwise
     assert_eq!(label(&mut *later).await, "unreachable");
     std::fs::copy(authority.file(), ca).unwrap();
     assert_eq!(leading(&read(&mut *later).await), 1);
+}
+
+#[tokio::test]
+async fn a_sealed_vault_is_out_of_reach_and_says_why() {
+    let double = started().await;
+    let proxy = FaultProxy::before(host(&double.url())).await;
+    let mut store = store_of(vault(&proxy.url(), root()));
+    let sealed = serde_json::json!({ "errors": ["Vault is sealed"] });
+    proxy.answer(move |_| Some(Reply::json(503, &sealed)));
+    let error = stores::read(&mut *store).await.unwrap_err();
+    assert_eq!(error.label(), "unreachable");
+    assert!(error.to_string().contains("Vault is sealed"), "{error}");
+    proxy.carry_all();
+    assert_eq!(leading(&read(&mut *store).await), 1);
 }
 
 #[tokio::test]
