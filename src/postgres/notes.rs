@@ -35,7 +35,7 @@ pub struct Notes {
     present: bool,
     /// What is under way may do something that a rollback would not undo.
     lasting: bool,
-    /// Something in the open transaction has.
+    /// Something in the open transaction has, or was answered in what is under way.
     lasted: bool,
     /// What kept the session on its link may be gone.
     eased: bool,
@@ -173,7 +173,13 @@ impl Notes {
 
     pub fn see_server(&mut self, tag: u8, body: &[u8]) {
         match tag {
-            b'C' if tag_signals(body) => self.completed(body),
+            b'C' => {
+                if tag_signals(body) {
+                    self.completed(body);
+                }
+                // The client may count on it, whatever becomes of the rest.
+                self.lasted |= self.lasting;
+            }
             b'Z' => self.ready(body.first().copied()),
             b'1' | b'3' => {
                 if let Some(closed) = self.parses.answered(tag) {
@@ -483,6 +489,9 @@ mod tests {
         let lock = ">Q SELECT pg_advisory_lock(1)";
         let notes = after(&[">Q BEGIN", "<C BEGIN", "<Z T", lock, "<C SELECT 1", "<Z T"]);
         assert!(!notes.is_rebuildable());
+        let under_way = [">Q SELECT pg_advisory_lock(1); SELECT pg_sleep(60)"];
+        assert!(after(&under_way).is_rebuildable());
+        assert!(!after(&[&under_way[..], &["<C SELECT 1"]].concat()).is_rebuildable());
     }
 
     #[test]
