@@ -12,6 +12,7 @@ use super::super::errors::ClientError;
 use super::super::lender::take_back;
 use super::super::links::Arrival;
 use super::super::login::Link;
+use super::super::move_::{leave, outlast};
 use super::super::relay::End;
 use super::{Over, Session};
 use crate::net::Stream;
@@ -52,29 +53,33 @@ impl Session {
 
     /// The link, to be lent again if nothing is left on it that it can't be rid of. Returns the client.
     fn give_back(self) -> Stream {
-        let is_clean = self.relay.is_at_rest()
+        let is_at_rest = self.relay.is_at_rest();
+        let is_clean = is_at_rest
             && self
                 .relay
                 .notes()
                 .is_some_and(|notes| notes.pins().next().is_none());
         let is_live = self.course.page.borrow().is_live(self.berth.credential())
             && Arc::ptr_eq(&self.target, &self.mapping.target);
+        let reuse = self.mapping.target.upstream.reuse;
         let (client, stream) = self.relay.into_streams();
-        if let Some(kind) = self
-            .kind
-            .filter(|_| is_clean && is_live && self.mapping.target.upstream.reuse)
-        {
-            let link = Link {
-                stream,
-                unread: BytesMut::new(),
-                facts: self.facts,
-            };
-            let arrival = Arrival {
-                link,
-                berth: self.berth,
-                target: self.target,
-            };
-            tokio::spawn(take_back(kind, arrival, self.connection));
+        match self.kind.filter(|_| is_clean && is_live && reuse) {
+            Some(kind) => {
+                let link = Link {
+                    stream,
+                    unread: BytesMut::new(),
+                    facts: self.facts,
+                };
+                let arrival = Arrival {
+                    link,
+                    berth: self.berth,
+                    target: self.target,
+                };
+                tokio::spawn(take_back(kind, arrival, self.connection));
+            }
+            None if is_at_rest => drop(tokio::spawn(leave(stream, self.berth))),
+            // A Terminate could become part of a message that was not sent to its end.
+            None => drop(tokio::spawn(outlast(stream, self.berth))),
         }
         client
     }
