@@ -145,23 +145,18 @@ async fn strangers_need_the_token() {
         .start()
         .await;
     let without = open(Swivel::in_front_of(&postgres)).start().await;
-    let at = |swivel: &Swivel| format!("{outside}:{}", swivel.admin_port_in_its_log());
+    let at = async |swivel: &Swivel| format!("{outside}:{}", swivel.admin_port_in_its_log().await);
+    let (guarded, closed) = (at(&with).await, at(&without).await);
     let token = |said: &str| format!("POST /refresh\nauthorization: {said}");
     for wrong in ["", "Bearer hunter2", "Bearer ", "Basic hunter2-hunter2"] {
-        assert_eq!(ask_at(&at(&with), &token(wrong)).await.status, 403, "{wrong}");
+        assert_eq!(ask_at(&guarded, &token(wrong)).await.status, 403, "{wrong}");
     }
-    assert_eq!(
-        ask_at(&at(&with), &token("bearer hunter2-hunter2")).await.status,
-        202
-    );
-    assert_eq!(
-        ask_at(&at(&without), &token("Bearer hunter2-hunter2"))
-            .await
-            .status,
-        403
-    );
+    let accepted = ask_at(&guarded, &token("bearer hunter2-hunter2")).await;
+    assert_eq!(accepted.status, 202);
+    let refused = ask_at(&closed, &token("Bearer hunter2-hunter2")).await;
+    assert_eq!(refused.status, 403);
     eventually("health is anybody's business", async || {
-        ask_at(&at(&without), "GET /readyz").await.status == 200
+        ask_at(&closed, "GET /readyz").await.status == 200
     })
     .await;
 }

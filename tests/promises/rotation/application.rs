@@ -10,6 +10,8 @@ use crate::support::{PATIENCE, Swivel, eventually};
 
 /// Between two arrivals.
 const PACE: Duration = Duration::from_millis(35);
+/// Nobody joins a longer queue: on a machine that is slower than they arrive it would have no end.
+const QUEUE_MAX: usize = 50;
 
 /// An application that keeps one session, uses it, and opens new ones all the time, each of which asks who
 /// it is.
@@ -160,20 +162,9 @@ async fn arrive(customers: Customers, mut is_closing: watch::Receiver<bool>) {
     let mut clients = JoinSet::new();
     let mut ticks = tokio::time::interval(PACE);
     while !*is_closing.borrow() {
-        let customer = customers.clone();
-        clients.spawn(async move {
-            let began = Instant::now();
-            customer.visits.lock().unwrap().waiting.push(began);
-            let user = tokio::time::timeout(PATIENCE * 2, customer.visit()).await;
-            let user = match user {
-                Ok(user) => user.map_err(|error| words(&error)),
-                Err(_) => Err("no answer".to_owned()),
-            };
-            let took = began.elapsed();
-            let mut visits = customer.visits.lock().unwrap();
-            visits.waiting.retain(|waiting| *waiting != began);
-            visits.over.push(Visit { began, took, user });
-        });
+        if customers.visits.lock().unwrap().waiting.len() < QUEUE_MAX {
+            clients.spawn(customers.clone().come());
+        }
         tokio::select! {
             _ = ticks.tick() => {}
             _ = is_closing.changed() => {}
@@ -183,6 +174,20 @@ async fn arrive(customers: Customers, mut is_closing: watch::Receiver<bool>) {
 }
 
 impl Customers {
+    async fn come(self) {
+        let began = Instant::now();
+        self.visits.lock().unwrap().waiting.push(began);
+        let user = tokio::time::timeout(PATIENCE * 2, self.visit()).await;
+        let user = match user {
+            Ok(user) => user.map_err(|error| words(&error)),
+            Err(_) => Err("no answer".to_owned()),
+        };
+        let took = began.elapsed();
+        let mut visits = self.visits.lock().unwrap();
+        visits.waiting.retain(|waiting| *waiting != began);
+        visits.over.push(Visit { began, took, user });
+    }
+
     async fn visit(&self) -> Result<String, Error> {
         let (client, connection) = self.config.connect(NoTls).await?;
         let connection = tokio::spawn(connection);

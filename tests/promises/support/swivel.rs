@@ -383,9 +383,11 @@ impl Swivel {
     }
 
     /// The port of its admin server, when it chose one by itself.
-    pub fn admin_port_in_its_log(&self) -> u16 {
+    pub async fn admin_port_in_its_log(&self) -> u16 {
+        let words = "admin server listening";
+        eventually("it says where", async || self.said(words) > 0).await;
         let log = self.log();
-        let line = log.lines().find(|line| line.contains("admin server listening"));
+        let line = log.lines().find(|line| line.contains(words));
         let line: serde_json::Value = serde_json::from_str(line.unwrap()).unwrap();
         let address: std::net::SocketAddr = line["address"].as_str().unwrap().parse().unwrap();
         address.port()
