@@ -1,5 +1,7 @@
 //! `pgswivel run`: the proxy itself.
 
+use std::{io, panic};
+
 use tokio::runtime::{Builder, Runtime};
 
 use crate::config;
@@ -33,22 +35,22 @@ pub(super) fn run(arguments: Arguments) -> Exit {
         Ok(passed) => passed,
         Err(error) => return fail(&error),
     };
-    let runtime = match Builder::new_multi_thread().enable_all().build() {
+    let own = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
     // Before files are read: SIGHUP never ends it, however early it comes.
-    let signals = match runtime.block_on(async { Signals::new() }) {
+    let signals = match own.block_on(async { Signals::new() }) {
         Ok(signals) => signals,
         Err(error) => return fail(&error),
     };
-    let exit = serve(&runtime, arguments, signals, passed);
+    let exit = serve(&own, arguments, signals, passed);
     // A store on a file system that does not answer must not hold up the end.
-    runtime.shutdown_background();
+    own.shutdown_background();
     exit
 }
 
-fn serve(runtime: &Runtime, arguments: Arguments, signals: Signals, passed: Passed) -> Exit {
+fn serve(own: &Runtime, arguments: Arguments, signals: Signals, passed: Passed) -> Exit {
     let sources = Sources::new(arguments.flags.into(), Process);
     let config = match sources.load().config {
         Ok(config) => config,
@@ -65,7 +67,23 @@ fn serve(runtime: &Runtime, arguments: Arguments, signals: Signals, passed: Pass
         systemd: Systemd::of(&Process),
         set_log: Box::new(move |log| level.set(log)),
     };
-    match runtime.block_on(server::run(config, given)) {
+    let crew = match crew(config.workers) {
+        Ok(crew) => crew,
+        Err(error) => return fail(&error),
+    };
+    let served = match &crew {
+        None => own.block_on(server::run(config, given)),
+        Some(crew) => own.block_on(async {
+            let running = crew.spawn(server::run(config, given));
+            running
+                .await
+                .unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))
+        }),
+    };
+    if let Some(crew) = crew {
+        crew.shutdown_background();
+    }
+    match served {
         Ok(()) => Exit::Fine,
         Err(Failure::Configuration(problems)) => {
             eprintln!("{problems}");
@@ -76,6 +94,20 @@ fn serve(runtime: &Runtime, arguments: Arguments, signals: Signals, passed: Pass
             Exit::Failed
         }
     }
+}
+
+/// The threads that everything runs on, if one is not enough: with one, whatever a socket has to say is heard where it
+/// is acted upon, and no other thread has to be woken for it.
+fn crew(workers: u32) -> io::Result<Option<Runtime>> {
+    if workers == 1 {
+        return Ok(None);
+    }
+    let threads = Builder::new_multi_thread()
+        .worker_threads(workers as usize)
+        .thread_name("worker")
+        .enable_all()
+        .build()?;
+    Ok(Some(threads))
 }
 
 fn fail(error: &dyn std::error::Error) -> Exit {

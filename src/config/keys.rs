@@ -56,6 +56,7 @@ pub(super) const ROOT: Keys = Keys {
     title: "Top level",
     keys: &[
         key("drain", Text("25s"), "how long sessions may take to end after SIGTERM"),
+        key("workers", Number(1), "threads that serve sessions"),
         key("listen", Means("see below"), "where clients connect"),
         key("role", Means("see below"), "local identities, one table for each name"),
         key("upstream", Means("see below"), "Postgres to reach, one table for each name"),

@@ -13,6 +13,7 @@ const EXAMPLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/config/
 /// Every key of every section at least once.
 const EVERYTHING: &str = r#"
 drain = "25s"
+workers = 1
 
 [listen]
 address = ["0.0.0.0:6432", "unix:/run/pgswivel"]

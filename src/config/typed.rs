@@ -22,6 +22,8 @@ pub struct Config {
     pub log: Log,
     /// How long sessions may take to end after SIGTERM.
     pub drain: Duration,
+    /// Threads that serve sessions.
+    pub workers: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]

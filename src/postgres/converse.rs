@@ -1,43 +1,37 @@
 //! A session: relays, and meanwhile sees to it that the session survives its link.
 
+mod leaving;
+mod parting;
+
 use std::future::{Future, pending};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, info, warn};
+use tokio::time::{Instant, sleep_until};
 
 use super::cancel::Place;
-use super::course::{Course, Leave};
-use super::entry::{FAREWELL_TIME, Seat, turn_away};
-use super::errors::{ClientError, Gone};
+use super::course::Leave;
+use super::entry::Seat;
+use super::errors::Gone;
 use super::ledger::{Ledger, Pin};
-use super::lender::{Kind, take_back};
-use super::links::Arrival;
-use super::login::{Facts, Link, Target};
+use super::lender::Kind;
+use super::login::{Facts, Target};
 use super::notes::Notes;
 use super::relay::{End, Relay, Want};
 use super::roster::{Berth, Pinned};
 use super::wire::opening::Startup;
 use super::{Mapping, Wing};
-use crate::backoff::{chance, jittered};
-use crate::credentials::{Change, Page};
+use crate::backoff::chance;
+use crate::credentials::Page;
 use crate::limit::Permit;
-use crate::metrics::{Limit, Move};
+use crate::metrics::Move;
 use crate::net::Stream;
 
 /// A client that says nothing for so long is at rest.
 const SETTLE: Duration = Duration::from_millis(50);
 /// One that never rests is surveyed nevertheless, between two of its queries.
 const RESTLESS_FOR: Duration = Duration::from_secs(1);
-/// How often a session that is pinned, or could not move, is looked at again.
-const RECHECK_MIN: Duration = Duration::from_millis(500);
-const RECHECK_MAX: Duration = Duration::from_secs(30);
-const RECHECK_JITTER: f64 = 0.2;
-
 /// A client and its link.
 pub(super) struct Session {
     pub id: u64,
@@ -228,15 +222,6 @@ impl Session {
         }
     }
 
-    /// The server has refused something, and no wonder: the link's user is about to be taken away, or has been.
-    async fn is_disowned(&mut self) -> Result<bool, Over> {
-        if !self.course.user_changed {
-            return Ok(false);
-        }
-        // Who is to stay leaves only what is certain to be dead.
-        Ok(self.course.leave.is_some() || self.is_user_gone().await?)
-    }
-
     /// A survey that is not urgent.
     async fn survey_if_at_rest(&mut self, now: Instant, since: Instant) -> Result<(), Over> {
         let rests = self.relay.turns() == self.course.turns || self.course.is_restless(now);
@@ -254,105 +239,6 @@ impl Session {
         Ok(())
     }
 
-    /// The time has come: now, or at the next quiet moment.
-    async fn leave(&mut self, now: Instant) -> Result<(), Over> {
-        let rests = self.relay.turns() == self.course.turns || self.course.is_pressing();
-        if !(rests && self.relay.is_safe()) {
-            self.course.turns = self.relay.turns();
-            if !self.course.is_pressing() {
-                self.course.leave_at = Some(now + SETTLE);
-            }
-            return Ok(());
-        }
-        let moved = self.move_on().await?;
-        self.course.turns = self.relay.turns();
-        if !moved && self.course.leave.is_some() {
-            let grace = self.mapping.policy.grace / 8;
-            let wait = jittered(grace.clamp(RECHECK_MIN, RECHECK_MAX), RECHECK_JITTER);
-            self.course.leave_at = Some(Instant::now() + wait);
-        }
-        Ok(())
-    }
-
-    /// By the page there is now.
-    pub fn chart(&mut self) {
-        let now = Instant::now();
-        self.follow();
-        let page = self.course.page.borrow_and_update().clone();
-        let credential = self.berth.credential();
-        let course = (self.mapping.policy).course(&page, credential, self.course.chance, now.into_std());
-        let retirement = page.retirement(credential);
-        self.course.user_changed = retirement.is_some_and(|retirement| retirement.change == Change::User);
-        match course {
-            Course::Leave(_) if self.relay.notes().is_none() => self.pin(vec![Pin::Replication]),
-            Course::Leave(leave) => {
-                // A page says many things; that it says this again is no reason to start anew.
-                if self.course.leave.is_none() {
-                    self.course.leave_at = Some(leave.start.into());
-                    self.course.turns = self.relay.turns();
-                }
-                self.course.leave = Some(leave);
-            }
-            Course::Stay => {
-                (self.course.leave, self.course.leave_at) = (None, None);
-                self.unpin();
-            }
-        }
-    }
-
-    /// A configuration that changed meanwhile may map the role to the same database and secret in another way.
-    pub fn follow(&mut self) {
-        if let Some(mapping) = self.wing.lobby.successor(&self.mapping) {
-            self.course.page = mapping.book.page.clone();
-            self.mapping = mapping;
-        }
-    }
-
-    /// What keeps the session on its link, as far as it is known.
-    pub fn pins(&self) -> impl Iterator<Item = Pin> {
-        let surveyed = self.ledger.iter().flat_map(|ledger| ledger.pins());
-        let noted = self.relay.notes().into_iter().flat_map(Notes::pins);
-        surveyed.chain(noted)
-    }
-
-    pub fn pin(&mut self, mut reasons: Vec<Pin>) {
-        reasons.sort_unstable();
-        reasons.dedup();
-        let before = self.course.pinned.as_ref();
-        if before.is_some_and(|pinned| pinned.reasons == reasons) {
-            return;
-        }
-        let until = self
-            .course
-            .leave
-            .and_then(|leave| leave.cut)
-            .map(Instant::from_std);
-        debug!(
-            session = self.id,
-            ?reasons,
-            "the session can't leave its link now"
-        );
-        if before.is_none() {
-            self.count_move(Move::Pinned, Instant::now());
-        }
-        if reasons.contains(&Pin::TooLarge) {
-            self.wing.lobby.metrics.hit(Limit::StatementBytes);
-        }
-        let pinned = Pinned {
-            since: before.map_or_else(Instant::now, |pinned| pinned.since),
-            reasons,
-            until,
-        };
-        self.berth.pin(Some(pinned.clone()));
-        self.course.pinned = Some(pinned);
-    }
-
-    pub fn unpin(&mut self) {
-        if self.course.pinned.take().is_some() {
-            self.berth.pin(None);
-        }
-    }
-
     /// Relays until `done` is.
     pub async fn beside<T>(&mut self, done: impl Future<Output = T>) -> Result<T, Over> {
         let mut stop = self.wing.lobby.stop.clone();
@@ -362,68 +248,6 @@ impl Session {
             _ = stop.wait_for(|stop| *stop) => Err(Over::Stopping),
             done = done => Ok(done),
         }
-    }
-
-    async fn close(mut self, over: Over) {
-        let id = self.id;
-        self.place = None;
-        let error = match over {
-            Over::Stopping => Some(ClientError::Stopping),
-            Over::Cut(reasons) => Some(ClientError::Cut { reasons }),
-            Over::End(End::LinkLost(loss)) => Some(loss.into()),
-            Over::Gone(gone) => {
-                warn!(session = id, reason = %gone.reason, "session lost with its link");
-                Some(ClientError::Gone(gone))
-            }
-            Over::End(End::LinkMalformed(error)) => {
-                info!(session = id, %error, "the server broke the protocol");
-                Some(ClientError::LinkLost)
-            }
-            Over::End(End::ClientMalformed(error)) => Some(error.into()),
-            Over::End(End::ClientGone | End::LinkClosed) => None,
-        };
-        let speakable = self.relay.client_at_boundary();
-        let wing = Arc::clone(&self.wing);
-        let mut client = self.give_back();
-        match error {
-            Some(error) if speakable => {
-                turn_away(client, &mut BytesMut::new(), &error, id, &wing.lobby).await;
-            }
-            _ => {
-                // The client may be gone, and then there is nobody to say goodbye to.
-                let _ = timeout(FAREWELL_TIME, client.shutdown()).await;
-            }
-        }
-        debug!(session = id, "session over");
-    }
-
-    /// The link, to be lent again if nothing is left on it that it can't be rid of. Returns the client.
-    fn give_back(self) -> Stream {
-        let is_clean = self.relay.is_at_rest()
-            && self
-                .relay
-                .notes()
-                .is_some_and(|notes| notes.pins().next().is_none());
-        let is_live = self.course.page.borrow().is_live(self.berth.credential())
-            && Arc::ptr_eq(&self.target, &self.mapping.target);
-        let (client, stream) = self.relay.into_streams();
-        if let Some(kind) = self
-            .kind
-            .filter(|_| is_clean && is_live && self.mapping.target.upstream.reuse)
-        {
-            let link = Link {
-                stream,
-                unread: BytesMut::new(),
-                facts: self.facts,
-            };
-            let arrival = Arrival {
-                link,
-                berth: self.berth,
-                target: self.target,
-            };
-            tokio::spawn(take_back(kind, arrival, self.connection));
-        }
-        client
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::exchange::{Aside, Broken, Marker, drain_until_marker};
 use super::ledger::{Difference, Ledger, Pin};
-use super::replay::{self, Parses, Replay, ReplayError, forget, listen_for, overlap};
+use super::replay::{self, Parses, Replay, ReplayError, forget, listen_for, overlap, recall};
 use super::survey::{Question, Survey, SurveyError};
 use super::talk::{Talk, TalkError};
 
@@ -118,7 +118,7 @@ impl Crossing {
         N: AsyncRead + AsyncWrite + Unpin,
     {
         let surveyed = survey(self.question.clone(), old, aside).await;
-        let (ledger, can_listen) = match (surveyed, self.known.take()) {
+        let (ledger, old_answers) = match (surveyed, self.known.take()) {
             (Ok(ledger), _) => (ledger, true),
             (Err(error), Some(known)) if error.leaves_the_link() => (known, false),
             (Err(error), None) if error.leaves_the_link() => return Err(Failed::Survey(error)),
@@ -130,9 +130,19 @@ impl Crossing {
         }
         let mut fresh = Aside::dropped();
         let until = self.until;
-        self.in_time(self.replay(&ledger, new, &mut fresh)).await?;
+        // Side by side: the client waits.
+        let (recalled, replayed) = tokio::join!(
+            async {
+                match old_answers {
+                    true => recalled(&ledger, old, aside).await,
+                    false => Ok(()),
+                }
+            },
+            self.in_time(self.replay(&ledger, new, &mut fresh)),
+        );
+        recalled.and(replayed)?;
         let listens = ledger.channels().len() > 0;
-        let marker = (listens && can_listen).then(Marker::fresh);
+        let marker = (listens && old_answers).then(Marker::fresh);
         if let Some(marker) = &marker {
             aside.watch_for(marker);
             fresh.watch_for(marker);
@@ -240,6 +250,21 @@ where
     N: AsyncRead + AsyncWrite + Unpin,
 {
     replay.run(new, fresh).await.map_err(new_failed)
+}
+
+/// Whether every statement of the old link still is what its client takes it for.
+async fn recalled<O>(ledger: &Ledger, old: &mut Talk<O>, aside: &mut Aside) -> Result<(), Failed>
+where
+    O: AsyncRead + AsyncWrite + Unpin,
+{
+    if ledger.statements().is_empty() {
+        return Ok(());
+    }
+    match timeout(SILENCE_MAX, recall(ledger).run(old, aside)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(refused @ ReplayError::Refused { .. })) => Err(Failed::Replay(refused)),
+        Ok(Err(ReplayError::Lost(_))) | Err(_) => Err(Failed::OldCut(silent())),
+    }
 }
 
 /// A small thing that the old link is asked to do. If it can't, nobody knows what it will say.

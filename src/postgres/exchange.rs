@@ -18,6 +18,7 @@ const ASIDE_MAX: usize = 64 << 20;
 
 const PARSE_COMPLETE: u8 = b'1';
 const CLOSE_COMPLETE: u8 = b'3';
+const PARAMETER_DESCRIPTION: u8 = b't';
 const READY: u8 = b'Z';
 
 /// Questions in the making. `T` says what each is for.
@@ -67,6 +68,12 @@ impl<T: Copy> Script<T> {
     pub fn prepare_body(&mut self, step: T, body: &[u8]) {
         extended::parse_body(&mut self.out, body);
         self.steps.push_back((step, PARSE_COMPLETE));
+    }
+
+    /// Asks what a prepared statement takes and gives.
+    pub fn describe(&mut self, step: T, name: &[u8]) {
+        extended::describe_statement(&mut self.out, name);
+        self.steps.push_back((step, PARAMETER_DESCRIPTION));
     }
 
     /// Of the statement that asks.
@@ -170,7 +177,7 @@ impl<T: Copy + fmt::Debug> Exchange<T> {
                     Some((at, _)) if !self.cleaning_up => self.clean_up(at, message.body() != b"I"),
                     _ => return self.end(message.body()),
                 },
-                b'1' | b'2' | b'3' | b'C' | b'T' | b'n' => {
+                b'1' | b'2' | b'3' | b'C' | b'T' | b't' | b'n' => {
                     if first.is_some_and(|(_, completion)| completion == message.tag) {
                         self.steps.pop_front();
                     }

@@ -1,6 +1,8 @@
 //! What passing messages give away about the state of a session, between two surveys.
 
-use std::collections::{BTreeMap, VecDeque};
+mod parses;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
@@ -14,6 +16,7 @@ use super::wire::state_words::{
     Listener, Message, Spotted, Unseen, Vocabulary, function_signals, tag_eases, tag_lasts, tag_redefines,
     tag_signals,
 };
+use parses::{Parses, Pending, name_in};
 
 /// How a server refuses the work of a user who was dropped, or has lost every right, under a live session.
 const DISOWNED: [&[u8]; 3] = [b"42501", b"42704", b"28000"];
@@ -32,7 +35,7 @@ pub struct Notes {
     present: bool,
     /// What is under way may do something that a rollback would not undo.
     lasting: bool,
-    /// Something in the open transaction has.
+    /// Something in the open transaction has, or was answered in what is under way.
     lasted: bool,
     /// What kept the session on its link may be gone.
     eased: bool,
@@ -55,25 +58,6 @@ struct Unnamed {
     /// An error came since: it may never have come to be.
     doubtful: bool,
     spotted: Option<Arc<Spotted>>,
-}
-
-/// Named statements that were made, or dropped, since the last survey.
-#[derive(Default)]
-struct Parses {
-    /// Sent and not answered, each in the unit that ends with a ReadyForQuery.
-    pending: VecDeque<(u64, Pending)>,
-    /// By name: the body that made it, or None: closed.
-    made: BTreeMap<Box<[u8]>, Option<Box<[u8]>>>,
-    bytes: usize,
-    units_sent: u64,
-    units_done: u64,
-}
-
-enum Pending {
-    /// The body, if it has a name and is kept.
-    Parse(Option<Box<[u8]>>),
-    /// The name, if it is a statement with one.
-    Close(Option<Box<[u8]>>),
 }
 
 impl Notes {
@@ -189,7 +173,13 @@ impl Notes {
 
     pub fn see_server(&mut self, tag: u8, body: &[u8]) {
         match tag {
-            b'C' if tag_signals(body) => self.completed(body),
+            b'C' => {
+                if tag_signals(body) {
+                    self.completed(body);
+                }
+                // The client may count on it, whatever becomes of the rest.
+                self.lasted |= self.lasting;
+            }
             b'Z' => self.ready(body.first().copied()),
             b'1' | b'3' => {
                 if let Some(closed) = self.parses.answered(tag) {
@@ -383,50 +373,8 @@ impl Notes {
     }
 }
 
-impl Parses {
-    fn expect(&mut self, pending: Pending) {
-        self.pending.push_back((self.units_sent, pending));
-    }
-
-    /// A ParseComplete or CloseComplete: replies come in the order of what they answer. Returns the name of a
-    /// statement that is no more.
-    fn answered(&mut self, tag: u8) -> Option<Box<[u8]>> {
-        match (tag, self.pending.pop_front()) {
-            (b'1', Some((_, Pending::Parse(Some(body))))) => {
-                self.made.insert(name_in(&body).into(), Some(body));
-                None
-            }
-            (b'3', Some((_, Pending::Close(Some(name))))) => {
-                if let Some(Some(body)) = self.made.insert(name.clone(), None) {
-                    self.bytes -= body.len().min(self.bytes);
-                }
-                Some(name)
-            }
-            _ => None,
-        }
-    }
-
-    /// What was not answered in it never will be.
-    fn unit_done(&mut self) {
-        self.units_done += 1;
-        while self
-            .pending
-            .front()
-            .is_some_and(|(unit, _)| *unit < self.units_done)
-        {
-            self.pending.pop_front();
-        }
-    }
-}
-
 fn is_of_note(spotted: &Spotted) -> bool {
     spotted.signalled || spotted.blind || !spotted.unseen.is_empty() || !spotted.settings.is_empty()
-}
-
-/// The string that `body` begins with.
-fn name_in(body: &[u8]) -> &[u8] {
-    let end = body.iter().position(|byte| *byte == 0);
-    &body[..end.unwrap_or(body.len())]
 }
 
 impl std::fmt::Debug for Notes {
@@ -541,6 +489,9 @@ mod tests {
         let lock = ">Q SELECT pg_advisory_lock(1)";
         let notes = after(&[">Q BEGIN", "<C BEGIN", "<Z T", lock, "<C SELECT 1", "<Z T"]);
         assert!(!notes.is_rebuildable());
+        let under_way = [">Q SELECT pg_advisory_lock(1); SELECT pg_sleep(60)"];
+        assert!(after(&under_way).is_rebuildable());
+        assert!(!after(&[&under_way[..], &["<C SELECT 1"]].concat()).is_rebuildable());
     }
 
     #[test]

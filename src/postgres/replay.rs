@@ -143,6 +143,18 @@ impl Replay {
     }
 }
 
+/// Has the old link look at its statements. One whose result has changed since it was prepared is refused there, as it
+/// would be to the client, while another link would make it anew: with columns that the client was never told of.
+pub fn recall(ledger: &Ledger) -> Replay {
+    let mut script = Script::new();
+    begin(&mut script, ledger);
+    for statement in ledger.statements() {
+        script.describe(Step::Statement, &statement.name);
+    }
+    script.run(Step::Frame, COMMIT);
+    Replay(script.finish(Step::Frame))
+}
+
 /// Lets the old link hear the marker.
 pub fn listen_for(marker: &Marker) -> Replay {
     alone(&[b"LISTEN ", &*identifier(marker.channel())].concat())

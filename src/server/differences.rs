@@ -14,6 +14,7 @@ pub fn between(before: &Config, after: &Config) -> Vec<String> {
         }
     };
     section("drain", before.drain == after.drain);
+    section("workers", before.workers == after.workers);
     section("listen", before.listen == after.listen);
     section("login", before.login == after.login);
     section("limits", before.limits == after.limits);
@@ -28,6 +29,7 @@ pub fn between(before: &Config, after: &Config) -> Vec<String> {
 /// Keys that were changed and are read at the start alone.
 pub fn that_need_a_restart(before: &Config, after: &Config) -> Vec<&'static str> {
     let keys = [
+        ("workers", before.workers == after.workers),
         ("admin.address", before.admin.address == after.admin.address),
         ("log.format", before.log.format == after.log.format),
         ("log.audit", before.log.audit == after.log.audit),
@@ -104,8 +106,9 @@ mod tests {
 
     #[test]
     fn what_is_read_at_the_start_alone_needs_a_restart() {
-        let after = config("[admin]\naddress = '127.0.0.1:1'\n[log]\nformat = 'text'\naudit = '/a'\n");
+        let after =
+            config("workers = 2\n[admin]\naddress = '127.0.0.1:1'\n[log]\nformat = 'text'\naudit = '/a'\n");
         let keys = that_need_a_restart(&config(""), &after);
-        assert_eq!(keys, ["admin.address", "log.format", "log.audit"]);
+        assert_eq!(keys, ["workers", "admin.address", "log.format", "log.audit"]);
     }
 }

@@ -34,6 +34,32 @@ async fn sleeps(admin: &Client, pid: i32) {
     .await;
 }
 
+/// What a query waits for that is to last as long as a test wants.
+struct Gate(Client);
+
+impl Gate {
+    const WAIT: &str = "SELECT pg_advisory_xact_lock(1)";
+
+    async fn shut(postgres: &Postgres) -> Self {
+        let admin = postgres.admin_of(Postgres::DATABASE).await;
+        admin.execute("SELECT pg_advisory_lock(1)", &[]).await.unwrap();
+        Self(admin)
+    }
+
+    /// Waits until the backend with this process id stands before it.
+    async fn holds(&self, pid: i32) {
+        let sql = "SELECT count(*) FROM pg_locks WHERE pid = $1 AND locktype = 'advisory' AND NOT granted";
+        eventually("the query waits", async || {
+            self.0.query_one(sql, &[&pid]).await.unwrap().get::<_, i64>(0) == 1
+        })
+        .await;
+    }
+
+    async fn open(&self) {
+        self.0.execute("SELECT pg_advisory_unlock(1)", &[]).await.unwrap();
+    }
+}
+
 /// Sends a cancel request and closes at once, as some drivers do.
 async fn cancel(swivel: &Swivel, pid: i32, key: &[u8]) {
     let mut wire = Wire::connect(&swivel.address()).await;
@@ -61,7 +87,7 @@ promise! {
 promise! {
     async fn the_process_id_is_the_backends_own_and_the_key_is_not(version) {
         let postgres = Postgres::start(version);
-        let admin = postgres.admin().await;
+        let gate = Gate::shut(&postgres).await;
         let swivel = Swivel::in_front_of(&postgres).start().await;
         let (mut wire, pid, key) = session(&swivel, PROTOCOL_3_0).await;
         wire.query("SELECT pg_backend_pid()").await;
@@ -69,11 +95,12 @@ promise! {
         assert_eq!(answer[1].first_column(), Some(pid.to_string()));
 
         // The key is good at pgswivel and good for nothing at Postgres.
-        wire.query("SELECT pg_sleep(0.5)").await;
-        sleeps(&admin, pid).await;
+        wire.query(Gate::WAIT).await;
+        gate.holds(pid).await;
         let mut around = Wire::connect(&postgres.address()).await;
         around.send(&cancel_request(pid, &key)).await;
         assert!(around.ends().await);
+        gate.open().await;
         let answer = wire.until(b'Z').await;
         assert!(answer.iter().all(|message| message.tag != b'E'), "{answer:?}");
     }
@@ -122,11 +149,11 @@ async fn whoever_asks_first_for_encryption_may_cancel_without_it() {
 #[tokio::test]
 async fn a_wrong_key_does_nothing_and_is_told_nothing() {
     let postgres = Postgres::start(18);
-    let admin = postgres.admin().await;
+    let gate = Gate::shut(&postgres).await;
     let swivel = Swivel::in_front_of(&postgres).start().await;
     let (mut wire, pid, key) = session(&swivel, PROTOCOL_3_2).await;
-    wire.query("SELECT pg_sleep(1)").await;
-    sleeps(&admin, pid).await;
+    wire.query(Gate::WAIT).await;
+    gate.holds(pid).await;
     let mut almost = key.to_vec();
     almost[31] ^= 1;
     let guesses = [
@@ -139,12 +166,13 @@ async fn a_wrong_key_does_nothing_and_is_told_nothing() {
         &[7; 300],
         &[],
     ];
-    for guess in guesses {
+    let guesses = guesses.map(|guess| (pid, guess));
+    for (pid, guess) in guesses.into_iter().chain([(pid + 1, &key[..])]) {
         let mut request = Wire::connect(&swivel.address()).await;
         request.send(&cancel_request(pid, guess)).await;
         assert!(request.ends().await, "an answer to a cancel request");
     }
-    cancel(&swivel, pid + 1, &key).await;
+    gate.open().await;
     let answer = wire.until(b'Z').await;
     assert!(answer.iter().all(|message| message.tag != b'E'), "{answer:?}");
 }

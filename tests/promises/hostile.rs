@@ -6,7 +6,7 @@ use crate::support::wire::{PROTOCOL_3_0, cancel_request, message, packet};
 use crate::support::{Forged, PATIENCE, Postgres, Swivel, Wire, within};
 
 const PARAMETERS: [(&str, &str); 2] = [("user", Swivel::USER), ("database", Postgres::DATABASE)];
-const AT_ONCE: Duration = Duration::from_secs(5);
+const AT_ONCE: Duration = Duration::from_secs(15);
 
 /// What the process may grow by over hundreds of hostile connections.
 const MEMORY_LIMIT: u64 = 8 << 20;

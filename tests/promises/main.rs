@@ -28,6 +28,7 @@ mod lending;
 mod live;
 mod many;
 mod moves;
+mod readme;
 mod relay;
 mod replication;
 mod rescue;

@@ -1,14 +1,22 @@
 //! Sessions whose backend went away, and that go on.
 
 use crate::moves::Carried;
-use crate::support::{Postgres, Swivel};
+use crate::support::{Postgres, Swivel, eventually};
 
 async fn before(postgres: &Postgres) -> Swivel {
-    Swivel::in_front_of(postgres)
+    let swivel = Swivel::in_front_of(postgres)
         .trusting()
         .credential(Postgres::USER, Postgres::PASSWORD)
+        .section("[log]\nlevel = \"debug\"")
         .start()
-        .await
+        .await;
+    // Until then any statement may have done anything.
+    drop(swivel.connect().await);
+    eventually("functions are learned", async || {
+        swivel.said("learned what functions do") > 0
+    })
+    .await;
+    swivel
 }
 
 impl Carried {
@@ -140,18 +148,71 @@ promise! {
     }
 }
 
+/// Makes state that no other link can have, and how it is called.
+const LOST: [(&str, &str); 8] = [
+    ("CREATE TEMP TABLE t (n int)", "temporary_objects"),
+    ("SELECT make_temp()", "temporary_objects"),
+    ("SELECT pg_advisory_lock(1)", "advisory_locks"),
+    ("SELECT take_lock()", "advisory_locks"),
+    ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "held_cursors"),
+    ("SELECT connect()", "foreign_connections"),
+    ("SELECT setseed(0.5)", "random_seed"),
+    (
+        "SELECT pg_create_physical_replication_slot('brief', true, true)",
+        "replication_slots",
+    ),
+];
+
 promise! {
     async fn what_can_not_be_made_again_ends_its_session_and_is_named(version) {
         let postgres = Postgres::start(version);
+        postgres
+            .execute(&format!(
+                "ALTER ROLE {} SUPERUSER; CREATE EXTENSION dblink; \
+                 CREATE FUNCTION make_temp() RETURNS void LANGUAGE plpgsql AS \
+                 $$ BEGIN CREATE TEMP TABLE t (n int); END $$; \
+                 CREATE FUNCTION take_lock() RETURNS void LANGUAGE plpgsql AS \
+                 $$ BEGIN PERFORM pg_advisory_lock(2); END $$; \
+                 CREATE FUNCTION connect() RETURNS void LANGUAGE plpgsql AS \
+                 $$ BEGIN PERFORM dblink_connect('there', concat('user=postgres dbname=postgres port=', \
+                 current_setting('port'), ' host=', current_setting('unix_socket_directories'))); END $$",
+                Postgres::USER
+            ))
+            .await;
         let swivel = before(&postgres).await;
-        let mut carried = Carried::through(&swivel, &postgres, "with a table", &[]).await;
-        carried.query("CREATE TEMP TABLE t (n int)").await;
-        carried.is_surveyed(&postgres).await;
+        for (number, (make, name)) in LOST.iter().enumerate() {
+            let mut carried = Carried::through(&swivel, &postgres, &format!("lost {number}"), &[]).await;
+            carried.query(make).await;
+            carried.is_surveyed(&postgres).await;
+            carried.is_terminated(&postgres).await;
+            let error = carried.wire.next().await.expect("a word about it").error();
+            assert_eq!((error.severity.as_str(), error.code.as_str()), ("FATAL", "57P01"), "{make}");
+            assert_eq!(error.message, "terminating connection due to administrator command");
+            let detail = error.fields.iter().find(|(code, _)| *code == 'D');
+            assert!(detail.is_some_and(|(_, said)| said.contains(name)), "{make}: {error:?}");
+        }
+    }
+}
+
+promise! {
+    /// What a unit made of statements outlives its failure, on the server and here.
+    async fn a_statement_of_a_unit_that_failed_is_made_again(version) {
+        let postgres = Postgres::start(version);
+        let swivel = before(&postgres).await;
+        let mut carried = Carried::through(&swivel, &postgres, "failing", &[]).await;
+        let answer = carried
+            .extended(&[
+                (b'P', b"kept\0SELECT 'kept'\0\0\0"),
+                (b'P', b"bad\0SELEC\0\0\0"),
+                (b'P', b"never\0SELECT 1\0\0\0"),
+            ])
+            .await;
+        assert_eq!(answer.iter().map(|message| message.tag).collect::<Vec<_>>(), b"1EZ");
         carried.is_terminated(&postgres).await;
-        let error = carried.wire.next().await.expect("a word about it").error();
-        assert_eq!((error.severity.as_str(), error.code.as_str()), ("FATAL", "57P01"));
-        assert_eq!(error.message, "terminating connection due to administrator command");
-        let detail = error.fields.iter().find(|(code, _)| *code == 'D');
-        assert!(detail.is_some_and(|(_, said)| said.contains("temporary_objects")), "{error:?}");
+        carried.moves(&postgres).await;
+        let answer = carried.extended(&[(b'B', b"\0kept\0\0\0\0\0\0\0"), (b'E', b"\0\0\0\0\0")]).await;
+        let row = answer.iter().find(|message| message.tag == b'D').unwrap();
+        assert_eq!(row.first_column().as_deref(), Some("kept"));
+        assert_eq!(carried.query("SELECT name FROM pg_prepared_statements").await, ["kept"]);
     }
 }

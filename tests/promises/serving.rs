@@ -1,5 +1,6 @@
 //! Listeners, limits, signals: what there is around a session.
 
+use std::fs;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -8,7 +9,7 @@ use tokio_postgres::NoTls;
 use crate::support::wire::PROTOCOL_3_0;
 use crate::support::{Postgres, Swivel, Wire, client_tool, eventually, within};
 
-const AT_ONCE: Duration = Duration::from_secs(5);
+const AT_ONCE: Duration = Duration::from_secs(15);
 
 async fn one(client: &tokio_postgres::Client) -> i32 {
     client.query_one("SELECT 1", &[]).await.unwrap().get(0)
@@ -31,6 +32,46 @@ async fn clients_are_served_over_several_addresses_and_a_unix_socket() {
         tokio::spawn(connection);
         assert_eq!(one(&client).await, 1, "{host}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_served_by_as_many_threads_as_are_wanted() {
+    let postgres = Postgres::start(18);
+    let threads = |swivel: &Swivel| {
+        let tasks = fs::read_dir(format!("/proc/{}/task", swivel.pid())).unwrap();
+        let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")));
+        // One that has ended meanwhile is none of them.
+        names
+            .filter(|name| name.as_ref().is_ok_and(|name| name.trim() == "worker"))
+            .count()
+    };
+    let one_thread = Swivel::in_front_of(&postgres).start().await;
+    assert_eq!(threads(&one_thread), 0, "the main thread does everything");
+    let mut swivel = Swivel::in_front_of(&postgres)
+        .top_line("workers = 3")
+        .secret_line("grace = \"1s\"")
+        .start()
+        .await;
+    // Those that wait for files and the like have the same name.
+    assert!(threads(&swivel) >= 3);
+    let mut clients = Vec::new();
+    for _ in 0..12 {
+        clients.push(swivel.connect().await);
+    }
+    for client in &clients {
+        assert_eq!(one(client).await, 1);
+    }
+    postgres.create_user("orders_v2", "second").await;
+    swivel.write_secret("orders_v2", "second");
+    eventually("sessions moved", async || {
+        swivel.said("old connections closed") == 1
+    })
+    .await;
+    for client in &clients {
+        assert_eq!(one(client).await, 1);
+    }
+    drop(clients);
+    assert_eq!(swivel.terminate().code(), Some(0));
 }
 
 #[tokio::test]
@@ -58,7 +99,7 @@ async fn clients_queue_for_a_connection_and_are_told_when_none_comes_free() {
     let postgres = Postgres::start(18);
     let swivel = Swivel::in_front_of(&postgres)
         .upstream_line("connections_max = 1")
-        .section("[limits]\nqueue_wait = \"1s\"")
+        .section("[limits]\nqueue_wait = \"3s\"")
         .start()
         .await;
     let first = swivel.connect().await;
@@ -74,7 +115,7 @@ async fn clients_queue_for_a_connection_and_are_told_when_none_comes_free() {
 async fn a_client_that_says_nothing_is_sent_away_after_its_time() {
     let postgres = Postgres::start(18);
     let swivel = Swivel::in_front_of(&postgres)
-        .section("[limits]\nstartup_time = \"1s\"")
+        .section("[limits]\nstartup_time = \"3s\"")
         .start()
         .await;
     let mut silent = Wire::connect(&swivel.address()).await;

@@ -8,7 +8,7 @@ use crate::support::{Message, Postgres, ServerError, Swivel, Wire, within};
 const PARAMETERS: [(&str, &str); 2] = [("user", Swivel::USER), ("database", Postgres::DATABASE)];
 
 /// Far less than any limit on how long a startup may take: what is refused is refused at once.
-const AT_ONCE: Duration = Duration::from_secs(5);
+const AT_ONCE: Duration = Duration::from_secs(15);
 
 /// Logs in on a connection that is ready for a StartupMessage and runs one query.
 async fn is_served(mut wire: Wire) {

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config, NoTls, Row};
 
 use super::failure::{Failure, io};
 use super::place::{Place, random_word};
@@ -145,11 +145,22 @@ impl Cluster {
     }
 }
 
-/// Sends the verifier: the password itself would end up in logs.
+/// Also for a user that may not log in so far. Sends the verifier: the password itself would end up in logs.
 pub(super) async fn set_password(admin: &Client, user: &str, password: &str) -> Result<(), Failure> {
     let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
-    let statement = format!("ALTER ROLE {user} PASSWORD '{verifier}'");
+    let statement = format!("ALTER ROLE {user} LOGIN PASSWORD '{verifier}'");
     Ok(admin.batch_execute(&statement).await?)
+}
+
+/// Takes a user away from whoever still has it: no new session, and an end to those that are open. As many
+/// backends were terminated, by the name that their application gave.
+pub(super) async fn lock_out(admin: &Client, user: &str) -> Result<Vec<(String, u64)>, Failure> {
+    admin.batch_execute(&format!("ALTER ROLE {user} NOLOGIN")).await?;
+    let sql = "SELECT application_name, count(*) FILTER (WHERE pg_terminate_backend(pid))
+               FROM pg_stat_activity WHERE usename = $1 GROUP BY 1";
+    let rows = admin.query(sql, &[&user]).await?;
+    let count = |row: &Row| (row.get(0), row.get::<_, i64>(1).cast_unsigned());
+    Ok(rows.iter().map(count).collect())
 }
 
 async fn initialise(bin: &Path, place: &Place, password_file: &Path) -> Result<(), Failure> {

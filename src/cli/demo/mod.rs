@@ -27,7 +27,7 @@ use tokio_postgres::Client;
 use self::failure::Failure;
 use self::load::{Load, Ready, Written};
 use self::rotation::Rotator;
-use self::screen::{Screen, where_it_is};
+use self::screen::{Screen, page, where_it_is};
 use self::stage::Stage;
 use self::summary::Summary;
 use self::terminal::put;
@@ -92,7 +92,8 @@ async fn show(arguments: &Arguments) -> Result<Summary, Failure> {
         () = interrupts.next() => return Err(Failure::Interrupted),
     };
     let screen = Screen::new(arguments.plain);
-    screen.say(&where_it_is(&stage)).map_err(failure::io("write"))?;
+    let where_to_look = format!("{}\nwatch it at {}", where_it_is(&stage), page(&stage));
+    screen.say(&where_to_look).map_err(failure::io("write"))?;
     let show = Show {
         every: Duration::from_secs(arguments.rotate_every),
         end: Instant::now() + Duration::from_secs(arguments.seconds),
@@ -125,7 +126,12 @@ impl Show {
         let (stop, stopping) = watch::channel(false);
         let loads = loads.map(|load| load.start(&stopping));
         let mut view = View::new(loads.each_ref().map(Load::tally), rotator.progress());
-        let play = play(&admin, rotator.run(self.every, ending), loads, stop);
+        let play = play(
+            &admin,
+            rotator.run(self.every, stage.sidecar.admin(), ending),
+            loads,
+            stop,
+        );
         let written = self.watch(stage, &admin, &mut view, end, play).await?;
         view.look(&stage.sidecar);
         view.turn_second();

@@ -1,6 +1,7 @@
 //! What rotates: each kind of rotation is a row of [`ROTATIONS`], a list of steps.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,9 +10,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use tokio_postgres::Client;
 
-use super::cluster::{USERS, set_password};
+use super::SIDES;
+use super::cluster::{USERS, lock_out, set_password};
 use super::failure::{Failure, io};
 use super::place::{Place, random_word};
+use crate::admin::report::Report;
+use crate::cli::ask;
 
 /// One way to rotate.
 pub(super) struct Rotation {
@@ -38,18 +42,17 @@ enum Step {
     Announce,
     /// Somebody else's pace: what went before is true, and what comes is not yet.
     Gap,
+    /// Until `pgswivel status` says that nothing of it is on the user that was replaced.
+    SafeToRevoke,
+    /// The user that was replaced may not log in any more, and its backends are terminated.
+    LockOut,
 }
 
-/// In turn.
-pub(super) const ROTATIONS: [Rotation; 4] = [
+/// In turn. The first user that is replaced is the one that the application beside pgswivel stays with.
+pub(super) const ROTATIONS: [Rotation; 5] = [
     Rotation {
         name: "new password, database first",
         user: User::Same,
-        steps: &[Step::Database, Step::Gap, Step::Store],
-    },
-    Rotation {
-        name: "alternating user",
-        user: User::Other,
         steps: &[Step::Database, Step::Gap, Step::Store],
     },
     Rotation {
@@ -62,10 +65,30 @@ pub(super) const ROTATIONS: [Rotation; 4] = [
         user: User::Same,
         steps: &[Step::Announce, Step::Gap, Step::Database, Step::Gap, Step::Store],
     },
+    Rotation {
+        name: "alternating user, old one's backends killed",
+        user: User::Other,
+        steps: &[
+            Step::Database,
+            Step::Gap,
+            Step::Store,
+            Step::SafeToRevoke,
+            Step::LockOut,
+        ],
+    },
+    Rotation {
+        name: "alternating user",
+        user: User::Other,
+        steps: &[Step::Database, Step::Gap, Step::Store],
+    },
 ];
 
 /// How long a rotation takes between two of its steps.
 const GAP: Duration = Duration::from_millis(500);
+
+/// After that, the user that was replaced is locked out whoever is on it.
+const REVOKE_PATIENCE: Duration = Duration::from_secs(10);
+const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// Who rotates: the lambda, the operator, the person with a ticket.
 pub(super) struct Rotator {
@@ -87,11 +110,20 @@ pub(super) struct Progress {
     pub(super) done: u64,
     /// Which of [`ROTATIONS`], and what it has done so far.
     pub(super) now: Option<(usize, &'static str)>,
+    /// Backends that were terminated with their user, in the order of [`SIDES`].
+    pub(super) killed: [u64; SIDES.len()],
 }
 
 impl Progress {
     pub(super) fn begun(&self) -> u64 {
         self.begun.iter().sum()
+    }
+
+    /// What does not call itself as the application beside pgswivel does is a link of pgswivel's.
+    fn count(&mut self, killed: &[(String, u64)]) {
+        for (name, backends) in killed {
+            self.killed[usize::from(name == SIDES[1])] += backends;
+        }
     }
 }
 
@@ -124,20 +156,21 @@ impl Rotator {
     pub(super) async fn run(
         mut self,
         every: Duration,
+        sidecar: SocketAddr,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Failure> {
         let mut ticks = interval_at(Instant::now() + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for turn in (0..ROTATIONS.len()).cycle() {
             tokio::select! {
-                _ = ticks.tick() => self.rotate(turn).await?,
+                _ = ticks.tick() => self.rotate(turn, sidecar).await?,
                 _ = stop.wait_for(|stop| *stop) => break,
             }
         }
         Ok(())
     }
 
-    async fn rotate(&mut self, turn: usize) -> Result<(), Failure> {
+    async fn rotate(&mut self, turn: usize, sidecar: SocketAddr) -> Result<(), Failure> {
         let rotation = &ROTATIONS[turn];
         let user = match rotation.user {
             User::Same => self.current.user,
@@ -149,7 +182,7 @@ impl Rotator {
         };
         self.progress.send_modify(|progress| progress.begun[turn] += 1);
         for step in rotation.steps {
-            if let Some(so_far) = self.take(*step, &next).await? {
+            if let Some(so_far) = self.take(*step, &next, sidecar).await? {
                 self.progress
                     .send_modify(|progress| progress.now = Some((turn, so_far)));
             }
@@ -163,7 +196,12 @@ impl Rotator {
     }
 
     /// What is true afterwards, in words.
-    async fn take(&self, step: Step, next: &Login) -> Result<Option<&'static str>, Failure> {
+    async fn take(
+        &self,
+        step: Step,
+        next: &Login,
+        sidecar: SocketAddr,
+    ) -> Result<Option<&'static str>, Failure> {
         match step {
             Step::Database => {
                 set_password(&self.admin, next.user, &next.password).await?;
@@ -181,6 +219,21 @@ impl Rotator {
                 sleep(GAP).await;
                 Ok(None)
             }
+            Step::SafeToRevoke => {
+                let start = Instant::now();
+                while !has_left(sidecar, self.current.user, next.user).await {
+                    if start.elapsed() > REVOKE_PATIENCE {
+                        return Ok(Some("the old user is still in use"));
+                    }
+                    sleep(ASK_EVERY).await;
+                }
+                Ok(Some("status says safe to revoke"))
+            }
+            Step::LockOut => {
+                let killed = lock_out(&self.admin, self.current.user).await?;
+                self.progress.send_modify(|progress| progress.count(&killed));
+                Ok(Some("the old user may not log in, its backends are killed"))
+            }
         }
     }
 
@@ -191,6 +244,18 @@ impl Rotator {
             .and_then(|()| fs::rename(&beside, &self.store))
             .map_err(io("write the secret"))
     }
+}
+
+/// Whether every session of pgswivel has left `old` for `new`, by its own account.
+async fn has_left(sidecar: SocketAddr, old: &'static str, new: &'static str) -> bool {
+    let asked = tokio::task::spawn_blocking(move || ask::get(sidecar, "/status")).await;
+    let answer = asked.ok().and_then(Result::ok);
+    let report: Option<Report> = answer.and_then(|answer| serde_json::from_str(&answer.body).ok());
+    let secrets = report.map(|report| report.secrets).unwrap_or_default();
+    let credentials = || secrets.iter().flat_map(|secret| &secret.credentials);
+    // At once after the store has changed, nobody has told pgswivel yet.
+    let leads = credentials().any(|credential| credential.user == new && credential.standing == "leading");
+    leads && credentials().all(|credential| credential.user != old || credential.safe_to_revoke)
 }
 
 impl Login {

@@ -46,7 +46,7 @@ impl Screen {
 
     pub(super) fn step(&self, progress: &Progress) -> io::Result<()> {
         match progress.now {
-            Some(_) => self.say(&format!("      {}", rotation_now(progress))),
+            Some(_) => self.say(&format!("       rotation {}", rotation_now(progress))),
             None => Ok(()),
         }
     }
@@ -90,13 +90,15 @@ fn live(paint: Paint, stage: &Stage, view: &View, left: Option<Duration>) -> Vec
     lines.extend(timeline(paint, &view.seconds));
     lines.push(String::new());
     lines.push(format!("credential in use: {}", credential(moment)));
-    lines.push(rotation_now(&moment.progress));
+    lines.push(format!("rotations done: {}", moment.progress.done));
+    lines.push(format!("rotation now: {}", rotation_now(&moment.progress)));
     if let Some(error) = &counts[1].first_error {
         lines.push(format!("first error without pgswivel: {}", error.said));
     }
     if let Some(error) = &counts[0].first_error {
         lines.push(format!("first error with pgswivel: {}", error.said));
     }
+    lines.push(format!("pgswivel's own page: {}", page(stage)));
     lines.push(String::new());
     lines.push(paint.dim(&match left {
         Some(left) => format!("{} s left; q, Enter or Ctrl-C ends it", left.as_secs()),
@@ -132,6 +134,11 @@ pub(super) fn where_it_is(stage: &Stage) -> String {
     format!("PostgreSQL {version} at 127.0.0.1:{port}, pgswivel at 127.0.0.1:{ours}")
 }
 
+/// For as long as it runs.
+pub(super) fn page(stage: &Stage) -> String {
+    format!("http://{}/", stage.sidecar.admin())
+}
+
 /// Whom the last new session was logged in as, and what the log of pgswivel calls the credential.
 fn credential(moment: &Moment) -> String {
     let user = moment.counts[0].user.as_deref().unwrap_or("no user yet");
@@ -145,12 +152,11 @@ fn credential(moment: &Moment) -> String {
 }
 
 fn rotation_now(progress: &Progress) -> String {
-    let done = counted(progress.done, "rotation");
     match progress.now {
         Some((rotation, so_far)) => {
             let name = ROTATIONS[rotation].name;
-            format!("rotation {}: {name}: {so_far}", progress.begun())
+            format!("{}, {name}: {so_far}", progress.begun())
         }
-        None => format!("{done} done"),
+        None => "none".to_owned(),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -40,6 +40,7 @@ pub(super) struct Sidecar {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     address: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
     leading: Option<Leading>,
     last: VecDeque<String>,
     has_ended: bool,
@@ -91,7 +92,8 @@ impl Sidecar {
 
     /// Until it listens and holds a proven credential.
     async fn wait(&mut self) -> Result<(), Failure> {
-        let is_ready = |seen: &Seen| seen.has_ended || seen.address.is_some() && seen.leading.is_some();
+        let is_up = |seen: &Seen| seen.address.is_some() && seen.admin.is_some() && seen.leading.is_some();
+        let is_ready = |seen: &Seen| seen.has_ended || is_up(seen);
         let waited = tokio::time::timeout(START_PATIENCE, self.seen.wait_for(is_ready)).await;
         let ready = waited.is_ok_and(|seen| seen.is_ok_and(|seen| !seen.has_ended));
         if ready {
@@ -106,6 +108,12 @@ impl Sidecar {
         self.seen.borrow().address.map_or(0, |address| address.port())
     }
 
+    /// Where its status and its page are.
+    pub(super) fn admin(&self) -> SocketAddr {
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        self.seen.borrow().admin.unwrap_or(nowhere)
+    }
+
     pub(super) fn password(&self) -> &str {
         &self.password
     }
@@ -115,8 +123,8 @@ impl Sidecar {
     }
 }
 
-/// Default settings but for one: as many logins are refused when a secret rotates every few seconds as would,
-/// anywhere else, lock somebody out.
+/// Default settings, but for a secret that rotates every few seconds: then as many logins are refused as would
+/// lock somebody out anywhere else, and half a minute is too long for sessions to leave a user.
 fn write_config(place: &Place, port: u16, secret: &str, password: &str) -> Result<PathBuf, Failure> {
     let text = format!(
         r#"drain = "1s"
@@ -137,6 +145,7 @@ tls = {{ mode = "disable" }}
 [secret.orders]
 store = "file"
 id = {secret}
+grace = "2s"
 
 [limits]
 refused_logins_per_minute = 1000
@@ -174,8 +183,11 @@ async fn listen(log: Receiver, seen: watch::Sender<Seen>) {
 
 impl Seen {
     fn take_in(&mut self, line: Line) {
-        if line.message.as_deref() == Some("listening") && self.address.is_none() {
-            self.address = line.address.and_then(|address| address.parse().ok());
+        let address = line.address.and_then(|address| address.parse().ok());
+        match line.message.as_deref() {
+            Some("listening") => self.address = self.address.or(address),
+            Some("admin server listening") => self.admin = self.admin.or(address),
+            _ => {}
         }
         if line.event.as_deref() == Some("credential.leading") {
             self.leading = line

@@ -60,7 +60,12 @@ impl Summary {
     }
 
     fn table(&self, paint: Paint) -> Vec<String> {
-        let Moment { counts, users, .. } = &self.view.now;
+        let Moment {
+            counts,
+            users,
+            progress,
+            ..
+        } = &self.view.now;
         let stalls = |stall: fn(&Counts) -> Duration| counts.each_ref().map(|side| short(stall(side)));
         let mut lines = vec![
             paint.bold(&row("", &["with pgswivel", "without"])),
@@ -83,6 +88,7 @@ impl Summary {
                 "sessions lost",
                 counts.each_ref().map(|side| side.sessions_lost),
             ),
+            row("old user's backends killed", &progress.killed.map(grouped)),
             row("sessions at the end", users),
             row("longest stall", &stalls(Counts::stall)),
             row(
@@ -109,11 +115,15 @@ impl Summary {
     }
 
     fn verdict(&self, name: &str, counts: &Counts) -> String {
-        let errors = counted(counts.failed(), "error");
+        let errors = format!(
+            "{}, {} lost",
+            counted(counts.failed(), "error"),
+            counted(counts.sessions_lost, "session")
+        );
         match &counts.first_error {
             Some(FirstError { at, said }) => {
                 let after = short(at.saturating_duration_since(self.view.began));
-                format!("{name}: {errors}, the first after {after}: {said}")
+                format!("{name}: {errors}; the first error after {after}: {said}")
             }
             None => format!("{name}: {errors}."),
         }

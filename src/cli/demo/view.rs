@@ -96,7 +96,7 @@ impl View {
         let rows = admin.query(sql, &[&SIDES.as_slice()]).await?;
         self.now.users = SIDES.map(|side| {
             let row = rows.iter().find(|row| row.get::<_, &str>(0) == side);
-            row.map_or_else(String::new, |row| row.get(1))
+            row.map_or_else(|| "none".to_owned(), |row| row.get(1))
         });
         Ok(())
     }

@@ -22,6 +22,7 @@ use super::written::{Origin, Section};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
+const WORKERS_MAX: u32 = 1024;
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -59,6 +60,7 @@ pub(super) fn config(root: &Section, loading: &Loading<'_>) -> Config {
         admin: settings::admin(part("admin", &ADMIN)),
         log: settings::log(part("log", &LOG)),
         drain: reader.duration("drain", Duration::ZERO..=HOUR),
+        workers: reader.number("workers", 1..=WORKERS_MAX),
         roles,
         listen,
         upstreams: typed(upstreams),

@@ -10,16 +10,19 @@
 //! and nothing else does. Otherwise what a client has sent ahead, believing itself in a transaction, would be
 //! carried out on its own.
 
+mod still;
 #[cfg(test)]
 mod tests;
+mod walk;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
-use super::frame::Fate;
 use super::read::error_field;
 use super::say;
-use super::tracker::{Copy, Owed, Tracker, Transaction};
-use super::work::{Asked, Extent, Outcome, Statement, Status, Work};
+use super::tracker::{Copy, Tracker, Transaction};
+use super::work::Status;
+pub use still::Still;
+use walk::{Course, Step, walk};
 
 /// A lost link that left no word is as good as one that an administrator ended.
 const ADMIN_SHUTDOWN: &[u8] = b"57P01";
@@ -140,149 +143,6 @@ impl Aftermath {
     }
 }
 
-enum Step {
-    Fails,
-    RolledBack,
-    Ready(Transaction),
-}
-
-/// What comes of walking through what is owed.
-#[derive(Debug)]
-struct Course {
-    status: Status,
-    unknown: bool,
-    /// The client gets an error.
-    says: bool,
-    skipping: bool,
-    /// The client waits for nothing, and has to learn with its next request that something is lost.
-    news: bool,
-}
-
-/// The server's way through the client's messages, had it failed at all of them.
-fn walk(tracker: &Tracker, more: bool, mut say: impl FnMut(Step)) -> Course {
-    let unit = tracker.unit();
-    let mut walk = Walk {
-        status: status(tracker.transaction()),
-        unknown: false,
-        says: false,
-        work: unit.done,
-        begun: unit.begun,
-        told: unit.told,
-        // An error that the server told says how its unit ended.
-        judged: unit.told,
-        undone: matches!(tracker.copy(), Copy::In { open: true, .. }),
-        lost: tracker.transaction() == Transaction::Open && !unit.told,
-        skipping: false,
-    };
-    let mut owed = tracker.owed().peekable();
-    while let Some(next) = owed.next() {
-        let last = owed.peek().is_none() && !more;
-        match next {
-            Owed::Extended(_, work) => {
-                walk.fail(&mut say);
-                walk.work = walk.work.then(work);
-                walk.skipping = true;
-            }
-            Owed::Query(_, work) if walk.skipping => walk.work = walk.work.then(work),
-            Owed::Function(_) if walk.skipping => {}
-            Owed::Query(count, work) => walk.answer(count, work, last, &mut say),
-            Owed::Function(count) => walk.answer(count, Work::of(Statement::Other), last, &mut say),
-            Owed::Sync(count) => {
-                for left in (0..count).rev() {
-                    if walk.begun || walk.lost {
-                        walk.fail(&mut say);
-                    }
-                    walk.end(last && left == 0, &mut say);
-                }
-            }
-            Owed::CopyEnd(_) | Owed::Perhaps(_) => {}
-        }
-    }
-    let skipping = walk.skipping || tracker.is_skipping();
-    // What it acknowledged in the unit that the client is in the middle of.
-    let news = !skipping && (walk.begun || walk.lost);
-    walk.settle(false);
-    // Its Execute will be ignored, and what the client sends behind its Sync is meant for a transaction.
-    if walk.work.names_begin() && walk.status == Status::Idle {
-        walk.status = Status::Loose;
-    }
-    Course {
-        status: walk.status,
-        unknown: walk.unknown,
-        says: walk.says,
-        skipping,
-        news,
-    }
-}
-
-struct Walk {
-    status: Status,
-    unknown: bool,
-    says: bool,
-    /// Of the unit: what ends with the next ReadyForQuery.
-    work: Work,
-    begun: bool,
-    told: bool,
-    judged: bool,
-    /// The server waits for the end of a COPY that it never gets.
-    undone: bool,
-    /// There was a transaction, and the client does not know yet.
-    lost: bool,
-    skipping: bool,
-}
-
-impl Walk {
-    fn fail(&mut self, say: &mut impl FnMut(Step)) {
-        if !self.told {
-            say(Step::Fails);
-            self.says = true;
-        }
-        self.told = true;
-        self.lost = false;
-    }
-
-    fn answer(&mut self, count: u32, work: Work, last: bool, say: &mut impl FnMut(Step)) {
-        for left in (0..count).rev() {
-            // What it asks for has been done.
-            if !self.told && work.extent() == Extent::One(Statement::Rollback) {
-                say(Step::RolledBack);
-                self.lost = false;
-            } else {
-                self.fail(say);
-            }
-            self.work = self.work.then(work);
-            self.end(last && left == 0, say);
-        }
-    }
-
-    fn end(&mut self, last: bool, say: &mut impl FnMut(Step)) {
-        self.settle(last);
-        say(Step::Ready(transaction(self.status)));
-        self.work = Work::NOTHING;
-        self.begun = false;
-        self.told = false;
-        self.judged = false;
-        self.undone = false;
-        self.skipping = false;
-    }
-
-    /// Where the unit leaves the transaction. `last`: the client has sent nothing behind it.
-    fn settle(&mut self, last: bool) {
-        let before = self.status;
-        let Outcome { status, unknown } = self.work.from(before);
-        let extent = self.work.extent();
-        let undone = self.undone && matches!(extent, Extent::One(_));
-        self.unknown |= unknown && !self.judged && !undone;
-        self.status = match (before, status) {
-            // A transaction that did not begin is none, if the client has waited for its beginning. Many clients do
-            // not roll back then.
-            (Status::Idle, Status::Open) if last && extent == Extent::One(Statement::Begin) => Status::Idle,
-            (Status::Idle | Status::Loose, Status::Open) => Status::Loose,
-            (_, status) => status,
-        };
-    }
-}
-
 impl Course {
     fn in_flight(&self, tracker: &Tracker) -> InFlight {
         match (tracker.copy(), tracker.transaction()) {
@@ -360,76 +220,9 @@ fn ready(out: &mut BytesMut, transaction: Transaction) {
     );
 }
 
-fn status(transaction: Transaction) -> Status {
-    match transaction {
-        Transaction::Idle => Status::Idle,
-        Transaction::Open => Status::Open,
-        Transaction::Failed => Status::Failed,
-    }
-}
-
 fn transaction(status: Status) -> Transaction {
     match status {
         Status::Idle => Transaction::Idle,
         _ => Transaction::Failed,
-    }
-}
-
-/// What a client that was answered is still to be told or kept from, on its next link.
-#[derive(Debug, Default)]
-pub enum Still {
-    #[default]
-    Nothing,
-    /// This error is the answer to its next request, whatever it is: it has sent nothing since it was told that
-    /// all was well. Only a ROLLBACK asks for nothing that is lost, unless it comes in the middle of a unit of the
-    /// extended protocol, of which the client takes more for done than a transaction undoes.
-    Waits { error: Bytes, in_unit: bool },
-    /// An error of the extended protocol was told: up to its Sync, the client's messages are ignored.
-    Skips,
-    /// It was sending the data of a COPY, and may not have noticed yet.
-    Copies,
-}
-
-impl Still {
-    pub fn is_nothing(&self) -> bool {
-        matches!(self, Self::Nothing)
-    }
-
-    /// A message from the client passes. What it is answered, if it is not the server that answers, is put into
-    /// `out`.
-    pub fn meet(&mut self, tag: u8, asked: &Asked, tracker: &mut Tracker, out: &mut BytesMut) -> Fate {
-        match self {
-            Self::Nothing => Fate::PassedOn,
-            Self::Copies if matches!(tag, b'd' | b'c' | b'f') => Fate::Dropped,
-            Self::Skips if !matches!(tag, b'S' | b'X') => Fate::Dropped,
-            Self::Copies | Self::Skips => {
-                *self = Self::Nothing;
-                Fate::PassedOn
-            }
-            // They ask for nothing.
-            Self::Waits { .. } if matches!(tag, b'H' | b'd' | b'c' | b'f' | b'X') => Fate::PassedOn,
-            // There are clients that close what they need no more and never look at the answer. A failed
-            // transaction closes it as well.
-            Self::Waits { .. } if tag == b'C' || tag == b'S' && tracker.is_mid_unit() => Fate::PassedOn,
-            Self::Waits { error, in_unit } => {
-                let lost = tracker.transaction() != Transaction::Idle;
-                if lost && !*in_unit && matches!(tag, b'Q' | b'P' | b'B') && asked.statement.rolls_back() {
-                    *self = Self::Nothing;
-                    return Fate::PassedOn;
-                }
-                out.put_slice(error);
-                *self = Self::Nothing;
-                match tag {
-                    b'Q' | b'F' => ready(out, tracker.transaction()),
-                    // The server has the ReadyForQuery that it asks for.
-                    b'S' => return Fate::PassedOn,
-                    _ => {
-                        tracker.settle(tracker.transaction(), true);
-                        *self = Self::Skips;
-                    }
-                }
-                Fate::Dropped
-            }
-        }
     }
 }

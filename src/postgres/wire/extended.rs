@@ -60,6 +60,13 @@ pub fn close_statement(out: &mut BytesMut, name: &[u8]) {
     });
 }
 
+pub fn describe_statement(out: &mut BytesMut, name: &[u8]) {
+    message(out, b'D', |out| {
+        out.put_u8(b'S');
+        text(out, name);
+    });
+}
+
 pub fn sync(out: &mut BytesMut) {
     message(out, b'S', |_| {});
 }

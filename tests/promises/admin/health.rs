@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::support::admin::{ask, ask_at};
-use crate::support::{Postgres, Swivel, eventually, raise_open_files, within};
+use crate::support::{Postgres, Swivel, eventually, raise_open_files};
 
 #[tokio::test]
 async fn it_is_ready_when_a_credential_is_known_to_work_and_not_before() {
@@ -160,31 +160,38 @@ async fn strangers_need_the_token() {
             .status,
         403
     );
-    assert_eq!(ask_at(&at(&without), "GET /readyz").await.status, 200);
+    eventually("health is anybody's business", async || {
+        ask_at(&at(&without), "GET /readyz").await.status == 200
+    })
+    .await;
 }
 
-/// The median of many small queries, one after the other.
-async fn pace(client: &tokio_postgres::Client) -> Duration {
-    let mut times = Vec::new();
+/// How long small queries take through each of them, in turn, so that what else the machine does counts for both.
+async fn paces(clients: [&tokio_postgres::Client; 2]) -> [Duration; 2] {
+    let mut times = [Vec::new(), Vec::new()];
     for _ in 0..400 {
-        let began = Instant::now();
-        client.simple_query("SELECT 1").await.unwrap();
-        times.push(began.elapsed());
+        for (client, times) in clients.iter().zip(&mut times) {
+            let began = Instant::now();
+            client.simple_query("SELECT 1").await.unwrap();
+            times.push(began.elapsed());
+        }
     }
-    times.sort();
-    times[times.len() / 2]
+    times.map(|mut times| {
+        times.sort();
+        times[times.len() / 2]
+    })
 }
 
 #[tokio::test]
 async fn a_thousand_slow_and_hostile_clients_of_it_slow_no_query() {
     raise_open_files();
     let postgres = Postgres::start(18);
-    let swivel = Swivel::in_front_of(&postgres).start().await;
-    let client = swivel.connect().await;
-    let before = pace(&client).await;
+    let beset = Swivel::in_front_of(&postgres).start().await;
+    let left_alone = Swivel::in_front_of(&postgres).start().await;
+    let (client, other) = (beset.connect().await, left_alone.connect().await);
     let mut crowd = Vec::new();
     for n in 0..1000 {
-        let mut stream = TcpStream::connect(("127.0.0.1", swivel.admin_port()))
+        let mut stream = TcpStream::connect(("127.0.0.1", beset.admin_port()))
             .await
             .unwrap();
         let junk = match n % 4 {
@@ -196,16 +203,15 @@ async fn a_thousand_slow_and_hostile_clients_of_it_slow_no_query() {
         stream.write_all(junk.as_bytes()).await.unwrap();
         crowd.push(stream);
     }
-    let meanwhile = pace(&client).await;
-    let another = within(Duration::from_secs(2), "a session", swivel.connect()).await;
+    let [among_them, alone] = paces([&client, &other]).await;
+    let ratio = among_them.as_secs_f64() / alone.as_secs_f64();
+    println!("{among_them:?} with a crowd, {alone:?} without: {ratio:.2}");
+    assert!(ratio < 2.0, "{among_them:?} with a crowd, {alone:?} without");
+    let another = beset.connect().await;
     assert_eq!(another.query("SELECT 1", &[]).await.unwrap().len(), 1);
-    assert!(
-        meanwhile < before * 3 + Duration::from_millis(2),
-        "{before:?} before, {meanwhile:?} meanwhile"
-    );
     drop(crowd);
     eventually("whoever asks it properly is answered", async || {
-        ask(&swivel, "GET /livez").await.status == 200
+        ask(&beset, "GET /livez").await.status == 200
     })
     .await;
 }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::support::admin::{Scrape, ask};
 use crate::support::wire::PROTOCOL_3_0;
-use crate::support::{Postgres, Swivel, Wire, cache, eventually};
+use crate::support::{Postgres, Stop, Swivel, Wire, cache, eventually};
 
 const ORDERS: &str = "secret=\"orders\"";
 
@@ -213,10 +213,16 @@ async fn the_metrics_of_sessions_move_with_them() {
         |pinned| pinned == 1.0,
     )
     .await;
+    becomes(
+        &swivel,
+        "pgswivel_sessions_pinned",
+        &["temporary_objects"],
+        |pinned| pinned == 1.0,
+    )
+    .await;
     let after = Scrape::of(&swivel).await;
     assert_eq!(after.sum("pgswivel_sessions", &[ORDERS, "leading"]), 1.0);
     assert_eq!(after.sum("pgswivel_sessions", &[ORDERS, "retired"]), 1.0);
-    assert_eq!(after.sum("pgswivel_sessions_pinned", &["temporary_objects"]), 1.0);
     assert_eq!(after.sum("pgswivel_move_seconds_count", &[]), 1.0);
     assert_eq!(after.sum("pgswivel_credential_safe_to_revoke", &[ORDERS]), 0.0);
     let generation = |scrape: &Scrape| scrape.sum("pgswivel_credential_generation", &[ORDERS]);
@@ -262,6 +268,42 @@ async fn a_session_that_is_cut_is_counted() {
 }
 
 #[tokio::test]
+async fn sessions_that_lose_their_connection_are_counted_by_what_became_of_them() {
+    let mut postgres = Postgres::start(18);
+    let admin = postgres.admin().await;
+    let swivel = swivel(&postgres).await;
+    let resting = swivel.connect().await;
+    let holding = swivel.connect().await;
+    holding
+        .batch_execute("CREATE TEMP TABLE t (n int)")
+        .await
+        .unwrap();
+    let mut working = swivel.wire().await;
+    working.query("SELECT pg_sleep(600)").await;
+    eventually("it works", async || {
+        let sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        admin.query(sql, &[]).await.unwrap().len() == 1
+    })
+    .await;
+    let unreachable = ["result=\"unreachable\""];
+    let before = Scrape::of(&swivel)
+        .await
+        .sum("pgswivel_logins_total", &unreachable);
+    postgres.stop(Stop::Fast);
+    becomes(&swivel, "pgswivel_logins_total", &unreachable, |now| now > before).await;
+    postgres.start_again();
+    for result in ["unnoticed", "interrupted", "lost"] {
+        let label = format!("result=\"{result}\"");
+        becomes(&swivel, "pgswivel_rescues_total", &[ORDERS, &label], |rescues| {
+            rescues == 1.0
+        })
+        .await;
+    }
+    assert_eq!(resting.query("SELECT 1", &[]).await.unwrap().len(), 1);
+    assert!(holding.query("SELECT 1", &[]).await.is_err());
+}
+
+#[tokio::test]
 async fn logins_that_the_governor_holds_back_are_counted() {
     let postgres = Postgres::start(18);
     let swivel = Swivel::in_front_of(&postgres)
@@ -301,7 +343,7 @@ async fn limits_that_turn_clients_away_are_counted() {
     let postgres = Postgres::start(18);
     let swivel = Swivel::in_front_of(&postgres)
         .upstream_line("connections_max = 1")
-        .section("[limits]\nclients = 2\nstartups = 1\nstartup_time = \"500ms\"\nqueue_wait = \"200ms\"")
+        .section("[limits]\nclients = 2\nstartups = 1\nstartup_time = \"2s\"\nqueue_wait = \"200ms\"")
         .start()
         .await;
     let _first = swivel.connect().await;
@@ -360,11 +402,15 @@ async fn limits_that_make_others_wait_are_counted() {
     limit_is_hit(&swivel, "moves").await;
     limit_is_hit(&swivel, "statement_bytes").await;
     drop(statement);
-    let idle = TcpStream::connect(("127.0.0.1", swivel.admin_port())).await;
-    let next = TcpStream::connect(("127.0.0.1", swivel.admin_port())).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    drop((idle, next));
-    limit_is_hit(&swivel, "admin_connections").await;
+    eventually("somebody has to wait for the one place", async || {
+        let idle = TcpStream::connect(("127.0.0.1", swivel.admin_port())).await;
+        let next = TcpStream::connect(("127.0.0.1", swivel.admin_port())).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop((idle, next));
+        let hits = Scrape::of(&swivel).await;
+        hits.sum("pgswivel_limit_hits_total", &["limit=\"admin_connections\""]) > 0.0
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
-use crate::support::admin::status;
+use crate::support::admin::{ask, status};
 use crate::support::{Postgres, Swivel, eventually};
 
 const NEXT: &str = "orders_v2";
@@ -85,7 +85,22 @@ async fn reaches(swivel: &Swivel, admin: &Client, stage: &str) -> Value {
         secret(&last)["stage"] == stage
     })
     .await;
+    page_shows(swivel, stage).await;
     last
+}
+
+/// The page is at the same step of the rotation.
+async fn page_shows(swivel: &Swivel, stage: &str) {
+    let step = match stage {
+        "steady" => None,
+        "moving" => Some("sessions moving"),
+        "safe_to_revoke" => Some("safe to revoke"),
+        other => Some(other),
+    };
+    let html = ask(swivel, "GET /").await.body;
+    let now = html.split_once("<li class=\"now");
+    let now = now.and_then(|(_, rest)| rest.split_once("<span>")?.1.split_once("</span>"));
+    assert_eq!(now.map(|(name, _)| name), step, "{html}");
 }
 
 /// Status and Postgres agree on how many sessions each user has.
@@ -129,7 +144,12 @@ promise! {
         assert_eq!(credential(&moving, NEXT)["standing"], "leading");
         assert_eq!(credential(&moving, Postgres::USER)["standing"], "retired");
         agree(&swivel, &admin, &[(Postgres::USER, 1), (NEXT, 6)]).await;
-        let held = status(&swivel).await;
+        let mut held = Value::Null;
+        eventually("what keeps the last one is told", async || {
+            held = status(&swivel).await;
+            !credential(&held, Postgres::USER)["pinned"][0].is_null()
+        })
+        .await;
         let old = credential(&held, Postgres::USER);
         assert_eq!(secret(&held)["stage"], "moving", "{held}");
         assert_eq!(old["safe_to_revoke"], false);
@@ -145,11 +165,10 @@ promise! {
         drop_user(&postgres).await;
         agree(&swivel, &admin, &[(NEXT, 7)]).await;
         assert!(load.end().await > 100);
-        for phrase in [
-            "credential rotation detected",
-            "now using rotated credentials",
-            "old connections closed",
-        ] {
+        // The story is told a moment after the fact.
+        let end = "old connections closed";
+        eventually("the end is told", async || swivel.said(end) > 0).await;
+        for phrase in ["credential rotation detected", "now using rotated credentials", end] {
             assert_eq!(swivel.said(phrase), 1, "{phrase}");
         }
         assert_eq!(swivel.said("credential.safe_to_revoke"), 1);
@@ -173,6 +192,38 @@ async fn drop_user(postgres: &Postgres) {
     assert!(!postgres.has_user(user).await);
 }
 
+promise! {
+    /// The session is over, and its backend goes on with what it was asked.
+    async fn what_a_backend_still_does_for_a_session_that_was_cut_is_use_of_its_credential(version) {
+        let postgres = Postgres::start(version);
+        postgres.create_user(NEXT, "second").await;
+        let admin = postgres.admin_of(Postgres::DATABASE).await;
+        let swivel = Swivel::in_front_of(&postgres)
+            .secret_line("sessions = \"cut\"")
+            .secret_line("grace = \"1s\"")
+            .start()
+            .await;
+        reaches(&swivel, &admin, "steady").await;
+        let mut wire = swivel.wire().await;
+        admin.batch_execute("SELECT pg_advisory_lock(1)").await.unwrap();
+        wire.query("SELECT pg_advisory_xact_lock(1)").await;
+        swivel.write_secret(NEXT, "second");
+        assert_eq!(wire.refusal().await.code, "57P01");
+        let mut now = Value::Null;
+        eventually("its session is over", async || {
+            now = status(&swivel).await;
+            credential(&now, Postgres::USER)["sessions"] == 0
+        })
+        .await;
+        assert_eq!(secret(&now)["stage"], "moving", "{now}");
+        let words = &credential(&now, Postgres::USER)["words"];
+        assert_eq!(words, "1 connection left: not safe to revoke yet");
+        assert_eq!(backends(&admin).await.get(Postgres::USER), Some(&1));
+        admin.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
+        reaches(&swivel, &admin, "safe_to_revoke").await;
+    }
+}
+
 #[tokio::test]
 async fn a_credential_that_works_on_one_of_two_endpoints_is_proven_and_does_not_lead() {
     let (first, second) = (Postgres::start(18), Postgres::start(18));
@@ -187,6 +238,7 @@ async fn a_credential_that_works_on_one_of_two_endpoints_is_proven_and_does_not_
             secret(&status(&swivel).await)["stage"] == stage
         })
         .await;
+        page_shows(&swivel, stage).await;
     };
     stage("steady").await;
     first.create_user(NEXT, "second").await;
@@ -207,6 +259,7 @@ async fn sessions_that_stay_by_policy_are_told_from_those_that_leave() {
         secret(&status(&swivel).await)["stage"] == "leading"
     })
     .await;
+    page_shows(&swivel, "leading").await;
     let now = status(&swivel).await;
     let words = secret(&now)["credentials"][1]["words"].as_str().unwrap();
     assert_eq!(

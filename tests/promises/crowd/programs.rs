@@ -46,12 +46,11 @@ impl Scripts {
     ) -> Self {
         let home = Path::new(env!("CARGO_MANIFEST_DIR"));
         let python = cache().join(PYTHON);
-        if !python.exists() {
-            let installed = Command::new(home.join("tests/drivers/setup"))
-                .arg(driver)
-                .status();
-            assert!(installed.unwrap().success(), "{driver} can't be installed");
-        }
+        // Whoever is in the middle of it is waited for.
+        let installed = Command::new(home.join("tests/drivers/setup"))
+            .arg(driver)
+            .status();
+        assert!(installed.unwrap().success(), "{driver} can't be installed");
         let mut script = command(&python, As::Ourselves);
         script.arg(home.join("tests/promises/crowd/sessions.py"));
         script.args([driver, &swivel.url()]);

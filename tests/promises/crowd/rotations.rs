@@ -1,10 +1,11 @@
 //! Credentials and users are replaced, again and again, and nobody notices.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::gathering::CROWD_PATIENCE;
 use super::stage::CALLABLE;
 use super::{Crowd, Mood, Stage, rounds};
-use crate::support::{Postgres, eventually};
+use crate::support::Postgres;
 
 /// Times that each kind of rotation is repeated.
 fn times() -> u32 {
@@ -12,11 +13,16 @@ fn times() -> u32 {
 }
 
 async fn nobody_is_left(stage: &Stage, crowd: &Crowd, of: &str) {
-    eventually("everybody moves", async || {
+    let began = Instant::now();
+    loop {
         crowd.is_well();
-        stage.backends(of).await == 0
-    })
-    .await;
+        let left = stage.who(of).await;
+        if left.is_empty() {
+            return;
+        }
+        assert!(began.elapsed() < CROWD_PATIENCE, "some do not move: {left:#?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 promise! {
@@ -86,8 +92,16 @@ promise! {
         for round in 0..times() {
             let new = format!("v_orders_{round}");
             stage.hire(&new, "leased").await;
+            let revocable = stage.revocable();
             stage.rotate_to(&new, "leased").await;
-            nobody_is_left(&stage, &crowd, &format!("usename = '{old}'")).await;
+            // What pgswivel says is to be true: nobody looks again.
+            let began = Instant::now();
+            while stage.revocable() == revocable {
+                crowd.is_well();
+                assert!(began.elapsed() < CROWD_PATIENCE, "{old} is never safe to revoke");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert_eq!(stage.who(&format!("usename = '{old}' AND application_name LIKE 'crowd %'")).await, [""; 0]);
             // The first one owns the database.
             if old != Postgres::USER {
                 let sql = format!("REVOKE orders_owner FROM {old}; DROP ROLE {old}");

@@ -26,6 +26,7 @@ struct Log {
     /// The beginning of a line.
     rest: String,
     leaders: usize,
+    revocable: usize,
 }
 
 impl Stage {
@@ -80,6 +81,11 @@ impl Stage {
         eventually("a new credential leads", async || self.log.leaders() > before).await;
     }
 
+    /// How often pgswivel has said that what was replaced is safe to revoke.
+    pub fn revocable(&mut self) -> usize {
+        self.log.revocable()
+    }
+
     /// Two users take turns: the one whose turn it is has a password that it never had. The old one and the new.
     pub async fn next_turn(&mut self, round: u32) -> [&'static str; 2] {
         let users = [Postgres::USER, Self::OTHER];
@@ -99,6 +105,16 @@ impl Stage {
     pub async fn backends(&self, condition: &str) -> i64 {
         let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE {condition}");
         self.admin.query_one(&sql, &[]).await.unwrap().get(0)
+    }
+
+    /// Whose backends those are, and what they do.
+    pub async fn who(&self, condition: &str) -> Vec<String> {
+        let sql = format!(
+            "SELECT concat_ws(' ', application_name, state, clock_timestamp() - state_change, query) \
+             FROM pg_stat_activity WHERE {condition}"
+        );
+        let rows = self.admin.query(&sql, &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
     }
 
     /// Everybody in a crowd that was hushed has a backend, and has been at rest for so long that it was surveyed.
@@ -139,17 +155,29 @@ impl Log {
             file: File::open(swivel.directory().join("log")).unwrap(),
             rest: String::new(),
             leaders: 0,
+            revocable: 0,
         }
     }
 
     /// How many credentials have led so far.
     fn leaders(&mut self) -> usize {
+        self.read();
+        self.leaders
+    }
+
+    /// How many were safe to revoke, each when nobody was left on it.
+    fn revocable(&mut self) -> usize {
+        self.read();
+        self.revocable
+    }
+
+    fn read(&mut self) {
         let mut news = Vec::new();
         self.file.read_to_end(&mut news).unwrap();
         self.rest.push_str(&String::from_utf8_lossy(&news));
         let end = self.rest.rfind('\n').map_or(0, |end| end + 1);
         let lines: String = self.rest.drain(..end).collect();
         self.leaders += lines.matches("credential.leading").count();
-        self.leaders
+        self.revocable += lines.matches("credential.safe_to_revoke").count();
     }
 }

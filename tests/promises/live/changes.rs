@@ -161,10 +161,11 @@ async fn what_needs_a_restart_says_so_once_and_the_rest_is_changed() {
     let postgres = Postgres::start(18);
     let swivel = Swivel::in_front_of(&postgres).start().await;
     let admin = format!("127.0.0.1:{}", swivel.admin_port());
-    let text = swivel.written().replace(&admin, "127.0.0.1:1") + "[log]\nformat = \"text\"\n";
+    let text = format!("workers = 2\n{}", swivel.written());
+    let text = text.replace(&admin, "127.0.0.1:1") + "[log]\nformat = \"text\"\n";
     swivel.reconfigure(&text).await;
     eventually("it is said", async || {
-        swivel.said("\"keys\":\"admin.address, log.format\"") == 1
+        swivel.said("\"keys\":\"workers, admin.address, log.format\"") == 1
     })
     .await;
     swivel.add("[login]\npatience = \"29s\"\n").await;

@@ -91,7 +91,10 @@ async fn an_added_secret_is_read_and_used() {
         .unwrap();
     tokio::spawn(connection);
     assert_eq!(user(&client).await, "orders_v2");
-    assert_eq!(swivel.status_of("/readyz").await, 200);
+    eventually("it is ready for both", async || {
+        swivel.status_of("/readyz").await == 200
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What is logged, at which level, and how often.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -77,6 +78,54 @@ async fn a_rotation_is_a_story_in_few_lines_however_many_sessions_move() {
     for session in &sessions {
         session.query("SELECT 1", &[]).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn every_line_of_a_session_has_its_number() {
+    let postgres = Postgres::start(18);
+    postgres.create_user("orders_v2", "second").await;
+    let swivel = Swivel::in_front_of(&postgres)
+        .secret_line("grace = \"1s\"")
+        .section("[log]\nlevel = \"debug\"\n")
+        .start()
+        .await;
+    let mut sessions = Vec::new();
+    for _ in 0..3 {
+        sessions.push(swivel.connect().await);
+    }
+    sessions[0]
+        .batch_execute("CREATE TEMP TABLE t (n int)")
+        .await
+        .unwrap();
+    swivel.write_secret("orders_v2", "second");
+    eventually("one can't leave", async || {
+        swivel.said("can't leave its link now") == 1
+    })
+    .await;
+    sessions[0].batch_execute("DROP TABLE t").await.unwrap();
+    eventually("all have left", async || swivel.said("session moved") == 3).await;
+    sessions.clear();
+    eventually("all are over", async || swivel.said("session over") == 3).await;
+    let [kept, moved, over] = [
+        "the session can't leave its link now",
+        "session moved",
+        "session over",
+    ];
+    let mut stories: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+    for line in lines(&swivel) {
+        let message = line["message"].as_str().unwrap_or_default();
+        if [kept, moved, over].contains(&message) {
+            let number = line["session"]
+                .as_u64()
+                .unwrap_or_else(|| panic!("whose is {line}"));
+            stories.entry(number).or_default().push(message.to_owned());
+        }
+    }
+    let told: Vec<Vec<String>> = stories.into_values().collect();
+    assert_eq!(
+        told,
+        [vec![kept, moved, over], vec![moved, over], vec![moved, over]]
+    );
 }
 
 #[tokio::test]

@@ -125,20 +125,20 @@ async fn the_watchdog_is_fed_twice_as_often_as_it_asks_and_not_for_another_proce
     let mut systemd = Notified::at(&SocketAddr::from_pathname(&path).unwrap());
     let _swivel = unstarted
         .environment("NOTIFY_SOCKET", path.to_str().unwrap())
-        .environment("WATCHDOG_USEC", "1000000")
+        .environment("WATCHDOG_USEC", "4000000")
         .start()
         .await;
     systemd.until("WATCHDOG=1").await;
     let start = Instant::now();
-    for _ in 0..6 {
+    for _ in 0..3 {
         let last = Instant::now();
         systemd.until("WATCHDOG=1").await;
         assert!(
-            last.elapsed() < Duration::from_secs(1),
+            last.elapsed() < Duration::from_secs(4),
             "systemd would have killed it"
         );
     }
-    assert!(start.elapsed() > Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() > Duration::from_secs(4), "{:?}", start.elapsed());
 
     let elsewhere = Swivel::in_front_of(&postgres);
     let path = elsewhere.directory().join("notify");

@@ -90,9 +90,15 @@ impl Carried {
         .await;
     }
 
-    /// Whether it is where it was.
+    /// Whether it is where it was, once it is on one backend only: an attempt to move it may be under way.
     pub async fn stayed(&self, postgres: &Postgres) -> bool {
-        self.found(postgres).await == Some(self.backend)
+        let mut found = None;
+        eventually("the session is on one backend", async || {
+            found = self.found(postgres).await;
+            found.is_some()
+        })
+        .await;
+        found == Some(self.backend)
     }
 
     /// None while it is on two at once, or on none.

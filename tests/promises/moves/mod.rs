@@ -1,6 +1,7 @@
 //! Sessions that change links and do not notice.
 
 mod carried;
+mod edges;
 mod listening;
 mod pinned;
 mod state;

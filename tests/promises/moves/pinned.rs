@@ -4,7 +4,7 @@ use super::{Carried, moving, rotate};
 use crate::support::Postgres;
 
 /// Makes state that no other link can have, and asks for it.
-const PINS: [(&str, &str); 8] = [
+const PINS: [(&str, &str); 14] = [
     ("CREATE TEMP TABLE t AS SELECT 'here' AS n", "SELECT n FROM t"),
     (
         "DO $$ BEGIN CREATE TEMP TABLE t AS SELECT 'here' AS n; END $$",
@@ -24,7 +24,25 @@ const PINS: [(&str, &str); 8] = [
         "SELECT 'here' FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
     ),
     ("DECLARE c CURSOR WITH HOLD FOR SELECT 'here'", "FETCH c"),
+    ("SELECT hold_cursor()", "FETCH held"),
     ("PREPARE p AS SELECT 'here'; PREPARE q AS SELECT 1", "EXECUTE p"),
+    (
+        "SELECT dblink_connect('there', here())",
+        "SELECT 'here' FROM dblink('there', 'SELECT 1') t (n int)",
+    ),
+    (
+        "SELECT connect()",
+        "SELECT 'here' FROM dblink('there', 'SELECT 1') t (n int)",
+    ),
+    (
+        "SELECT pg_create_physical_replication_slot('brief', true, true)",
+        "SELECT 'here' FROM pg_replication_slots WHERE active_pid = pg_backend_pid()",
+    ),
+    ("SELECT setseed(0.5)", "SELECT 'here'"),
+    (
+        "SELECT set_config('app.' || 'made_up', 'here', false)",
+        "SHOW app.made_up",
+    ),
 ];
 
 promise! {
@@ -35,9 +53,17 @@ promise! {
                 "CREATE FUNCTION make_temp() RETURNS void LANGUAGE plpgsql AS \
                  $$ BEGIN CREATE TEMP TABLE t AS SELECT 'here' AS n; END $$; \
                  CREATE FUNCTION take_lock() RETURNS void LANGUAGE plpgsql AS \
-                 $$ BEGIN PERFORM pg_advisory_lock(78); END $$",
+                 $$ BEGIN PERFORM pg_advisory_lock(78); END $$; \
+                 CREATE FUNCTION hold_cursor() RETURNS void LANGUAGE plpgsql AS \
+                 $$ BEGIN EXECUTE 'DECLARE held CURSOR WITH HOLD FOR SELECT ''here'''; END $$; \
+                 CREATE EXTENSION dblink; CREATE FUNCTION here() RETURNS text LANGUAGE sql AS \
+                 $$ SELECT concat('user=postgres dbname=postgres port=', current_setting('port'), \
+                 ' host=', current_setting('unix_socket_directories')) $$; \
+                 CREATE FUNCTION connect() RETURNS void LANGUAGE plpgsql AS \
+                 $$ BEGIN PERFORM dblink_connect('there', here()); END $$",
             )
             .await;
+        postgres.execute(&format!("ALTER ROLE {} SUPERUSER", Postgres::USER)).await;
         let swivel = moving(&postgres, Postgres::USER).await;
         let mut pinned = Vec::new();
         for (number, (make, _)) in PINS.iter().enumerate() {

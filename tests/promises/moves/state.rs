@@ -9,7 +9,7 @@ const SUPERUSER: &str = "boss";
 /// What a session begins with, and what it is told.
 type Case = (&'static [(&'static str, &'static str)], &'static [&'static str]);
 
-const ORDINARY: [Case; 16] = [
+const ORDINARY: [Case; 25] = [
     (&[], &[]),
     (
         &[],
@@ -72,9 +72,74 @@ const ORDINARY: [Case; 16] = [
             "SET default_transaction_isolation = serializable",
         ],
     ),
+    (&[], &["SET ROLE \"odd \"\" role\""]),
+    (
+        &[],
+        &[
+            "BEGIN; SET app.tenant = 'a'; SAVEPOINT s; SET app.tenant = 'b'; SAVEPOINT t; SET app.tenant = 'c'; \
+             ROLLBACK TO t; RELEASE s; COMMIT",
+        ],
+    ),
+    (
+        &[],
+        &[
+            "SET app.tenant = 'before'",
+            "BEGIN; RESET app.tenant; RESET work_mem; ROLLBACK",
+            "SELECT set_config('app.empty', 'for now', true)",
+        ],
+    ),
+    // Only the statement outlives a rollback.
+    (
+        &[],
+        &[
+            "BEGIN; LISTEN a; SET ROLE reader; ROLLBACK",
+            "BEGIN",
+            "PREPARE p AS SELECT 1",
+            "ROLLBACK",
+        ],
+    ),
+    (
+        &[("options", "-c app.tenant=first -c work_mem=7MB")],
+        &[
+            "SET app.tenant = 'second'",
+            "PREPARE p AS SELECT 1",
+            "LISTEN a",
+            "SET ROLE reader",
+            "DISCARD ALL",
+            "SET app.empty = 'after'",
+        ],
+    ),
+    (
+        &[],
+        &[
+            "PREPARE _pgswivel_0123456789abcdef AS SELECT 1",
+            "LISTEN _pgswivel_0123456789abcdef0123456789abcdef",
+        ],
+    ),
+    (
+        &[],
+        &[
+            "SET row_security = off",
+            "SET idle_in_transaction_session_timeout = '1h'",
+            "SET idle_session_timeout = '1h'",
+        ],
+    ),
+    (
+        &[("search_path", "pg_catalog")],
+        &["SET search_path = ''", "SET SESSION AUTHORIZATION DEFAULT"],
+    ),
+    (
+        &[],
+        &[
+            "CREATE PROCEDURE pg_temp.sets() LANGUAGE plpgsql AS \
+             $$ BEGIN SET app.tenant = 'in a procedure'; COMMIT; END $$",
+            "CALL pg_temp.sets()",
+            "DROP PROCEDURE pg_temp.sets()",
+        ],
+    ),
 ];
 
-const OF_A_SUPERUSER: [Case; 3] = [
+const OF_A_SUPERUSER: [Case; 4] = [
     (
         &[],
         &[
@@ -98,6 +163,7 @@ const OF_A_SUPERUSER: [Case; 3] = [
             "SET SESSION AUTHORIZATION orders_v1",
         ],
     ),
+    (&[], &["SET SESSION AUTHORIZATION \"odd \"\" role\""]),
 ];
 
 /// Asked in this order, since some of it changes the answers to the rest.
@@ -116,7 +182,7 @@ const QUESTIONS: [&str; 9] = [
 async fn prepared(postgres: &Postgres) {
     postgres
         .execute(&format!(
-            "CREATE ROLE reader; GRANT reader TO {user}; \
+            "CREATE ROLE reader; CREATE ROLE \"odd \"\" role\"; GRANT reader, \"odd \"\" role\" TO {user}; \
              CREATE ROLE {SUPERUSER} SUPERUSER LOGIN PASSWORD '{password}'; \
              CREATE FUNCTION set_tenant() RETURNS void LANGUAGE plpgsql AS \
              $$ BEGIN PERFORM set_config('app.tenant', 'in a function', false); END $$",

@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, VecDeque};
 use proptest::prelude::*;
 
 use super::*;
+use crate::postgres::wire::frame::Fate;
 use crate::postgres::wire::work::Statements;
 
 /// What a client sends. Texts are as close to SQL as the model of a server needs.

@@ -1,0 +1,130 @@
+//! Whether and when a session leaves its link, and what keeps it there.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::super::course::Course;
+use super::super::ledger::Pin;
+use super::super::notes::Notes;
+use super::super::roster::Pinned;
+use super::{Over, SETTLE, Session};
+use crate::backoff::jittered;
+use crate::credentials::Change;
+use crate::metrics::{Limit, Move};
+
+/// How often a session that is pinned, or could not move, is looked at again.
+const RECHECK_MIN: Duration = Duration::from_millis(500);
+const RECHECK_MAX: Duration = Duration::from_secs(30);
+const RECHECK_JITTER: f64 = 0.2;
+
+impl Session {
+    /// The server has refused something, and no wonder: the link's user is about to be taken away, or has been.
+    pub(super) async fn is_disowned(&mut self) -> Result<bool, Over> {
+        if !self.course.user_changed {
+            return Ok(false);
+        }
+        // Who is to stay leaves only what is certain to be dead.
+        Ok(self.course.leave.is_some() || self.is_user_gone().await?)
+    }
+
+    /// The time has come: now, or at the next quiet moment.
+    pub(super) async fn leave(&mut self, now: Instant) -> Result<(), Over> {
+        let rests = self.relay.turns() == self.course.turns || self.course.is_pressing();
+        if !(rests && self.relay.is_safe()) {
+            self.course.turns = self.relay.turns();
+            if !self.course.is_pressing() {
+                self.course.leave_at = Some(now + SETTLE);
+            }
+            return Ok(());
+        }
+        let moved = self.move_on().await?;
+        self.course.turns = self.relay.turns();
+        if !moved && self.course.leave.is_some() {
+            let grace = self.mapping.policy.grace / 8;
+            let wait = jittered(grace.clamp(RECHECK_MIN, RECHECK_MAX), RECHECK_JITTER);
+            self.course.leave_at = Some(Instant::now() + wait);
+        }
+        Ok(())
+    }
+
+    /// By the page there is now.
+    pub fn chart(&mut self) {
+        let now = Instant::now();
+        self.follow();
+        let page = self.course.page.borrow_and_update().clone();
+        let credential = self.berth.credential();
+        let course = (self.mapping.policy).course(&page, credential, self.course.chance, now.into_std());
+        let retirement = page.retirement(credential);
+        self.course.user_changed = retirement.is_some_and(|retirement| retirement.change == Change::User);
+        match course {
+            Course::Leave(_) if self.relay.notes().is_none() => self.pin(vec![Pin::Replication]),
+            Course::Leave(leave) => {
+                // A page says many things; that it says this again is no reason to start anew.
+                if self.course.leave.is_none() {
+                    self.course.leave_at = Some(leave.start.into());
+                    self.course.turns = self.relay.turns();
+                }
+                self.course.leave = Some(leave);
+            }
+            Course::Stay => {
+                (self.course.leave, self.course.leave_at) = (None, None);
+                self.unpin();
+            }
+        }
+    }
+
+    /// A configuration that changed meanwhile may map the role to the same database and secret in another way.
+    pub fn follow(&mut self) {
+        if let Some(mapping) = self.wing.lobby.successor(&self.mapping) {
+            self.course.page = mapping.book.page.clone();
+            self.mapping = mapping;
+        }
+    }
+
+    /// What keeps the session on its link, as far as it is known.
+    pub fn pins(&self) -> impl Iterator<Item = Pin> {
+        let surveyed = self.ledger.iter().flat_map(|ledger| ledger.pins());
+        let noted = self.relay.notes().into_iter().flat_map(Notes::pins);
+        surveyed.chain(noted)
+    }
+
+    pub fn pin(&mut self, mut reasons: Vec<Pin>) {
+        reasons.sort_unstable();
+        reasons.dedup();
+        let before = self.course.pinned.as_ref();
+        if before.is_some_and(|pinned| pinned.reasons == reasons) {
+            return;
+        }
+        let until = self
+            .course
+            .leave
+            .and_then(|leave| leave.cut)
+            .map(Instant::from_std);
+        debug!(
+            session = self.id,
+            ?reasons,
+            "the session can't leave its link now"
+        );
+        if before.is_none() {
+            self.count_move(Move::Pinned, Instant::now());
+        }
+        if reasons.contains(&Pin::TooLarge) {
+            self.wing.lobby.metrics.hit(Limit::StatementBytes);
+        }
+        let pinned = Pinned {
+            since: before.map_or_else(Instant::now, |pinned| pinned.since),
+            reasons,
+            until,
+        };
+        self.berth.pin(Some(pinned.clone()));
+        self.course.pinned = Some(pinned);
+    }
+
+    pub fn unpin(&mut self) {
+        if self.course.pinned.take().is_some() {
+            self.berth.pin(None);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What is left to do for a client once it was answered.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::super::frame::Fate;
+use super::super::tracker::{Tracker, Transaction};
+use super::super::work::Asked;
+use super::ready;
+
+/// What a client that was answered is still to be told or kept from, on its next link.
+#[derive(Debug, Default)]
+pub enum Still {
+    #[default]
+    Nothing,
+    /// This error is the answer to its next request, whatever it is: it has sent nothing since it was told that
+    /// all was well. Only a ROLLBACK asks for nothing that is lost, unless it comes in the middle of a unit of the
+    /// extended protocol, of which the client takes more for done than a transaction undoes.
+    Waits { error: Bytes, in_unit: bool },
+    /// An error of the extended protocol was told: up to its Sync, the client's messages are ignored.
+    Skips,
+    /// It was sending the data of a COPY, and may not have noticed yet.
+    Copies,
+}
+
+impl Still {
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
+
+    /// A message from the client passes. What it is answered, if it is not the server that answers, is put into
+    /// `out`.
+    pub fn meet(&mut self, tag: u8, asked: &Asked, tracker: &mut Tracker, out: &mut BytesMut) -> Fate {
+        match self {
+            Self::Nothing => Fate::PassedOn,
+            Self::Copies if matches!(tag, b'd' | b'c' | b'f') => Fate::Dropped,
+            Self::Skips if !matches!(tag, b'S' | b'X') => Fate::Dropped,
+            Self::Copies | Self::Skips => {
+                *self = Self::Nothing;
+                Fate::PassedOn
+            }
+            // They ask for nothing.
+            Self::Waits { .. } if matches!(tag, b'H' | b'd' | b'c' | b'f' | b'X') => Fate::PassedOn,
+            // There are clients that close what they need no more and never look at the answer. A failed
+            // transaction closes it as well.
+            Self::Waits { .. } if tag == b'C' || tag == b'S' && tracker.is_mid_unit() => Fate::PassedOn,
+            Self::Waits { error, in_unit } => {
+                let lost = tracker.transaction() != Transaction::Idle;
+                if lost && !*in_unit && matches!(tag, b'Q' | b'P' | b'B') && asked.statement.rolls_back() {
+                    *self = Self::Nothing;
+                    return Fate::PassedOn;
+                }
+                out.put_slice(error);
+                *self = Self::Nothing;
+                match tag {
+                    b'Q' | b'F' => ready(out, tracker.transaction()),
+                    // The server has the ReadyForQuery that it asks for.
+                    b'S' => return Fate::PassedOn,
+                    _ => {
+                        tracker.settle(tracker.transaction(), true);
+                        *self = Self::Skips;
+                    }
+                }
+                Fate::Dropped
+            }
+        }
+    }
+}

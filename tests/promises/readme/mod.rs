@@ -1,0 +1,254 @@
+//! The documents, held against the product: every command, every snippet, every error, every link.
+
+mod commands;
+mod markdown;
+mod typed;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use pgswivel::config::{self, Flags, Surroundings};
+use serde_json::Value;
+
+use self::markdown::{Block, Document};
+use crate::support::{Postgres, Swivel, eventually};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What people read and type from.
+fn documents() -> [Document; 5] {
+    [
+        "README.md",
+        "deploy/README.md",
+        "deploy/ecs/README.md",
+        "deploy/prometheus/README.md",
+        "deploy/recipes.md",
+    ]
+    .map(Document::read)
+}
+
+fn readme() -> Document {
+    Document::read("README.md")
+}
+
+fn blocks_of(language: &str) -> Vec<Block> {
+    let blocks = readme().blocks.into_iter();
+    blocks.filter(|block| block.language == language).collect()
+}
+
+/// A place with one file of configuration in it, and a stand-in for every other file.
+struct Place(HashMap<PathBuf, String>);
+
+impl Surroundings for Place {
+    fn variable(&self, name: &str) -> Option<OsString> {
+        (name == "PGSWIVEL_CONFIG").then(|| "pgswivel.toml".into())
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let text = self.0.get(path);
+        Ok(text.map_or_else(|| b"stand-in".to_vec(), |text| text.clone().into_bytes()))
+    }
+}
+
+#[test]
+fn every_block_of_the_readme_says_what_it_is() {
+    // Each of these but `text`, which shows what is printed, is held against something below or in `commands`.
+    for block in readme().blocks {
+        assert!(
+            ["sh", "toml", "json", "dockerfile", "text"].contains(&block.language.as_str()),
+            "below {:?} there is a block of {:?}, which no test knows:\n{}",
+            block.heading,
+            block.language,
+            block.text
+        );
+    }
+}
+
+#[test]
+fn every_configuration_in_the_readme_is_loaded() {
+    let blocks = blocks_of("toml");
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let place = Place(HashMap::from([("pgswivel.toml".into(), block.text.clone())]));
+        if let Err(problems) = config::load(&Flags::default(), &place) {
+            panic!("{problems}\n{}", block.text);
+        }
+    }
+}
+
+#[test]
+fn every_line_for_an_image_is_one_that_is_used() {
+    let used = ["Dockerfile", "deploy/ecs/terraform/example/main.tf"]
+        .map(|path| std::fs::read_to_string(root().join(path)).unwrap())
+        .concat();
+    let blocks = blocks_of("dockerfile");
+    assert!(!blocks.is_empty());
+    for line in blocks.iter().flat_map(|block| block.text.lines()) {
+        // Its options are between the two words.
+        let is_used = match line.split_once(" CMD ") {
+            Some((instruction, command)) => used
+                .lines()
+                .any(|line| line.starts_with(instruction) && line.ends_with(command)),
+            None => used
+                .lines()
+                .any(|used| used.trim_start_matches(['#', ' ']) == line),
+        };
+        assert!(is_used, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn every_shape_of_a_secret_in_the_readme_is_understood() {
+    let postgres = Postgres::start(18);
+    let blocks = blocks_of("json");
+    let shapes = blocks
+        .iter()
+        .find(|block| block.heading == "What a secret holds")
+        .unwrap();
+    assert_eq!(shapes.text.lines().count(), 4);
+    let swivel = Swivel::in_front_of(&postgres).start().await;
+    for (turn, shape) in shapes.text.lines().enumerate() {
+        let password = format!("upstream-secret-{}", turn + 2);
+        postgres.change_password(Postgres::USER, &password).await;
+        let (secret, beside) = (
+            swivel.directory().join("secret.json"),
+            swivel.directory().join("new"),
+        );
+        std::fs::write(&beside, shape.replace('…', &password)).unwrap();
+        std::fs::rename(beside, secret).unwrap();
+        eventually("it leads", async || {
+            swivel.log().matches("now using rotated credentials").count() == turn + 1
+        })
+        .await;
+        drop(swivel.connect().await);
+    }
+}
+
+#[test]
+fn every_other_json_in_the_readme_is_json() {
+    for block in blocks_of("json") {
+        for line in block.text.lines() {
+            let value: Result<Value, _> = serde_json::from_str(line);
+            assert!(value.is_ok(), "{line}");
+        }
+    }
+}
+
+#[test]
+fn what_vault_is_told_is_the_same_in_the_manifest() {
+    let manifest = std::fs::read_to_string(root().join("deploy/kubernetes/vault.yaml")).unwrap();
+    let comments = manifest.lines().filter_map(|line| line.strip_prefix('#'));
+    let comments = comments.collect::<Vec<_>>().join("\n").replace("\\\n", "");
+    let comments: Vec<String> = comments
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    let blocks = blocks_of("sh");
+    let told = blocks.iter().flat_map(Block::commands);
+    let told: Vec<String> = told
+        .filter(|command| command.starts_with("vault policy") || command.contains("auth/kubernetes"))
+        .collect();
+    assert_eq!(told.len(), 2);
+    for command in told {
+        assert!(comments.contains(&command), "{command} is not in {comments:#?}");
+    }
+}
+
+#[test]
+fn every_make_target_that_is_named_exists() {
+    let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
+    let mut named = 0;
+    for document in documents() {
+        let shells = document.blocks.iter().filter(|block| block.language == "sh");
+        let commands = shells.flat_map(|block| block.commands());
+        for command in commands.chain(document.spans()) {
+            let words: Vec<&str> = command.split(' ').filter(|word| !word.contains('=')).collect();
+            if let ["make", target] = words[..] {
+                assert!(makefile.contains(&format!("\n{target}:")), "{command}");
+                named += 1;
+            }
+        }
+    }
+    assert!(named >= 7, "only {named}");
+    assert!(makefile.contains("\n\ttarget/release/pgswivel demo\n"));
+}
+
+/// The sources with every text in one piece, and as it is printed.
+fn said_by_the_product() -> String {
+    let mut directories = vec![root().join("src")];
+    let mut said = String::new();
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                said += &std::fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    let mut lines = said.split("\\\n");
+    let first = lines.next().unwrap_or_default().to_owned();
+    let whole = lines.fold(first, |text, line| text + line.trim_start());
+    whole.replace("\\\"", "\"")
+}
+
+#[test]
+fn every_error_that_the_readme_explains_is_one_that_is_said() {
+    let readme = readme();
+    let said = said_by_the_product();
+    let rows = readme.section("## Troubleshooting").lines();
+    let texts = rows.filter_map(|row| row.strip_prefix("| `")?.split_once('`'));
+    let mut explained = 0;
+    for (text, _) in texts {
+        // What stands between two of these is in the product, in this order, and not far apart.
+        let parts: Vec<&str> = text.split('…').filter(|part| !part.is_empty()).collect();
+        let (first, rest) = parts.split_first().unwrap();
+        let is_said = said.match_indices(first).any(|(at, _)| {
+            let mut place = at + first.len();
+            rest.iter().all(|part| {
+                let end = said.floor_char_boundary(place + 60);
+                let found = said[place..end].find(part);
+                place += found.unwrap_or_default() + part.len();
+                found.is_some()
+            })
+        });
+        assert!(is_said, "nothing in the product says {text:?}");
+        explained += 1;
+    }
+    assert!(explained > 40, "only {explained}");
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    for document in documents() {
+        let here = root().join(document.name);
+        let parts: Vec<&str> = document.prose.split("](").skip(1).collect();
+        for link in parts.iter().filter_map(|part| Some(part.split_once(')')?.0)) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() {
+                here.clone()
+            } else {
+                here.parent().unwrap().join(file)
+            };
+            assert!(target.exists(), "{}: {link}", document.name);
+            if anchor.is_empty() {
+                continue;
+            }
+            let text = std::fs::read_to_string(target).unwrap();
+            let headings = text.lines().filter(|line| line.starts_with('#'));
+            let mut anchors = headings.map(|heading| {
+                let words = heading.trim_start_matches('#').trim().to_lowercase();
+                let letters = words
+                    .chars()
+                    .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+                letters.collect::<String>().replace(' ', "-")
+            });
+            assert!(anchors.any(|known| known == anchor), "{}: {link}", document.name);
+        }
+    }
+}
