@@ -10,6 +10,7 @@ use super::relay::Loss;
 use super::wire::aftermath::Unanswerable;
 use super::wire::frame::BadLength;
 use super::wire::opening::BadOpening;
+use super::wire::read::error_field;
 use super::wire::say;
 use super::wire::scram::server::ScramServerError;
 use crate::metrics::Limit;
@@ -86,8 +87,15 @@ pub enum ClientError {
 #[derive(Debug)]
 pub struct Gone {
     pub reason: Unrecoverable,
-    /// What the server said when it ended the link.
-    pub sqlstate: Option<[u8; 5]>,
+    /// The body of what the server said when it ended the link.
+    pub fatal: Option<Bytes>,
+}
+
+impl Gone {
+    fn said(&self, field: u8) -> Option<&str> {
+        let said = error_field(self.fatal.as_deref()?, field)?;
+        str::from_utf8(said).ok()
+    }
 }
 
 /// Why a session ends with its link.
@@ -155,10 +163,7 @@ impl ClientError {
 
     pub fn sqlstate(&self) -> &str {
         match self {
-            Self::Gone(Gone { sqlstate, .. }) => {
-                let said = sqlstate.as_ref().and_then(|state| str::from_utf8(state).ok());
-                said.unwrap_or("08006")
-            }
+            Self::Gone(gone) => gone.said(b'C').unwrap_or("08006"),
             Self::Opening(BadOpening::Version(..)) => "0A000",
             Self::Opening(_) | Self::EarlyData | Self::BadLength(_) | Self::NoPassword(_) => "08P01",
             Self::NoUser | Self::TlsRequired | Self::TlsUnavailable => "28000",
@@ -170,6 +175,14 @@ impl ClientError {
             }
             Self::NotYet { .. } | Self::NoSecretYet { .. } => "57P03",
             Self::Stopping | Self::Cut { .. } => "57P01",
+        }
+    }
+
+    /// Of a session that ends with its link the server's last words are passed on, and ours explain them.
+    fn last_words(&self) -> Option<&str> {
+        match self {
+            Self::Gone(gone) => gone.said(b'M'),
+            _ => None,
         }
     }
 
@@ -197,12 +210,11 @@ impl ClientError {
             return;
         }
         let message = self.to_string();
-        let mut fields = vec![
-            (b'S', "FATAL"),
-            (b'V', "FATAL"),
-            (b'C', self.sqlstate()),
-            (b'M', message.as_str()),
-        ];
+        let mut fields = vec![(b'S', "FATAL"), (b'V', "FATAL"), (b'C', self.sqlstate())];
+        match self.last_words() {
+            Some(said) => fields.extend([(b'M', said), (b'D', message.as_str())]),
+            None => fields.push((b'M', message.as_str())),
+        }
         fields.extend(self.hint().map(|hint| (b'H', hint)));
         fields.push((b'R', "pgswivel"));
         say::error(out, &fields);
@@ -224,7 +236,6 @@ impl From<Loss> for ClientError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::wire::read::error_field;
 
     #[test]
     fn a_fatal_has_severity_sqlstate_and_text() {

@@ -18,6 +18,7 @@ use super::move_::leave;
 use super::roster::Berth;
 use super::talk::{Talk, TalkError};
 use super::wire::opening::Startup;
+use super::wire::read::{self, Malformed};
 use super::wire::say;
 use crate::credentials::Page;
 use crate::limit::Permit;
@@ -267,18 +268,28 @@ enum ResetError {
     Talk(#[from] TalkError),
     #[error("the server refused")]
     Refused,
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("its schema of temporary objects outlives them")]
+    TemporarySchema,
 }
 
+/// A session that begins on it must not find out that there was one before.
 async fn reset(link: &mut Stream) -> Result<(), ResetError> {
     let mut talk = Talk::new(link);
     let mut out = BytesMut::new();
-    say::query(&mut out, "DISCARD ALL");
+    let asked = ["SELECT pg_catalog.pg_my_temp_schema()", "DISCARD ALL"];
+    asked.iter().for_each(|sql| say::query(&mut out, sql));
     talk.say(&mut out).await.map_err(TalkError::from)?;
-    loop {
+    let mut answered = 0;
+    while answered < asked.len() {
         let message = talk.hear(MESSAGE_MAX).await?;
         match (message.tag, message.body()) {
-            (b'Z', b"I") => break,
+            (b'Z', b"I") => answered += 1,
             (b'Z' | b'E', _) => return Err(ResetError::Refused),
+            (b'D', body) if read::row::<1>(body)? != [Some(&b"0"[..])] => {
+                return Err(ResetError::TemporarySchema);
+            }
             _ => {}
         }
     }

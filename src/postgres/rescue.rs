@@ -57,8 +57,10 @@ impl Session {
         if state.is_some_and(|state| !GOING_AWAY.contains(&state)) || self.relay.notes().is_none() {
             return Err(End::LinkLost(loss).into());
         }
-        let sqlstate = state.and_then(|state| state.try_into().ok());
-        let gone = |reason: Unrecoverable| Over::Gone(Gone { reason, sqlstate });
+        let gone = |reason: Unrecoverable| {
+            let fatal = loss.fatal.clone();
+            Over::Gone(Gone { reason, fatal })
+        };
         if let Err(unanswerable) = self.relay.aftermath(&loss) {
             return Err(gone(unanswerable.into()));
         }

@@ -133,15 +133,19 @@ promise! {
     async fn what_no_reset_undoes_ends_with_its_session(version) {
         let postgres = Postgres::start(version);
         let swivel = lending(&postgres, &["reuse = true"]).await;
-        let mut first = login(&swivel, &[]).await;
-        let lent = backend(&mut first).await;
-        ask(&mut first, "SELECT setseed(0.5)").await;
-        leave(first).await;
-        eventually("the backend ends", async || {
-            let sql = "SELECT FROM pg_stat_activity WHERE pid = $1";
-            postgres.admin().await.query(sql, &[&lent]).await.unwrap().is_empty()
-        })
-        .await;
+        // The schema of temporary objects is there for as long as the backend.
+        let temporary = "CREATE TEMP TABLE t (); DROP TABLE t";
+        for sql in ["SELECT setseed(0.5)", temporary] {
+            let mut first = login(&swivel, &[]).await;
+            let lent = backend(&mut first).await;
+            ask(&mut first, sql).await;
+            leave(first).await;
+            eventually("the backend ends", async || {
+                let sql = "SELECT FROM pg_stat_activity WHERE pid = $1";
+                postgres.admin().await.query(sql, &[&lent]).await.unwrap().is_empty()
+            })
+            .await;
+        }
     }
 }
 

@@ -187,7 +187,9 @@ promise! {
             carried.is_terminated(&postgres).await;
             let error = carried.wire.next().await.expect("a word about it").error();
             assert_eq!((error.severity.as_str(), error.code.as_str()), ("FATAL", "57P01"), "{make}");
-            assert!(error.message.contains(name), "{make}: {}", error.message);
+            assert_eq!(error.message, "terminating connection due to administrator command");
+            let detail = error.fields.iter().find(|(code, _)| *code == 'D');
+            assert!(detail.is_some_and(|(_, said)| said.contains(name)), "{make}: {error:?}");
         }
     }
 }
