@@ -80,7 +80,6 @@ promise! {
         for change in [
             "SET work_mem = '6MB'",
             "SET app.tenant = 'first'",
-            "CREATE TEMP TABLE t (n int)",
             "PREPARE p AS SELECT 1",
             "LISTEN a",
             "SELECT pg_advisory_lock(1)",
@@ -95,8 +94,7 @@ promise! {
         assert_eq!(ask(&mut second, "SHOW work_mem").await.unwrap(), "5MB");
         let left = "SELECT count(*) FROM (SELECT FROM pg_prepared_statements UNION ALL SELECT FROM pg_listening_channels() \
                     UNION ALL SELECT FROM pg_cursors WHERE is_holdable UNION ALL SELECT FROM pg_locks \
-                    WHERE locktype = 'advisory' UNION ALL SELECT WHERE current_setting('app.tenant', true) <> '' \
-                    UNION ALL SELECT FROM pg_class WHERE relname = 't') AS state";
+                    WHERE locktype = 'advisory' UNION ALL SELECT WHERE current_setting('app.tenant', true) <> '') AS state";
         assert_eq!(ask(&mut second, left).await.unwrap(), "0");
     }
 }
