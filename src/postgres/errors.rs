@@ -178,6 +178,11 @@ impl ClientError {
         }
     }
 
+    /// The server refused the login because it has too many sessions.
+    pub fn is_server_full(&self) -> bool {
+        matches!(self, Self::Server { body, .. } if error_field(body, b'C') == Some(b"53300"))
+    }
+
     /// Of a session that ends with its link the server's last words are passed on, and ours explain them.
     fn last_words(&self) -> Option<&str> {
         match self {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
@@ -86,11 +87,11 @@ impl Kept {
         is_young && page.is_live(self.berth.credential()) && stream.is_quiet()
     }
 
-    fn part(self) {
+    fn part(self) -> JoinHandle<()> {
         tokio::spawn(async move {
             leave(self.link.stream, self.berth).await;
             drop(self.connection);
-        });
+        })
     }
 }
 
@@ -141,16 +142,15 @@ impl Lender {
         })
     }
 
-    /// Gives up the link that has been idle for longest, so that another client can have its place.
-    pub fn make_room(&self) {
+    /// Gives up the link that has been idle for longest, so that another client can have its place: once what is
+    /// returned is done. None: no link is idle.
+    pub fn make_room(&self) -> Option<JoinHandle<()>> {
         let mut shelves = self.lock();
         let shelf = shelves
             .values_mut()
             .filter(|shelf| !shelf.kept.is_empty())
             .min_by_key(|shelf| shelf.kept[0].since);
-        if let Some(shelf) = shelf {
-            shelf.kept.remove(0).part();
-        }
+        shelf.map(|shelf| shelf.kept.remove(0).part())
     }
 
     /// The same greeting is kept once.
@@ -174,7 +174,7 @@ impl Lender {
         };
         match self.lock().get_mut(kind) {
             Some(shelf) => shelf.kept.push(kept),
-            None => kept.part(),
+            None => drop(kept.part()),
         }
     }
 

@@ -58,7 +58,17 @@ pub async fn obtain(
     let Ok(connection) = connection else {
         return Err(ClientError::QueueWait { wait, limit });
     };
-    let mut arrival = log_in(mapping, startup, session).await?;
+    let mut arrived = log_in(mapping, startup, session).await;
+    // The server has no room left, but would have without the links that wait here for a client.
+    while let Err(error) = &arrived
+        && error.is_server_full()
+        && let Some(leaving) = target.lender.make_room()
+    {
+        // Gone, or given up on: the server has the last word on whether there is room now.
+        let _ = leaving.await;
+        arrived = log_in(mapping, startup, session).await;
+    }
+    let mut arrival = arrived?;
     if let Some(kind) = &kind {
         target.lender.share(kind, &mut arrival.link.facts.greeting);
     }

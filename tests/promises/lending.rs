@@ -113,6 +113,31 @@ promise! {
 }
 
 promise! {
+    async fn links_that_wait_for_a_client_make_room_in_a_server_that_has_none_left(version) {
+        let postgres = Postgres::start(version);
+        let swivel = lending(&postgres, &["reuse = true", "warm = 0"]).await;
+        for name in ["first", "second"] {
+            let mut client = login(&swivel, &[("application_name", name)]).await;
+            let lent = backend(&mut client).await;
+            leave(client).await;
+            is_washed(&postgres, lent).await;
+        }
+        let full = format!("ALTER ROLE {} CONNECTION LIMIT 2", Postgres::USER);
+        postgres.admin().await.batch_execute(&full).await.unwrap();
+        let mut third = login(&swivel, &[("application_name", "third")]).await;
+        let mut fourth = login(&swivel, &[("application_name", "fourth")]).await;
+        for client in [&mut third, &mut fourth] {
+            assert_eq!(ask(client, "SELECT 1").await.unwrap(), "1");
+        }
+        let mut fifth = Wire::connect(&swivel.address()).await;
+        let parameters = [("user", Swivel::USER), ("database", Postgres::DATABASE), ("application_name", "fifth")];
+        fifth.startup(PROTOCOL_3_0, &parameters).await;
+        let told = fifth.until(b'E').await;
+        assert_eq!(told.last().unwrap().error().code, "53300", "nothing is left to make room with");
+    }
+}
+
+promise! {
     async fn a_link_that_ended_while_nobody_had_it_is_not_lent(version) {
         let postgres = Postgres::start(version);
         let swivel = lending(&postgres, &["reuse = true"]).await;
