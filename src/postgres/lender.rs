@@ -1,30 +1,31 @@
 //! Links of one upstream that no session is on: made ready for the next client, or left by the last one. A link is
 //! lent to the role that it was opened for, and to clients that begin exactly as its first one did.
 
+mod queue;
+mod tend;
+mod wash;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
-use tracing::debug;
+use tokio::time::Instant;
 
+use self::queue::{Next, Queue};
 use super::Mapping;
-use super::links::{self, Arrival, Lent};
-use super::login::{Greeting, Link};
+use super::links::{Arrival, Lent};
+use super::login::Greeting;
 use super::move_::leave;
-use super::roster::Berth;
-use super::talk::{Talk, TalkError};
 use super::wire::opening::Startup;
-use super::wire::read::{self, Malformed};
-use super::wire::say;
 use crate::credentials::Page;
 use crate::limit::Permit;
 use crate::names::RoleName;
-use crate::net::Stream;
+
+pub use self::queue::Place;
+pub use self::wash::take_back;
 
 /// A link that nobody wants is not kept longer.
 const IDLE_LIFE: Duration = Duration::from_secs(60);
@@ -32,13 +33,6 @@ const IDLE_LIFE: Duration = Duration::from_secs(60);
 const TOTAL_LIFE: Duration = Duration::from_secs(30 * 60);
 /// A kind of client that has not come for so long is not expected.
 const EXPECTED_FOR: Duration = Duration::from_secs(10 * 60);
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-const RETRY: Duration = Duration::from_secs(5);
-/// For a server to forget a session.
-const RESET_TIME: Duration = Duration::from_secs(5);
-const MESSAGE_MAX: usize = 1 << 20;
-/// For the log: sessions count from 1.
-const NO_SESSION: u64 = 0;
 
 /// Who a link can be lent to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -59,104 +53,156 @@ impl Kind {
 
 #[derive(Default)]
 pub struct Lender {
-    shelves: Mutex<HashMap<Kind, Shelf>>,
+    room: Mutex<Room>,
+}
+
+#[derive(Default)]
+struct Room {
+    shelves: HashMap<Kind, Shelf>,
+    queue: Queue,
 }
 
 /// Links of one kind, the latest last.
-#[derive(Default)]
 struct Shelf {
     kept: Vec<Kept>,
+    /// So many are being made as good as new.
+    washing: usize,
     /// What such links were greeted with, once for all of them.
     greeting: Option<Arc<Greeting>>,
-    asked_at: Option<Instant>,
+    asked_at: Instant,
+    page: watch::Receiver<Arc<Page>>,
     change: Arc<Notify>,
 }
 
 /// A link at rest, and its share of `connections_max`.
-struct Kept {
-    link: Link,
-    berth: Berth,
+pub struct Kept {
+    arrival: Arrival,
     connection: Permit,
     since: Instant,
 }
 
+/// What there is for a client.
+pub enum Offer {
+    Ready(Box<Lent>),
+    Queue(Place),
+}
+
 impl Kept {
+    fn new(arrival: Arrival, connection: Permit) -> Self {
+        Self {
+            arrival,
+            connection,
+            since: Instant::now(),
+        }
+    }
+
     fn is_fit(&mut self, page: &Page, now: Instant) -> bool {
-        let Link { stream, facts, .. } = &mut self.link;
-        let is_young = now < self.since + IDLE_LIFE && now < facts.born + TOTAL_LIFE;
-        is_young && page.is_live(self.berth.credential()) && stream.is_quiet()
+        let Arrival { link, berth, .. } = &mut self.arrival;
+        let is_young = now < self.since + IDLE_LIFE && now < link.facts.born + TOTAL_LIFE;
+        is_young && page.is_live(berth.credential()) && link.stream.is_quiet()
+    }
+
+    pub fn lend(self, kind: &Kind) -> Lent {
+        Lent {
+            arrival: self.arrival,
+            connection: self.connection,
+            kind: Some(kind.clone()),
+        }
     }
 
     fn part(self) -> JoinHandle<()> {
         tokio::spawn(async move {
-            leave(self.link.stream, self.berth).await;
+            leave(self.arrival.link.stream, self.arrival.berth).await;
             drop(self.connection);
         })
     }
 }
 
-impl Lender {
-    /// A link that is ready, if there is one. The first client of a kind has more of them made.
-    pub fn lend(&self, kind: &Kind, mapping: &Arc<Mapping>, startup: &Startup) -> Option<Lent> {
-        if mapping.replaced.is_cancelled() {
-            return None;
+impl Shelf {
+    fn new(page: watch::Receiver<Arc<Page>>) -> Self {
+        Self {
+            kept: Vec::new(),
+            washing: 0,
+            greeting: None,
+            asked_at: Instant::now(),
+            page,
+            change: Arc::default(),
         }
-        let now = Instant::now();
-        let page = mapping.book.page.borrow().clone();
-        let mut shelves = self.lock();
-        let shelf = match shelves.entry(kind.clone()) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                let shelf = entry.insert(Shelf::default());
-                let change = Arc::clone(&shelf.change);
-                tokio::spawn(tend(
-                    Arc::downgrade(mapping),
-                    kind.clone(),
-                    startup.clone(),
-                    change,
-                ));
-                shelf
-            }
-        };
-        shelf.asked_at = Some(now);
-        let mut lent = None;
-        while let (None, Some(mut kept)) = (&lent, shelf.kept.pop()) {
+    }
+
+    /// The latest that is fit. What is older and is not goes.
+    fn take(&mut self) -> Option<Kept> {
+        let (now, page) = (Instant::now(), self.page.borrow().clone());
+        while let Some(mut kept) = self.kept.pop() {
             if kept.is_fit(&page, now) {
-                lent = Some(kept);
-            } else {
-                kept.part();
+                return Some(kept);
             }
+            kept.part();
         }
-        shelf.change.notify_one();
-        let Kept {
-            link,
-            berth,
-            connection,
-            ..
-        } = lent?;
+        None
+    }
+}
+
+impl Room {
+    /// Of the clients that wait, somebody gets it. If nobody does, it rests.
+    fn hand(&mut self, kind: &Kind, kept: Kept) {
+        let Some(shelf) = self.shelves.get_mut(kind) else {
+            return drop(kept.part());
+        };
+        if !shelf.page.borrow().is_live(kept.arrival.berth.credential()) {
+            return drop(kept.part());
+        }
+        match self.queue.hand(kind, kept) {
+            Next::Handed => {}
+            Next::MakesRoom(kept) => drop(kept.part()),
+            Next::Rests(kept) => shelf.kept.push(kept),
+        }
+    }
+}
+
+impl Lender {
+    /// A link that is ready, or a place in the queue. The first client of a kind has more of them made.
+    pub fn offer(&self, kind: Option<&Kind>, mapping: &Arc<Mapping>, startup: &Startup) -> Offer {
+        let mut room = self.lock();
+        let Room { shelves, queue } = &mut *room;
+        let kind = kind.filter(|_| !mapping.replaced.is_cancelled());
+        let mut washing = 0;
+        if let Some(kind) = kind {
+            let shelf = match shelves.entry(kind.clone()) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    let shelf = entry.insert(Shelf::new(mapping.book.page.clone()));
+                    let change = Arc::clone(&shelf.change);
+                    let mapping = Arc::downgrade(mapping);
+                    tokio::spawn(tend::tend(mapping, kind.clone(), startup.clone(), change));
+                    shelf
+                }
+            };
+            shelf.asked_at = Instant::now();
+            let ready = shelf.take();
+            shelf.change.notify_one();
+            if let Some(kept) = ready {
+                return Offer::Ready(Box::new(kept.lend(kind)));
+            }
+            washing = shelf.washing;
+        }
         let target = Arc::clone(&mapping.target);
-        Some(Lent {
-            arrival: Arrival { link, berth, target },
-            connection,
-            kind: Some(kind.clone()),
-        })
+        Offer::Queue(Place::new(target, kind.cloned(), queue, washing))
     }
 
     /// Gives up the link that has been idle for longest, so that another client can have its place: once what is
     /// returned is done. None: no link is idle.
     pub fn make_room(&self) -> Option<JoinHandle<()>> {
-        let mut shelves = self.lock();
-        let shelf = shelves
-            .values_mut()
-            .filter(|shelf| !shelf.kept.is_empty())
-            .min_by_key(|shelf| shelf.kept[0].since);
+        let mut room = self.lock();
+        let idle = room.shelves.values_mut().filter(|shelf| !shelf.kept.is_empty());
+        let shelf = idle.min_by_key(|shelf| shelf.kept[0].since);
         shelf.map(|shelf| shelf.kept.remove(0).part())
     }
 
     /// The same greeting is kept once.
     pub fn share(&self, kind: &Kind, greeting: &mut Arc<Greeting>) {
-        let mut shelves = self.lock();
-        let Some(shelf) = shelves.get_mut(kind) else {
+        let mut room = self.lock();
+        let Some(shelf) = room.shelves.get_mut(kind) else {
             return;
         };
         match &shelf.greeting {
@@ -165,138 +211,60 @@ impl Lender {
         }
     }
 
-    fn keep(&self, kind: &Kind, arrival: Arrival, connection: Permit) {
-        let kept = Kept {
-            link: arrival.link,
-            berth: arrival.berth,
-            connection,
-            since: Instant::now(),
-        };
-        match self.lock().get_mut(kind) {
-            Some(shelf) => shelf.kept.push(kept),
-            None => drop(kept.part()),
+    /// A link for whoever waits, or comes.
+    fn keep(&self, kind: &Kind, kept: Kept) {
+        self.lock().hand(kind, kept);
+    }
+
+    fn expect(&self, kind: &Kind) {
+        if let Some(shelf) = self.lock().shelves.get_mut(kind) {
+            shelf.washing += 1;
         }
     }
 
-    /// Closes what is not fit any more. None: nobody is expected, and the shelf is gone.
-    fn look(&self, kind: &Kind, page: &Page) -> Option<usize> {
+    /// One that was expected is there; None: it was given up.
+    fn washed(&self, kind: &Kind, kept: Option<Kept>) {
+        let mut room = self.lock();
+        if let Some(shelf) = room.shelves.get_mut(kind) {
+            shelf.washing = shelf.washing.saturating_sub(1);
+        }
+        if let Some(kept) = kept {
+            room.hand(kind, kept);
+        }
+    }
+
+    /// Closes what is not fit any more, and says how many are ready, or will be in a moment. None: nobody is
+    /// expected, and the shelf is gone.
+    fn look(&self, kind: &Kind) -> Option<usize> {
         let now = Instant::now();
-        let mut shelves = self.lock();
+        let mut room = self.lock();
+        let Room { shelves, queue } = &mut *room;
         let shelf = shelves.get_mut(kind)?;
+        let page = shelf.page.borrow().clone();
         for mut kept in std::mem::take(&mut shelf.kept) {
-            if kept.is_fit(page, now) {
+            if kept.is_fit(&page, now) {
                 shelf.kept.push(kept);
             } else {
                 kept.part();
             }
         }
-        let is_expected = shelf.asked_at.is_some_and(|at| now < at + EXPECTED_FOR);
-        if !is_expected && shelf.kept.is_empty() {
+        let is_expected = now < shelf.asked_at + EXPECTED_FOR;
+        if !is_expected && shelf.kept.is_empty() && shelf.washing == 0 {
             shelves.remove(kind);
             return None;
         }
-        Some(shelf.kept.len())
+        let coming = shelf.washing.saturating_sub(queue.waiting_for(kind));
+        Some(shelf.kept.len() + coming)
     }
 
     fn close(&self, kind: &Kind) {
-        let shelf = self.lock().remove(kind);
+        let shelf = self.lock().shelves.remove(kind);
         for kept in shelf.into_iter().flat_map(|shelf| shelf.kept) {
             kept.part();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Kind, Shelf>> {
-        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Keeps the links of one kind fit, and as many of them ready as are wanted, for as long as the mapping is in use.
-async fn tend(mapping: Weak<Mapping>, kind: Kind, startup: Startup, change: Arc<Notify>) {
-    loop {
-        let Some(mapping) = mapping.upgrade() else {
-            return;
-        };
-        let target = &mapping.target;
-        if mapping.replaced.is_cancelled() {
-            return target.lender.close(&kind);
-        }
-        let page = mapping.book.page.borrow().clone();
-        let Some(ready) = target.lender.look(&kind, &page) else {
-            return;
-        };
-        let mut pause = LOOK_EVERY;
-        if ready < target.upstream.warm as usize
-            && let Some(connection) = target.connections.try_take()
-        {
-            match links::log_in(&mapping, &startup, NO_SESSION).await {
-                Ok(arrival) => {
-                    target.lender.keep(&kind, arrival, connection);
-                    continue;
-                }
-                Err(error) => {
-                    debug!(role = %mapping.role.name, %error, "no link made ready");
-                    pause = RETRY;
-                }
-            }
-        }
-        let (mut pages, replaced) = (mapping.book.page.clone(), mapping.replaced.clone());
-        drop(mapping);
-        tokio::select! {
-            _ = pages.wait_for(|now| now.generation != page.generation) => {}
-            () = change.notified() => {}
-            () = replaced.cancelled() => {}
-            () = sleep(pause) => {}
-        }
-    }
-}
-
-/// Makes a link that a session has left as good as new, and keeps it.
-pub async fn take_back(kind: Kind, mut arrival: Arrival, connection: Permit) {
-    arrival.berth.unseat();
-    let reset = timeout(RESET_TIME, reset(&mut arrival.link.stream)).await;
-    if matches!(reset, Ok(Ok(()))) {
-        let target = Arc::clone(&arrival.target);
-        target.lender.keep(&kind, arrival, connection);
-    } else {
-        leave(arrival.link.stream, arrival.berth).await;
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum ResetError {
-    #[error(transparent)]
-    Talk(#[from] TalkError),
-    #[error("the server refused")]
-    Refused,
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    #[error("its schema of temporary objects outlives them")]
-    TemporarySchema,
-}
-
-/// A session that begins on it must not find out that there was one before.
-async fn reset(link: &mut Stream) -> Result<(), ResetError> {
-    let mut talk = Talk::new(link);
-    let mut out = BytesMut::new();
-    let asked = ["SELECT pg_catalog.pg_my_temp_schema()", "DISCARD ALL"];
-    asked.iter().for_each(|sql| say::query(&mut out, sql));
-    talk.say(&mut out).await.map_err(TalkError::from)?;
-    let mut answered = 0;
-    while answered < asked.len() {
-        let message = talk.hear(MESSAGE_MAX).await?;
-        match (message.tag, message.body()) {
-            (b'Z', b"I") => answered += 1,
-            (b'Z' | b'E', _) => return Err(ResetError::Refused),
-            (b'D', body) if read::row::<1>(body)? != [Some(&b"0"[..])] => {
-                return Err(ResetError::TemporarySchema);
-            }
-            _ => {}
-        }
-    }
-    let (_, unread) = talk.into_parts();
-    if unread.is_empty() {
-        Ok(())
-    } else {
-        Err(ResetError::Refused)
+    fn lock(&self) -> MutexGuard<'_, Room> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,7 +9,7 @@ use tracing::debug;
 use super::Mapping;
 use super::by_the_book::{AttemptError, LoginError as Denied};
 use super::errors::ClientError;
-use super::lender::Kind;
+use super::lender::{Kind, Offer, Place};
 use super::login::{Link, LoginError, Target, login};
 use super::roster::Berth;
 use super::wire::opening::Startup;
@@ -18,6 +18,9 @@ use crate::credentials::Credential;
 use crate::limit::Permit;
 use crate::metrics::{self, Limit, Metrics};
 use crate::names::{RoleName, SecretName};
+
+/// Longer than a login takes, a client does not wait for a link that is being made as good as new.
+const RESET_WAIT: Duration = Duration::from_millis(250);
 
 /// A link, and its share of the upstream's `connections_max`.
 #[derive(Debug)]
@@ -45,18 +48,12 @@ pub async fn obtain(
 ) -> Result<Lent, ClientError> {
     let target = &mapping.target;
     let kind = mapping.kind_of(startup);
-    let lent = (kind.as_ref()).and_then(|kind| target.lender.lend(kind, mapping, startup));
-    if let Some(lent) = lent {
-        return Ok(lent);
-    }
-    let limit = target.upstream.connections_max;
-    let make_room = || {
-        mapping.book.metrics.hit(Limit::ConnectionsMax);
-        target.lender.make_room();
-    };
-    let connection = timeout(wait, target.connections.take_or_wait(make_room)).await;
-    let Ok(connection) = connection else {
-        return Err(ClientError::QueueWait { wait, limit });
+    let connection = match target.lender.offer(kind.as_ref(), mapping, startup) {
+        Offer::Ready(lent) => return Ok(*lent),
+        Offer::Queue(place) => match wait_in(place, mapping, wait).await? {
+            Turn::Link(lent) => return Ok(*lent),
+            Turn::Connection(connection) => connection,
+        },
     };
     let mut arrived = log_in(mapping, startup, session).await;
     // The server has no room left, but would have without the links that wait here for a client.
@@ -77,6 +74,37 @@ pub async fn obtain(
         connection,
         kind,
     })
+}
+
+enum Turn {
+    Link(Box<Lent>),
+    /// There is room for a link of one's own.
+    Connection(Permit),
+}
+
+async fn wait_in(mut place: Place, mapping: &Mapping, wait: Duration) -> Result<Turn, ClientError> {
+    let target = &mapping.target;
+    if place.is_expected
+        && let Ok(lent) = timeout(RESET_WAIT, place.handed()).await
+    {
+        return Ok(Turn::Link(Box::new(lent)));
+    }
+    if let Some(connection) = target.connections.try_take() {
+        return Ok(Turn::Connection(connection));
+    }
+    mapping.book.metrics.hit(Limit::ConnectionsMax);
+    place.insist();
+    target.lender.make_room();
+    let turn = async {
+        tokio::select! {
+            biased;
+            lent = place.handed() => Turn::Link(Box::new(lent)),
+            connection = target.connections.take() => Turn::Connection(connection),
+        }
+    };
+    let limit = target.upstream.connections_max;
+    let turn = timeout(wait, turn).await;
+    turn.map_err(|_| ClientError::QueueWait { wait, limit })
 }
 
 /// A new link for this role, whatever `connections_max` says: it takes the place of one that goes, or goes soon.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::support::admin::Scrape;
 use crate::support::wire::PROTOCOL_3_0;
 use crate::support::{Postgres, Swivel, Wire, eventually};
 
@@ -67,6 +68,15 @@ async fn resting(postgres: &Postgres) -> BTreeSet<i32> {
 async fn is_washed(postgres: &Postgres, backend: i32) {
     eventually("the link is as good as new", async || {
         resting(postgres).await.contains(&backend)
+    })
+    .await;
+}
+
+/// So many have had to wait because `connections_max` are taken.
+async fn waits_for_room(swivel: &Swivel, clients: f64) {
+    eventually("a client waits for room", async || {
+        let hits = Scrape::of(swivel).await;
+        hits.sum("pgswivel_limit_hits_total", &["limit=\"connections_max\""]) == clients
     })
     .await;
 }
@@ -217,5 +227,68 @@ promise! {
             leave(wire).await;
             is_washed(&postgres, lent).await;
         }
+    }
+}
+
+promise! {
+    async fn a_link_that_is_lent_leaves_the_others_where_they_are(version) {
+        let postgres = Postgres::start(version);
+        let swivel = lending(&postgres, &["reuse = true"]).await;
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            clients.push(login(&swivel, &[]).await);
+        }
+        let mut kept = BTreeSet::new();
+        for mut wire in clients {
+            kept.insert(backend(&mut wire).await);
+            leave(wire).await;
+        }
+        for backend in &kept {
+            is_washed(&postgres, *backend).await;
+        }
+        let mut again = Vec::new();
+        for _ in 0..4 {
+            again.push(login(&swivel, &[]).await);
+        }
+        let mut lent = BTreeSet::new();
+        for wire in &mut again {
+            lent.insert(backend(wire).await);
+        }
+        assert_eq!(lent, kept);
+    }
+}
+
+promise! {
+    async fn a_client_that_comes_again_and_again_is_lent_what_it_left(version) {
+        let postgres = Postgres::start(version);
+        let swivel = lending(&postgres, &["reuse = true"]).await;
+        let mut backends = BTreeSet::new();
+        for _ in 0..50 {
+            let mut wire = login(&swivel, &[]).await;
+            backends.insert(backend(&mut wire).await);
+            leave(wire).await;
+        }
+        assert!(backends.len() <= 3, "{backends:?}");
+    }
+}
+
+promise! {
+    async fn who_waits_for_room_gets_the_link_that_somebody_leaves(version) {
+        let postgres = Postgres::start(version);
+        let swivel = lending(&postgres, &["reuse = true", "connections_max = 1"]).await;
+        let mut first = login(&swivel, &[]).await;
+        let left = backend(&mut first).await;
+        let (alike, ()) = tokio::join!(login(&swivel, &[]), async {
+            waits_for_room(&swivel, 1.0).await;
+            leave(first).await;
+        });
+        let mut alike = alike;
+        assert_eq!(backend(&mut alike).await, left);
+        let (other, ()) = tokio::join!(login(&swivel, &[("application_name", "other")]), async {
+            waits_for_room(&swivel, 2.0).await;
+            leave(alike).await;
+        });
+        let mut other = other;
+        assert_ne!(backend(&mut other).await, left);
     }
 }

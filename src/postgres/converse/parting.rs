@@ -75,7 +75,7 @@ impl Session {
                     berth: self.berth,
                     target: self.target,
                 };
-                tokio::spawn(take_back(kind, arrival, self.connection));
+                take_back(kind, arrival, self.connection);
             }
             None if is_at_rest => drop(tokio::spawn(leave(stream, self.berth))),
             // A Terminate could become part of a message that was not sent to its end.

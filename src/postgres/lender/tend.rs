@@ -1,0 +1,57 @@
+//! Keeps links ready.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use tracing::debug;
+
+use super::super::wire::opening::Startup;
+use super::super::{Mapping, links};
+use super::{Kept, Kind};
+
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(5);
+/// For the log: sessions count from 1.
+const NO_SESSION: u64 = 0;
+
+/// Keeps the links of one kind fit, and as many of them ready as are wanted, for as long as the mapping is in use.
+pub async fn tend(mapping: Weak<Mapping>, kind: Kind, startup: Startup, change: Arc<Notify>) {
+    loop {
+        let Some(mapping) = mapping.upgrade() else {
+            return;
+        };
+        let target = &mapping.target;
+        if mapping.replaced.is_cancelled() {
+            return target.lender.close(&kind);
+        }
+        let page = mapping.book.page.borrow().clone();
+        let Some(ready) = target.lender.look(&kind) else {
+            return;
+        };
+        let mut pause = LOOK_EVERY;
+        if ready < target.upstream.warm as usize
+            && let Some(connection) = target.connections.try_take()
+        {
+            match links::log_in(&mapping, &startup, NO_SESSION).await {
+                Ok(arrival) => {
+                    target.lender.keep(&kind, Kept::new(arrival, connection));
+                    continue;
+                }
+                Err(error) => {
+                    debug!(role = %mapping.role.name, %error, "no link made ready");
+                    pause = RETRY;
+                }
+            }
+        }
+        let (mut pages, replaced) = (mapping.book.page.clone(), mapping.replaced.clone());
+        drop(mapping);
+        tokio::select! {
+            _ = pages.wait_for(|now| now.generation != page.generation) => {}
+            () = change.notified() => {}
+            () = replaced.cancelled() => {}
+            () = sleep(pause) => {}
+        }
+    }
+}
