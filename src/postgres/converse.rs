@@ -4,6 +4,7 @@ mod leaving;
 mod parting;
 
 use std::future::{Future, pending};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use super::login::{Facts, Target};
 use super::notes::Notes;
 use super::relay::{End, Relay, Want};
 use super::roster::{Berth, Pinned};
+use super::seldom::Seldom;
 use super::wire::opening::Startup;
 use super::{Mapping, Wing};
 use crate::backoff::chance;
@@ -169,12 +171,18 @@ impl Session {
         } = self;
         let (want, alarm) = course.next(Instant::now());
         let mut stop = wing.lobby.stop.clone();
+        let aside = pin!(async {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => Err(Over::Stopping),
+                () = published(&mut course.page) => Ok(Turn::Page),
+                () = at(alarm) => Ok(Turn::Alarm),
+            }
+        });
         tokio::select! {
             biased;
             rested = relay.run_until(want) => rested.map(|()| Turn::Rested).map_err(Over::End),
-            _ = stop.wait_for(|stop| *stop) => Err(Over::Stopping),
-            () = published(&mut course.page) => Ok(Turn::Page),
-            () = at(alarm) => Ok(Turn::Alarm),
+            turn = Seldom::new(aside) => turn,
         }
     }
 

@@ -25,6 +25,7 @@ mod replay;
 mod rescue;
 mod roster;
 mod salted;
+mod seldom;
 mod session;
 mod startup;
 mod survey;

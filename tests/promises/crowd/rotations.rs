@@ -27,7 +27,9 @@ async fn nobody_is_left(stage: &Stage, crowd: &Crowd, of: &str) {
 
 promise! {
     async fn a_new_password_of_the_same_user_moves_nobody(version) {
-        let mut stage = Stage::set(version, |swivel| swivel).await;
+        // More passwords in a minute than a database is asked to refuse.
+        let patient = "[limits]\nrefused_logins_per_minute = 100";
+        let mut stage = Stage::set(version, |swivel| swivel.section(patient)).await;
         let crowd = Crowd::gather(&stage.swivel, Mood::Calm).await;
         let backends =
             format!("SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM pg_stat_activity WHERE {CALLABLE}");
