@@ -80,7 +80,9 @@ impl Cancels {
             key: Arc::clone(&key),
             address: Some(address),
         };
-        self.lock().entry(process_id).or_default().push(entry);
+        // Nearly always the only one.
+        let alone = || Vec::with_capacity(1);
+        self.lock().entry(process_id).or_insert_with(alone).push(entry);
         Place {
             cancels: Arc::clone(self),
             process_id,

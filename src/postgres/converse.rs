@@ -144,7 +144,7 @@ impl CourseAhead {
 }
 
 impl Session {
-    pub async fn converse(mut self) {
+    pub async fn converse(mut self: Box<Self>) {
         self.chart();
         let over = loop {
             // Boxed: it is rare, and most sessions are idle.
@@ -161,7 +161,7 @@ impl Session {
                 break over;
             }
         };
-        self.close(over).await;
+        Box::pin(self.close(over)).await;
     }
 
     /// Relays until there is something else to do.

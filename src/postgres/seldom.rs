@@ -41,10 +41,7 @@ impl<F: Future + Unpin> Future for Seldom<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        let is_known = this
-            .task
-            .as_ref()
-            .is_some_and(|task| task.will_wake(cx.waker()));
+        let is_known = this.task.as_ref().is_some_and(|task| task.will_wake(cx.waker()));
         if !is_known {
             this.task = Some(cx.waker().clone());
             this.bell.wakes(cx.waker().clone());

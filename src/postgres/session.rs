@@ -27,52 +27,63 @@ const KEY_LONG: usize = 32;
 
 /// Serves one accepted connection.
 pub(super) async fn run(client: Client, wing: Arc<Wing>) {
+    // Boxed, both: there may be thousands of idle sessions, and how they began takes many times the memory of going on.
+    if let Some(session) = Box::pin(begin(client, wing)).await {
+        session.converse().await;
+    }
+}
+
+/// None: the client has left, or was turned away.
+async fn begin(client: Client, wing: Arc<Wing>) -> Option<Box<Session>> {
     let id = client.id;
     let deadline = Instant::now() + wing.limits.startup_time;
     let turn = timeout_at(deadline, wing.lobby.startups.take()).await;
     let guest = match turn {
-        // Boxed: it is gone by the time the session has begun, and so is its memory.
-        Ok(_turn) => Box::pin(enter(client, deadline, &wing)).await,
+        Ok(_turn) => enter(client, deadline, &wing).await,
         Err(_) => {
             let limit = wing.limits.startups;
             let error = ClientError::TooManyStartups { limit };
-            return turn_away(
-                client.socket.into(),
-                &mut BytesMut::new(),
-                &error,
-                id,
-                &wing.lobby,
-            )
-            .await;
+            let out = &mut BytesMut::new();
+            turn_away(client.socket.into(), out, &error, id, &wing.lobby).await;
+            None
         }
     };
-    if let Some(guest) = guest {
-        attend(guest, id, &wing).await;
-    }
+    attend(guest?, id, &wing).await
 }
 
-/// Finds a link for the client, and relays until either side ends.
-async fn attend(mut guest: Guest, id: u64, wing: &Arc<Wing>) {
+/// Finds a link for the client.
+async fn attend(mut guest: Guest, id: u64, wing: &Arc<Wing>) -> Option<Box<Session>> {
     let startup = guest.mapping.upstream_startup(&guest.startup);
     let link = tokio::select! {
         link = links::obtain(&guest.mapping, &startup, wing.limits.queue_wait, id) => link,
-        () = guest.talk.closed() => return debug!(session = id, "client left before it was served"),
+        () = guest.talk.closed() => {
+            debug!(session = id, "client left before it was served");
+            return None;
+        }
     };
     let lent = match link {
         Ok(lent) => lent,
         Err(error) => {
             let client = guest.talk.into_parts().0;
-            return turn_away(client, &mut guest.out, &error, id, &wing.lobby).await;
+            turn_away(client, &mut guest.out, &error, id, &wing.lobby).await;
+            return None;
         }
     };
-    match greet(guest, lent, id, startup, wing).await {
-        Some(session) => session.converse().await,
-        None => debug!(session = id, "client left before it was served"),
+    let session = greet(guest, lent, id, startup, wing).await;
+    if session.is_none() {
+        debug!(session = id, "client left before it was served");
     }
+    session
 }
 
 /// Tells the client what its link said at login, with a cancel key of our own in the place of the link's.
-async fn greet(guest: Guest, lent: Lent, id: u64, upstream: Startup, wing: &Arc<Wing>) -> Option<Session> {
+async fn greet(
+    guest: Guest,
+    lent: Lent,
+    id: u64,
+    upstream: Startup,
+    wing: &Arc<Wing>,
+) -> Option<Box<Session>> {
     let Lent {
         arrival,
         connection,
@@ -119,7 +130,7 @@ async fn greet(guest: Guest, lent: Lent, id: u64, upstream: Startup, wing: &Arc<
         let lore = wing.lobby.library.of(&mapping, &upstream);
         relay.observe(Notes::new(lore, wing.limits.statement_bytes));
     }
-    Some(Session {
+    Some(Box::new(Session {
         id,
         wing: Arc::clone(wing),
         startup: upstream,
@@ -134,7 +145,7 @@ async fn greet(guest: Guest, lent: Lent, id: u64, upstream: Startup, wing: &Arc<
         target,
         connection,
         _seat: seat,
-    })
+    }))
 }
 
 /// Where a link's backend can be told to stop.
