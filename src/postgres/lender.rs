@@ -102,11 +102,11 @@ impl Kept {
         is_young && page.is_live(berth.credential()) && link.stream.is_quiet()
     }
 
-    pub fn lend(self, kind: &Kind) -> Lent {
+    fn lend(self, kind: Kind) -> Lent {
         Lent {
             arrival: self.arrival,
             connection: self.connection,
-            kind: Some(kind.clone()),
+            kind: Some(kind),
         }
     }
 
@@ -162,32 +162,34 @@ impl Room {
 
 impl Lender {
     /// A link that is ready, or a place in the queue. The first client of a kind has more of them made.
-    pub fn offer(&self, kind: Option<&Kind>, mapping: &Arc<Mapping>, startup: &Startup) -> Offer {
+    pub fn offer(&self, kind: Option<Kind>, mapping: &Arc<Mapping>, startup: &Startup) -> Offer {
         let mut room = self.lock();
         let Room { shelves, queue } = &mut *room;
         let kind = kind.filter(|_| !mapping.replaced.is_cancelled());
-        let mut washing = 0;
-        if let Some(kind) = kind {
-            let shelf = match shelves.entry(kind.clone()) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => {
-                    let shelf = entry.insert(Shelf::new(mapping.book.page.clone()));
-                    let change = Arc::clone(&shelf.change);
-                    let mapping = Arc::downgrade(mapping);
-                    tokio::spawn(tend::tend(mapping, kind.clone(), startup.clone(), change));
-                    shelf
-                }
-            };
-            shelf.asked_at = Instant::now();
-            let ready = shelf.take();
-            shelf.change.notify_one();
-            if let Some(kept) = ready {
-                return Offer::Ready(Box::new(kept.lend(kind)));
-            }
-            washing = shelf.washing;
-        }
         let target = Arc::clone(&mapping.target);
-        Offer::Queue(Place::new(target, kind.cloned(), queue, washing))
+        let Some(kind) = kind else {
+            return Offer::Queue(Place::new(target, None, queue, 0));
+        };
+        let mut entry = match shelves.entry(kind) {
+            Entry::Occupied(entry) => entry,
+            Entry::Vacant(entry) => {
+                let shelf = Shelf::new(mapping.book.page.clone());
+                let (mapping, change) = (Arc::downgrade(mapping), Arc::clone(&shelf.change));
+                let kind = entry.key().clone();
+                tokio::spawn(tend::tend(mapping, kind, startup.clone(), change));
+                entry.insert_entry(shelf)
+            }
+        };
+        // All that are of one kind share what says so.
+        let kind = entry.key().clone();
+        let shelf = entry.get_mut();
+        shelf.asked_at = Instant::now();
+        let ready = shelf.take();
+        shelf.change.notify_one();
+        match ready {
+            Some(kept) => Offer::Ready(Box::new(kept.lend(kind))),
+            None => Offer::Queue(Place::new(target, Some(kind), queue, shelf.washing)),
+        }
     }
 
     /// Gives up the link that has been idle for longest, so that another client can have its place: once what is

@@ -47,14 +47,15 @@ pub async fn obtain(
     session: u64,
 ) -> Result<Lent, ClientError> {
     let target = &mapping.target;
-    let kind = mapping.kind_of(startup);
-    let connection = match target.lender.offer(kind.as_ref(), mapping, startup) {
+    let mut place = match target.lender.offer(mapping.kind_of(startup), mapping, startup) {
         Offer::Ready(lent) => return Ok(*lent),
-        Offer::Queue(place) => match wait_in(place, mapping, wait).await? {
-            Turn::Link(lent) => return Ok(*lent),
-            Turn::Connection(connection) => connection,
-        },
+        Offer::Queue(place) => place,
     };
+    let connection = match wait_in(&mut place, mapping, wait).await? {
+        Turn::Link(lent) => return Ok(*lent),
+        Turn::Connection(connection) => connection,
+    };
+    let kind = place.leave();
     let mut arrived = log_in(mapping, startup, session).await;
     // The server has no room left, but would have without the links that wait here for a client.
     while let Err(error) = &arrived
@@ -82,7 +83,7 @@ enum Turn {
     Connection(Permit),
 }
 
-async fn wait_in(mut place: Place, mapping: &Mapping, wait: Duration) -> Result<Turn, ClientError> {
+async fn wait_in(place: &mut Place, mapping: &Mapping, wait: Duration) -> Result<Turn, ClientError> {
     let target = &mapping.target;
     if place.is_expected
         && let Ok(lent) = timeout(RESET_WAIT, place.handed()).await

@@ -105,10 +105,15 @@ impl Place {
         }
     }
 
+    /// For who goes on with a link of its own: who else that can be lent to.
+    pub fn leave(self) -> Option<Kind> {
+        self.kind.clone()
+    }
+
     /// Cancel-safe: what is handed over is not lost.
     pub async fn handed(&mut self) -> Lent {
         match ((&mut self.hand).await, &self.kind) {
-            (Ok(kept), Some(kind)) => kept.lend(kind),
+            (Ok(kept), Some(kind)) => kept.lend(kind.clone()),
             _ => pending().await,
         }
     }

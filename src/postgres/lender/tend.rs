@@ -35,7 +35,8 @@ pub async fn tend(mapping: Weak<Mapping>, kind: Kind, startup: Startup, change: 
             && let Some(connection) = target.connections.try_take()
         {
             match links::log_in(&mapping, &startup, NO_SESSION).await {
-                Ok(arrival) => {
+                Ok(mut arrival) => {
+                    target.lender.share(&kind, &mut arrival.link.facts.greeting);
                     target.lender.keep(&kind, Kept::new(arrival, connection));
                     continue;
                 }
