@@ -77,6 +77,7 @@ fn run(options: &Options) -> Result<(), Failure> {
         starter: Starter {
             runtime: &runtime,
             haproxy_threads: options.haproxy_threads,
+            scram_iterations: options.scram_iterations,
             other: options.other.as_deref(),
         },
         interrupted: listen_for_interrupts(&runtime)?,
@@ -311,6 +312,9 @@ fn setting(options: &Options, kinds: &[Kind]) -> Vec<(&'static str, String)> {
         ("upstream", if options.tls { "TLS" } else { "plain" }.to_owned()),
         ("PostgreSQL", options.postgres.to_string()),
     ];
+    if let Some(iterations) = options.scram_iterations {
+        setting.push(("SCRAM iterations of pgswivel", iterations.to_string()));
+    }
     for (kind, program, flag) in [
         (Kind::Haproxy, "HAProxy", "-v"),
         (Kind::Pgbouncer, "PgBouncer", "--version"),

@@ -52,6 +52,9 @@ pub struct Options {
     /// Threads of HAProxy; the default of HAProxy itself is one a core
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub haproxy_threads: u32,
+    /// What pgswivel announces to its clients; libpq derives a key with so many for each connection
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub scram_iterations: Option<u32>,
     /// Major version of PostgreSQL, as `tests/setup` has it
     #[arg(long, default_value_t = 18, value_name = "MAJOR")]
     pub postgres: u16,

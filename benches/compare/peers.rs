@@ -38,6 +38,8 @@ pub struct Upstream<'a> {
 pub struct Starter<'a> {
     pub runtime: &'a Runtime,
     pub haproxy_threads: u32,
+    /// Other than the default of pgswivel.
+    pub scram_iterations: Option<u32>,
     /// The program of [`Kind::Other`].
     pub other: Option<&'a Path>,
 }
@@ -117,7 +119,12 @@ impl Starter<'_> {
         let unix = format!("unix:{}/.s.PGSQL.PORT", directory.display());
         let mut swivel = Swivel::in_front_of_port(upstream.port)
             .also_on(&unix)
-            .upstream_line(&format!("connections_max = {CONNECTIONS_MAX}"));
+            .upstream_line(&format!("connections_max = {CONNECTIONS_MAX}"))
+            .upstream_line("warm = 1")
+            .upstream_line("reuse = true");
+        if let Some(iterations) = self.scram_iterations {
+            swivel = swivel.listen_line(&format!("scram_iterations = {iterations}"));
+        }
         if let Some(authority) = upstream.tls {
             swivel = swivel.verifying(authority);
         }

@@ -171,6 +171,7 @@ impl Notes {
         }
     }
 
+    #[inline]
     pub fn see_server(&mut self, tag: u8, body: &[u8]) {
         match tag {
             b'C' => {

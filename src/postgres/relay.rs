@@ -126,7 +126,10 @@ impl State {
             }
         }
         let asked = self.statements.read(tag, body, whole);
-        let fate = self.still.meet(tag, &asked, &mut self.tracker, &mut self.answers);
+        let fate = match self.still {
+            Still::Nothing => Fate::PassedOn,
+            ref mut still => still.meet(tag, &asked, &mut self.tracker, &mut self.answers),
+        };
         self.dropping = fate == Fate::Dropped;
         if !self.dropping {
             self.tracker.from_client(tag, asked.work);
@@ -136,7 +139,10 @@ impl State {
 
     fn see_server(&mut self, piece: Piece<'_>) -> Fate {
         match piece {
+            // A row says nothing, and there are many of them.
+            Piece::Message { tag: b'D', .. } => {}
             Piece::Message { tag: b'E', body } => return self.see_error(body),
+            Piece::Message { tag: b'A', body } => self.translate(body),
             Piece::Message { tag, body } => {
                 self.tracker.from_server(tag, body.first().copied());
                 if let Some(notes) = &mut self.notes {
@@ -144,9 +150,6 @@ impl State {
                     if tag == b'Z' && self.tracker.is_quiet() {
                         notes.quiet();
                     }
-                }
-                if tag == b'A' {
-                    self.translate(body);
                 }
             }
             Piece::Begin { tag, body } => {

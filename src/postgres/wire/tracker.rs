@@ -216,6 +216,11 @@ impl Tracker {
 
     /// A reply that ends one extended-protocol message, or is one of many that a Query may have.
     fn completed(&mut self) {
+        if let Some(Owed::Extended(count @ 2.., _)) = self.owed.front_mut() {
+            *count -= 1;
+            self.unit.begun = true;
+            return;
+        }
         self.drop_settled();
         // Neither a Sync nor a doubt is answered so. When one stands first and more was sent after it, its
         // ReadyForQuery came already and was booked on the doubt before it.

@@ -77,7 +77,7 @@ impl Statement {
         }
     }
 
-    fn from(self, status: Status) -> Outcome {
+    const fn from(self, status: Status) -> Outcome {
         use Status::*;
         let (status, unknown) = match (self, status) {
             (Self::Harmless | Self::Begin, Loose) => (Loose, false),
@@ -182,9 +182,25 @@ impl Work {
         names_begin: false,
     };
 
+    /// What nearly all statements are.
+    const OTHER: Self = Self::of_each(Statement::Other);
+
     pub fn of(statement: Statement) -> Self {
+        match statement {
+            Statement::Other => Self::OTHER,
+            statement => Self::of_each(statement),
+        }
+    }
+
+    const fn of_each(statement: Statement) -> Self {
+        let [idle, open, failed, loose] = STATUSES;
         Self {
-            outcomes: STATUSES.map(|status| statement.from(status)),
+            outcomes: [
+                statement.from(idle),
+                statement.from(open),
+                statement.from(failed),
+                statement.from(loose),
+            ],
             extent: Extent::One(statement),
             names_begin: false,
         }
@@ -214,6 +230,10 @@ impl Work {
     /// This, and then `next`, which is skipped if this fails.
     pub fn then(&self, next: Self) -> Self {
         let names_begin = self.names_begin || next.names_begin;
+        // A Bind or a Describe, of which there is one or more for each statement.
+        if next.extent == Extent::Nothing {
+            return Self { names_begin, ..*self };
+        }
         let outcomes = self.outcomes.map(|before| {
             let after = next.from(before.status);
             Outcome {
