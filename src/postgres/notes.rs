@@ -247,14 +247,15 @@ impl Notes {
     }
 
     fn bind(&mut self, body: &[u8]) {
+        if self.spotted.is_empty() && self.unnamed.spotted.is_none() {
+            return;
+        }
         let statement = body
             .iter()
             .position(|byte| *byte == 0)
             .map_or(&b""[..], |end| name_in(&body[end + 1..]));
         let spotted = if statement.is_empty() {
             self.unnamed.spotted.clone()
-        } else if self.spotted.is_empty() {
-            None
         } else {
             self.spotted.get(statement).cloned()
         };

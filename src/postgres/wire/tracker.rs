@@ -230,7 +230,7 @@ impl Tracker {
         if let Some(Owed::Extended(count, work)) = self.owed.front().copied() {
             self.unit.begun = true;
             if count == 1 {
-                self.unit.done = self.unit.done.then(work);
+                self.unit.done.add(work);
             }
             self.pop_one();
         }
@@ -272,7 +272,7 @@ impl Tracker {
                 && !matches!(owed, Owed::Sync(_))
             {
                 if let Owed::Extended(count, work) = owed {
-                    self.unit.done = self.unit.done.then(work);
+                    self.unit.done.add(work);
                     dropped += count;
                 }
                 self.owed.pop_front();
@@ -346,7 +346,7 @@ impl Tracker {
         match (self.owed.back_mut(), one) {
             (Some(Extended(count, works)), Extended(_, work)) => {
                 *count = count.saturating_add(1);
-                *works = works.then(work);
+                works.add(work);
             }
             (Some(Query(count, works)), Query(_, work)) if *works == work => {
                 *count = count.saturating_add(1);

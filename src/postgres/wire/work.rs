@@ -227,28 +227,21 @@ impl Work {
         self.names_begin
     }
 
-    /// This, and then `next`, which is skipped if this fails.
-    pub fn then(&self, next: Self) -> Self {
-        let names_begin = self.names_begin || next.names_begin;
-        // A Bind or a Describe, of which there is one or more for each statement.
-        if next.extent == Extent::Nothing {
-            return Self { names_begin, ..*self };
-        }
-        let outcomes = self.outcomes.map(|before| {
-            let after = next.from(before.status);
-            Outcome {
-                status: after.status,
-                unknown: before.unknown || after.unknown,
-            }
-        });
-        let extent = match (self.extent, next.extent) {
-            (Extent::Nothing, only) | (only, Extent::Nothing) => only,
+    /// What is done then, and is skipped if this fails.
+    pub fn add(&mut self, next: Self) {
+        self.names_begin |= next.names_begin;
+        self.extent = match (self.extent, next.extent) {
+            // A Bind or a Describe, of which there is one or more for each statement: it does nothing yet.
+            (_, Extent::Nothing) => return,
+            (Extent::Nothing, only) => only,
             _ => Extent::Many,
         };
-        Self {
-            outcomes,
-            extent,
-            names_begin,
+        for before in &mut self.outcomes {
+            let after = next.from(before.status);
+            *before = Outcome {
+                status: after.status,
+                unknown: before.unknown || after.unknown,
+            };
         }
     }
 

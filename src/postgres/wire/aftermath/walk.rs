@@ -45,10 +45,10 @@ pub(super) fn walk(tracker: &Tracker, more: bool, mut say: impl FnMut(Step)) -> 
         match next {
             Owed::Extended(_, work) => {
                 walk.fail(&mut say);
-                walk.work = walk.work.then(work);
+                walk.work.add(work);
                 walk.skipping = true;
             }
-            Owed::Query(_, work) if walk.skipping => walk.work = walk.work.then(work),
+            Owed::Query(_, work) if walk.skipping => walk.work.add(work),
             Owed::Function(_) if walk.skipping => {}
             Owed::Query(count, work) => walk.answer(count, work, last, &mut say),
             Owed::Function(count) => walk.answer(count, Work::of(Statement::Other), last, &mut say),
@@ -115,7 +115,7 @@ impl Walk {
             } else {
                 self.fail(say);
             }
-            self.work = self.work.then(work);
+            self.work.add(work);
             self.end(last && left == 0, say);
         }
     }
