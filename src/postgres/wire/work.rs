@@ -3,6 +3,8 @@
 //! Their first words are enough: what matters is whether they begin or end a transaction. In doubt they may have
 //! done anything.
 
+use memchr::memchr;
+
 use super::state_words::blanks::{skip, word};
 
 /// More names of statements that begin or end transactions are not kept.
@@ -250,7 +252,7 @@ impl Work {
         let last = text.iter().rposition(|byte| !b"; \t\r\n\0".contains(byte));
         let text = &text[..last.map_or(0, |last| last + 1)];
         let first = Statement::of(text);
-        if !text.contains(&b';') {
+        if memchr(b';', text).is_none() {
             return first.map_or(Self::NOTHING, Self::of);
         }
         // Whatever follows a semicolon is taken for a statement, inside of literals and comments too: that makes

@@ -250,6 +250,39 @@ async fn the_metrics_of_sessions_move_with_them() {
 }
 
 #[tokio::test]
+async fn a_move_that_comes_to_nothing_is_counted_and_made_later() {
+    let postgres = Postgres::start(18);
+    let user = Postgres::USER;
+    let roles = format!(
+        "CREATE ROLE orders_owner; GRANT orders_owner TO {user}; \
+         CREATE ROLE orders_v2 LOGIN PASSWORD 'second'"
+    );
+    postgres.execute(&roles).await;
+    let swivel = swivel(&postgres).await;
+    let session = swivel.connect().await;
+    session.batch_execute("SET ROLE orders_owner").await.unwrap();
+    swivel.write_secret("orders_v2", "second");
+    becomes(
+        &swivel,
+        "pgswivel_moves_total",
+        &["result=\"put_off\""],
+        |put_off| put_off >= 1.0,
+    )
+    .await;
+    postgres.execute("GRANT orders_owner TO orders_v2").await;
+    becomes(&swivel, "pgswivel_moves_total", &["result=\"moved\""], |moved| {
+        moved == 1.0
+    })
+    .await;
+    let role: String = session
+        .query_one("SELECT current_user", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(role, "orders_owner");
+}
+
+#[tokio::test]
 async fn a_session_that_is_cut_is_counted() {
     let postgres = Postgres::start(18);
     postgres.create_user("orders_v2", "second").await;

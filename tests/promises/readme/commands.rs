@@ -65,6 +65,10 @@ const COMMANDS: &[(&str, Fate)] = &[
         ),
     ),
     (
+        "make bench BENCH='--only connect --scram-iterations 1'",
+        looked("it wants the machine for itself", TARGETS),
+    ),
+    (
         "make bench BENCH=--help",
         looked(
             "it measures for an hour, and wants the machine for itself",

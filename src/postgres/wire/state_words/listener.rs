@@ -1,3 +1,5 @@
+use memchr::memchr;
+
 use super::place::{AFTER_MAX, BEFORE_MAX};
 use super::{Spotted, Vocabulary};
 
@@ -70,7 +72,7 @@ impl Listener {
 
     fn take(&mut self, vocabulary: &Vocabulary, mut body: &[u8], last: bool) {
         if self.part == Part::Name {
-            let end = body.iter().position(|byte| *byte == 0);
+            let end = memchr(0, body);
             self.named |= end.unwrap_or(body.len()) > 0;
             let Some(end) = end else {
                 return;
@@ -79,7 +81,7 @@ impl Listener {
             self.part = Part::Text;
         }
         if self.part == Part::Text {
-            let end = body.iter().position(|byte| *byte == 0);
+            let end = memchr(0, body);
             self.text(
                 vocabulary,
                 &body[..end.unwrap_or(body.len())],
