@@ -14,7 +14,7 @@ use super::SIDES;
 use super::cluster::{USERS, lock_out, set_password};
 use super::failure::{Failure, io};
 use super::place::{Place, random_word};
-use crate::admin::report::Report;
+use crate::admin::report::{CredentialReport, Report};
 use crate::cli::ask;
 
 /// One way to rotate.
@@ -255,7 +255,11 @@ async fn has_left(sidecar: SocketAddr, old: &'static str, new: &'static str) -> 
     let credentials = || secrets.iter().flat_map(|secret| &secret.credentials);
     // At once after the store has changed, nobody has told pgswivel yet.
     let leads = credentials().any(|credential| credential.user == new && credential.standing == "leading");
-    leads && credentials().all(|credential| credential.user != old || credential.safe_to_revoke)
+    // A password that was replaced before anybody had to use it has nobody who could leave it.
+    let is_unused = |credential: &CredentialReport| credential.standing == "waiting" && credential.links == 0;
+    leads
+        && credentials()
+            .all(|credential| credential.user != old || credential.safe_to_revoke || is_unused(credential))
 }
 
 impl Login {
