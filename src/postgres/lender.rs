@@ -17,8 +17,9 @@ use tokio::time::Instant;
 use self::queue::{Next, Queue};
 use super::Mapping;
 use super::links::{Arrival, Lent};
-use super::login::Greeting;
+use super::login::{Greeting, Link, Target};
 use super::move_::leave;
+use super::roster::Berth;
 use super::wire::opening::Startup;
 use crate::credentials::Page;
 use crate::limit::Permit;
@@ -74,9 +75,10 @@ struct Shelf {
     change: Arc<Notify>,
 }
 
-/// A link at rest, and its share of `connections_max`.
+/// A link at rest, and its share of `connections_max`. It does not say where it leads: the target has the lender.
 pub struct Kept {
-    arrival: Arrival,
+    link: Link,
+    berth: Berth,
     connection: Permit,
     since: Instant,
 }
@@ -90,21 +92,27 @@ pub enum Offer {
 impl Kept {
     fn new(arrival: Arrival, connection: Permit) -> Self {
         Self {
-            arrival,
+            link: arrival.link,
+            berth: arrival.berth,
             connection,
             since: Instant::now(),
         }
     }
 
     fn is_fit(&mut self, page: &Page, now: Instant) -> bool {
-        let Arrival { link, berth, .. } = &mut self.arrival;
-        let is_young = now < self.since + IDLE_LIFE && now < link.facts.born + TOTAL_LIFE;
-        is_young && page.is_live(berth.credential()) && link.stream.is_quiet()
+        let Link { stream, facts, .. } = &mut self.link;
+        let is_young = now < self.since + IDLE_LIFE && now < facts.born + TOTAL_LIFE;
+        is_young && page.is_live(self.berth.credential()) && stream.is_quiet()
     }
 
-    fn lend(self, kind: Kind) -> Lent {
+    fn lend(self, kind: Kind, target: Arc<Target>) -> Lent {
+        let arrival = Arrival {
+            link: self.link,
+            berth: self.berth,
+            target,
+        };
         Lent {
-            arrival: self.arrival,
+            arrival,
             connection: self.connection,
             kind: Some(kind),
         }
@@ -112,7 +120,7 @@ impl Kept {
 
     fn part(self) -> JoinHandle<()> {
         tokio::spawn(async move {
-            leave(self.arrival.link.stream, self.arrival.berth).await;
+            leave(self.link.stream, self.berth).await;
             drop(self.connection);
         })
     }
@@ -149,7 +157,7 @@ impl Room {
         let Some(shelf) = self.shelves.get_mut(kind) else {
             return drop(kept.part());
         };
-        if !shelf.page.borrow().is_live(kept.arrival.berth.credential()) {
+        if !shelf.page.borrow().is_live(kept.berth.credential()) {
             return drop(kept.part());
         }
         match self.queue.hand(kind, kept) {
@@ -187,7 +195,7 @@ impl Lender {
         let ready = shelf.take();
         shelf.change.notify_one();
         match ready {
-            Some(kept) => Offer::Ready(Box::new(kept.lend(kind))),
+            Some(kept) => Offer::Ready(Box::new(kept.lend(kind, target))),
             None => Offer::Queue(Place::new(target, Some(kind), queue, shelf.washing)),
         }
     }

@@ -113,7 +113,7 @@ impl Place {
     /// Cancel-safe: what is handed over is not lost.
     pub async fn handed(&mut self) -> Lent {
         match ((&mut self.hand).await, &self.kind) {
-            (Ok(kept), Some(kind)) => kept.lend(kind.clone()),
+            (Ok(kept), Some(kind)) => kept.lend(kind.clone(), Arc::clone(&self.target)),
             _ => pending().await,
         }
     }
