@@ -221,7 +221,7 @@ impl Rotator {
             }
             Step::SafeToRevoke => {
                 let start = Instant::now();
-                while !has_left(sidecar, self.current.user, next.user).await {
+                while !is_safe_to_revoke(sidecar, next.user).await {
                     if start.elapsed() > REVOKE_PATIENCE {
                         return Ok(Some("the old user is still in use"));
                     }
@@ -246,20 +246,18 @@ impl Rotator {
     }
 }
 
-/// Whether every session of pgswivel has left `old` for `new`, by its own account.
-async fn has_left(sidecar: SocketAddr, old: &'static str, new: &'static str) -> bool {
+/// Whether everything of pgswivel's has left what came before `new`, by its own account.
+async fn is_safe_to_revoke(sidecar: SocketAddr, new: &'static str) -> bool {
     let asked = tokio::task::spawn_blocking(move || ask::get(sidecar, "/status")).await;
     let answer = asked.ok().and_then(Result::ok);
     let report: Option<Report> = answer.and_then(|answer| serde_json::from_str(&answer.body).ok());
     let secrets = report.map(|report| report.secrets).unwrap_or_default();
-    let credentials = || secrets.iter().flat_map(|secret| &secret.credentials);
-    // At once after the store has changed, nobody has told pgswivel yet.
-    let leads = credentials().any(|credential| credential.user == new && credential.standing == "leading");
-    // A password that was replaced before anybody had to use it has nobody who could leave it.
-    let is_unused = |credential: &CredentialReport| credential.standing == "waiting" && credential.links == 0;
-    leads
-        && credentials()
-            .all(|credential| credential.user != old || credential.safe_to_revoke || is_unused(credential))
+    secrets.iter().any(|secret| {
+        // At once after the store has changed, nobody has told pgswivel yet.
+        let is_led_by_new =
+            |credential: &CredentialReport| credential.user == new && credential.standing == "leading";
+        secret.safe_to_revoke && secret.credentials.iter().any(is_led_by_new)
+    })
 }
 
 impl Login {
