@@ -133,7 +133,7 @@ impl Lane {
             return Poll::Ready(Stop::Malformed(bad));
         }
         loop {
-            if ready!(self.poll_send(cx, to)).is_err() {
+            if (self.ready > 0 || self.unflushed) && ready!(self.poll_send(cx, to)).is_err() {
                 return Poll::Ready(Stop::WriteFailed);
             }
             if self.ended {
@@ -213,12 +213,15 @@ impl Lane {
             },
         };
         self.unflushed |= kept > 0;
+        let count = bytes.len();
+        if matches!(written, Ok(written) if written == kept && taken == count) {
+            return Poll::Ready(Ok(count));
+        }
         let unwritten = &bytes[*written.as_ref().unwrap_or(&kept)..kept];
         self.ready = unwritten.len();
         self.buffer.extend_from_slice(unwritten);
         // Kept whatever became of the rest: it may be for another side.
         self.buffer.extend_from_slice(&bytes[taken..]);
-        let count = bytes.len();
         Poll::Ready(written.map(|_| count))
     }
 

@@ -1,6 +1,7 @@
 //! The Postgres wing. The only door is [`serve`].
 
 mod auth;
+mod bell;
 mod by_the_book;
 mod cancel;
 mod complaints;

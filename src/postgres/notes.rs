@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
+use memchr::memchr;
 use tokio::sync::watch;
 
 use super::ledger::Pin;
@@ -197,25 +198,28 @@ impl Notes {
     }
 
     fn query(&mut self, body: &[u8]) {
-        self.listener.begin(Message::Query);
-        let spotted = self.read(body);
+        self.hear_news();
+        // The message ends where its text does, or the server refuses it.
+        let text = body.strip_suffix(b"\0").unwrap_or(body);
+        let spotted = self.vocabulary.read(text);
         self.ran(&spotted);
         self.parses.units_sent += 1;
         // A simple query drops the unnamed statement first of all.
         self.drop_unnamed();
     }
 
-    fn read(&mut self, body: &[u8]) -> Spotted {
+    fn hear_news(&mut self) {
         if self.news.has_changed().unwrap_or(false) {
             self.vocabulary = self.news.borrow_and_update().clone();
         }
-        self.listener.end(&self.vocabulary, body)
     }
 
     fn parse(&mut self, body: &[u8]) {
-        self.listener.begin(Message::Parse);
-        let spotted = self.read(body);
+        self.hear_news();
         let name = name_in(body);
+        let text = body.get(name.len() + 1..).unwrap_or_default();
+        let end = memchr(0, text).unwrap_or(text.len());
+        let spotted = self.vocabulary.read(&text[..end]);
         if name.is_empty() {
             self.parses.expect(Pending::Parse(None));
             self.unnamed.body.clear();
@@ -304,7 +308,8 @@ impl Notes {
             return self.listener.piece(&self.vocabulary, body);
         }
         self.listening = None;
-        let spotted = self.read(body);
+        self.hear_news();
+        let spotted = self.listener.end(&self.vocabulary, body);
         if tag == b'Q' {
             self.ran(&spotted);
             self.parses.units_sent += 1;

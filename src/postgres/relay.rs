@@ -15,6 +15,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::bell::Bell;
 use super::lane::{Lane, Stop};
 use super::notes::Notes;
 use super::wire::aftermath::Still;
@@ -52,8 +53,16 @@ pub struct Relay<C, L> {
     link: L,
     up: Lane,
     down: Lane,
+    bells: Bells,
     state: State,
     link_shut: bool,
+}
+
+/// Which lane has something to do: most often it is one of them, and to ask the other costs as much.
+#[derive(Debug)]
+struct Bells {
+    up: Bell,
+    down: Bell,
 }
 
 /// What passing messages tell.
@@ -204,6 +213,10 @@ where
             link,
             up: Lane::new(from_client),
             down: Lane::new(from_link),
+            bells: Bells {
+                up: Bell::new(),
+                down: Bell::new(),
+            },
             state: State::default(),
             link_shut: false,
         }
@@ -211,17 +224,25 @@ where
 
     /// Until either side ends. May be dropped and called again.
     pub async fn run(&mut self) -> End {
+        self.ring();
         poll_fn(|cx| self.poll(cx)).await
     }
 
     /// Until there is what is wanted; `Ok` only then.
     pub async fn run_until(&mut self, want: Want) -> Result<(), End> {
+        self.ring();
         poll_fn(|cx| match self.poll(cx) {
             Poll::Ready(end) => Poll::Ready(Err(end)),
             Poll::Pending if self.has(want) => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,
         })
         .await
+    }
+
+    /// Between two runs, others may have read and written here.
+    fn ring(&self) {
+        self.bells.up.ring();
+        self.bells.down.ring();
     }
 
     fn has(&self, want: Want) -> bool {
@@ -306,10 +327,15 @@ where
 
     /// The link first: what is known to be lost on it is not asked of it any more.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        if let Poll::Ready(end) = self.poll_down(cx) {
+        if self.bells.down.answer(cx)
+            && let Poll::Ready(end) = self.poll_down()
+        {
             return Poll::Ready(end);
         }
-        if let Poll::Ready(end) = self.poll_up(cx) {
+        if !self.is_speechless()
+            && self.bells.up.answer(cx)
+            && let Poll::Ready(end) = self.poll_up()
+        {
             return Poll::Ready(end);
         }
         if self.state.keeps_link && self.state.client_leaving && self.is_at_rest() {
@@ -320,15 +346,19 @@ where
         }
         let answers = self.state.answers.split();
         self.down.insert(&answers);
-        self.poll_down(cx)
+        self.poll_down()
     }
 
-    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        // An answer of our own can't be put into a message of the server's.
-        let speechless = !self.state.still.is_nothing() && self.down.is_cut();
-        if self.link_shut || speechless {
+    /// An answer of our own can't be put into a message of the server's.
+    fn is_speechless(&self) -> bool {
+        !self.state.still.is_nothing() && self.down.is_cut()
+    }
+
+    fn poll_up(&mut self) -> Poll<End> {
+        if self.link_shut {
             return Poll::Pending;
         }
+        let cx = &mut self.bells.up.context();
         let state = &mut self.state;
         let see = |piece: Piece<'_>| state.see_client(&piece);
         match ready!(self.up.pump(cx, &mut self.client, &mut self.link, see)) {
@@ -352,7 +382,8 @@ where
         }
     }
 
-    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_down(&mut self) -> Poll<End> {
+        let cx = &mut self.bells.down.context();
         let state = &mut self.state;
         let see = |piece: Piece<'_>| state.see_server(piece);
         let stop = match self.down.pump(cx, &mut self.link, &mut self.client, see) {
@@ -383,7 +414,7 @@ where
                 let mut message = BytesMut::new();
                 say::error_body(&mut message, &fatal);
                 self.down.end_with(&message);
-                self.poll_down(cx)
+                self.poll_down()
             }
             _ => Poll::Ready(End::LinkClosed),
         }

@@ -22,6 +22,7 @@
 
 pub(super) mod blanks;
 mod execute;
+mod glance;
 mod learning;
 mod listener;
 mod place;

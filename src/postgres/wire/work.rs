@@ -249,7 +249,8 @@ impl Work {
 
     /// Of the text of a Query.
     fn of_text(text: &[u8]) -> Self {
-        let last = text.iter().rposition(|byte| !b"; \t\r\n\0".contains(byte));
+        let is_end = |byte: u8| matches!(byte, b';' | b' ' | b'\t' | b'\r' | b'\n' | 0);
+        let last = text.iter().rposition(|byte| !is_end(*byte));
         let text = &text[..last.map_or(0, |last| last + 1)];
         let first = Statement::of(text);
         if memchr(b';', text).is_none() {

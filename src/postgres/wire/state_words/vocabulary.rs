@@ -4,15 +4,17 @@ use std::ops::Range;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
 use super::blanks::{literal, skip, starts_with};
+use super::glance::Glance;
 use super::learning::{Learned, Risk};
 use super::place::Place;
 use super::setting::{Named, after_set, after_set_config};
 use super::words::{BODY_WORDS, Bounds, Fixed, Meaning, STATE_WORDS};
 use super::{Spotted, Unseen};
 
-/// The words to look for in statement text. One scan finds all of them; a text without any costs that scan.
+/// The words to look for in statement text. One scan finds all of them; most texts without any cost a glance.
 #[derive(Debug)]
 pub struct Vocabulary {
+    glance: Glance,
     searcher: AhoCorasick,
     /// By pattern.
     words: Vec<Word>,
@@ -83,6 +85,13 @@ impl Vocabulary {
         vocabulary
     }
 
+    /// The same without a glance.
+    #[cfg(test)]
+    pub(super) fn unglanced(mut self) -> Self {
+        self.glance = Glance::blind();
+        self
+    }
+
     /// For the bodies of functions.
     pub(super) fn of_functions() -> Self {
         Self::build(Role::Function, [])
@@ -114,7 +123,21 @@ impl Vocabulary {
             .kind(kind)
             .build(words.keys())
             .expect("a few thousand short words are within the limits of a searcher");
+        let mut glance = Glance::new();
+        for (text, word) in &words {
+            let bounds = [
+                word.fixed.map(|(bounds, _)| bounds),
+                word.learned.map(|(bounds, _)| bounds),
+            ];
+            for bounds in bounds.into_iter().flatten() {
+                match bounds {
+                    Bounds::Whole | Bounds::Beginning => glance.add_beginning(text),
+                    Bounds::End | Bounds::Anywhere => glance.add_anywhere(text),
+                }
+            }
+        }
         Self {
+            glance,
             searcher,
             words: words.into_values().collect(),
             role,
@@ -142,8 +165,11 @@ impl Vocabulary {
     ///
     /// A word is judged by the text around it and by nothing else, the other words included.
     pub(super) fn note(&self, text: &[u8], starts: Range<usize>, spotted: &mut Spotted) {
+        let Some(first) = self.glance.first(text, starts.start) else {
+            return;
+        };
         let mut buffer = [0; CHUNK];
-        let mut from = starts.start;
+        let mut from = first;
         while from < starts.end {
             let taken = CHUNK.min(text.len() - from);
             let chunk = &mut buffer[..taken];
