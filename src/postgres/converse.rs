@@ -3,9 +3,10 @@
 mod leaving;
 mod parting;
 
-use std::future::{Future, pending};
-use std::pin::pin;
+use std::future::{Future, pending, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -15,7 +16,7 @@ use super::cancel::Place;
 use super::course::Leave;
 use super::entry::Seat;
 use super::errors::Gone;
-use super::ledger::{Ledger, Pin};
+use super::ledger::{self, Ledger};
 use super::lender::Kind;
 use super::login::{Facts, Target};
 use super::notes::Notes;
@@ -80,7 +81,7 @@ pub(super) enum Over {
     End(End),
     Stopping,
     /// The secret's deadline has come.
-    Cut(Vec<Pin>),
+    Cut(Vec<ledger::Pin>),
     /// The link was lost, and with it what can't be made again.
     Gone(Gone),
 }
@@ -144,20 +145,12 @@ impl CourseAhead {
 }
 
 impl Session {
-    pub async fn converse(mut self: Box<Self>) {
+    pub async fn converse(mut self: Box<Self>, _admission: Permit) {
         self.chart();
         let over = loop {
+            let turn = self.turn().await;
             // Boxed: it is rare, and most sessions are idle.
-            let acted = match self.turn().await {
-                Ok(turn) => Box::pin(self.act(turn)).await,
-                Err(over) => Err(over),
-            };
-            let survived = match acted {
-                Ok(()) => Ok(()),
-                Err(Over::End(End::LinkLost(loss))) => Box::pin(self.rescue(loss)).await,
-                Err(over) => Err(over),
-            };
-            if let Err(over) = survived {
+            if let Err(over) = Box::pin(self.go_on(turn)).await {
                 break over;
             }
         };
@@ -179,10 +172,24 @@ impl Session {
                 () = at(alarm) => Ok(Turn::Alarm),
             }
         });
-        tokio::select! {
-            biased;
-            rested = relay.run_until(want) => rested.map(|()| Turn::Rested).map_err(Over::End),
-            turn = Seldom::new(aside) => turn,
+        let mut aside = Seldom::new(aside);
+        let mut relaying = pin!(relay.run_until(want));
+        poll_fn(|cx| match relaying.as_mut().poll(cx) {
+            Poll::Ready(rested) => Poll::Ready(rested.map(|()| Turn::Rested).map_err(Over::End)),
+            Poll::Pending => Pin::new(&mut aside).poll(cx),
+        })
+        .await
+    }
+
+    /// Does what the turn asks for, and gets over the loss of a link.
+    async fn go_on(&mut self, turn: Result<Turn, Over>) -> Result<(), Over> {
+        let acted = match turn {
+            Ok(turn) => self.act(turn).await,
+            Err(over) => Err(over),
+        };
+        match acted {
+            Err(Over::End(End::LinkLost(loss))) => Box::pin(self.rescue(loss)).await,
+            acted => acted,
         }
     }
 

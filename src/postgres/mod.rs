@@ -43,10 +43,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::{Auth, Limits, Listen, Role};
 use crate::credentials::{Credential, Page, Verdicts};
-use crate::limit::Limit;
+use crate::limit::{Limit, Permit};
 use crate::metrics::{self, Metrics};
 use crate::names::{Endpoint, RoleName, SecretName};
 use crate::net::Socket;
@@ -307,9 +308,12 @@ fn speaks_sql(startup: &Startup) -> bool {
     startup.get(b"replication").is_none_or(is_off)
 }
 
-/// The door: one client, from accept to close.
-pub async fn serve(client: Client, wing: Arc<Wing>) {
-    session::run(client, wing).await;
+/// Serves one accepted connection. A session is a task of its own: nothing of how it began stays in memory, and
+/// little code stands between its sockets and what it does with them.
+pub async fn serve(client: Client, wing: Arc<Wing>, admission: Permit, tasks: TaskTracker) {
+    if let Some(session) = session::begin(client, wing).await {
+        tasks.spawn(session.converse(admission));
+    }
 }
 
 /// What is to be proven, and where.

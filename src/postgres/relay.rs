@@ -229,14 +229,13 @@ where
     }
 
     /// Until there is what is wanted; `Ok` only then.
-    pub async fn run_until(&mut self, want: Want) -> Result<(), End> {
+    pub fn run_until(&mut self, want: Want) -> impl Future<Output = Result<(), End>> {
         self.ring();
-        poll_fn(|cx| match self.poll(cx) {
+        poll_fn(move |cx| match self.poll(cx) {
             Poll::Ready(end) => Poll::Ready(Err(end)),
             Poll::Pending if self.has(want) => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,
         })
-        .await
     }
 
     /// Between two runs, others may have read and written here.

@@ -25,16 +25,8 @@ const MINOR_WITH_LONG_KEYS: u16 = 2;
 const KEY_SHORT: usize = 4;
 const KEY_LONG: usize = 32;
 
-/// Serves one accepted connection.
-pub(super) async fn run(client: Client, wing: Arc<Wing>) {
-    // Boxed, both: there may be thousands of idle sessions, and how they began takes many times the memory of going on.
-    if let Some(session) = Box::pin(begin(client, wing)).await {
-        session.converse().await;
-    }
-}
-
-/// None: the client has left, or was turned away.
-async fn begin(client: Client, wing: Arc<Wing>) -> Option<Box<Session>> {
+/// Serves one accepted connection until its session begins. None: the client has left, or was turned away.
+pub(super) async fn begin(client: Client, wing: Arc<Wing>) -> Option<Box<Session>> {
     let id = client.id;
     let deadline = Instant::now() + wing.limits.startup_time;
     let turn = timeout_at(deadline, wing.lobby.startups.take()).await;

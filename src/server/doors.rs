@@ -93,10 +93,8 @@ async fn accept(listener: Listener, hall: Hall) {
                     id: hall.numbers.fetch_add(1, Ordering::Relaxed),
                     must_encrypt: is_exposed && wing.guards_exposed_listeners(),
                 };
-                hall.sessions.spawn(async move {
-                    serve(client, wing).await;
-                    drop(place);
-                });
+                let tasks = hall.sessions.clone();
+                hall.sessions.spawn(serve(client, wing, place, tasks));
             }
             Err(error) => {
                 if let Some(failures) = complaint.failed(Instant::now()) {
