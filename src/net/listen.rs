@@ -108,9 +108,6 @@ impl Listener {
         match &self.kind {
             Kind::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                // It can only fail on a client that has left.
-                socket::tune(&stream, CLIENT_KEEPALIVE, None)
-                    .map_err(|_| io::ErrorKind::ConnectionAborted)?;
                 Ok(Socket::tcp(stream, peer))
             }
             Kind::Unix { listener, path, .. } => {
@@ -206,6 +203,7 @@ impl PassedSocket {
             PassedKind::Tcp(listener, _) => {
                 let listener = listener.try_clone()?;
                 listener.set_nonblocking(true)?;
+                socket::tune(&listener, CLIENT_KEEPALIVE, None)?;
                 Kind::Tcp(TcpListener::from_std(listener)?)
             }
             PassedKind::Unix(listener, path) => {
@@ -281,6 +279,7 @@ fn bind_tcp(address: SocketAddr, only_v6: bool) -> io::Result<Listener> {
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
+    socket::tune(&socket, CLIENT_KEEPALIVE, None)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -411,6 +410,22 @@ mod tests {
             Peer::Tcp(address) => TcpStream::connect(address).await.map(drop),
             Peer::Unix(path) => UnixStream::connect(path.as_path()).await.map(drop),
         }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_dies_without_a_word_is_noticed() {
+        let listeners = bind(&[tcp("127.0.0.1", 0)]).await.unwrap();
+        let (connected, accepted) = tokio::join!(connect(listeners[0].at()), listeners[0].accept());
+        connected.unwrap();
+        let accepted = accepted.unwrap();
+        let socket = socket2::SockRef::from(&accepted);
+        assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), CLIENT_KEEPALIVE.idle);
+        assert_eq!(
+            socket.tcp_keepalive_interval().unwrap(),
+            CLIENT_KEEPALIVE.interval
+        );
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), CLIENT_KEEPALIVE.count);
     }
 
     #[tokio::test]

@@ -91,13 +91,13 @@ impl Socket {
     }
 }
 
-/// Small messages are not held back, and a dead peer is noticed.
+/// Small messages are not held back, and a dead peer is noticed. What a listener accepts takes after it.
 pub(super) fn tune(
-    stream: &TcpStream,
+    socket: &impl AsFd,
     keepalive: Keepalive,
     user_timeout: Option<Duration>,
 ) -> io::Result<()> {
-    let socket = SockRef::from(stream);
+    let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()

@@ -56,7 +56,8 @@ pub async fn obtain(
         Turn::Connection(connection) => connection,
     };
     let kind = place.leave();
-    let mut arrived = log_in(mapping, startup, session).await;
+    // Boxed: most clients are lent a link.
+    let mut arrived = Box::pin(log_in(mapping, startup, session)).await;
     // The server has no room left, but would have without the links that wait here for a client.
     while let Err(error) = &arrived
         && error.is_server_full()
@@ -64,7 +65,7 @@ pub async fn obtain(
     {
         // Gone, or given up on: the server has the last word on whether there is room now.
         let _ = leaving.await;
-        arrived = log_in(mapping, startup, session).await;
+        arrived = Box::pin(log_in(mapping, startup, session)).await;
     }
     let mut arrival = arrived?;
     if let Some(kind) = &kind {

@@ -40,7 +40,7 @@ pub async fn open(mut socket: Socket, tls: Option<&ServerTls>) -> Result<(Stream
             let Some(tls) = tls else {
                 return refuse(socket, ClientError::TlsUnavailable);
             };
-            return encrypted(socket, tls, tls::Opening::Direct(&prefix)).await;
+            return Box::pin(encrypted(socket, tls, tls::Opening::Direct(&prefix))).await;
         }
         let opening = match packet(&mut socket, prefix).await? {
             Ok(opening) => opening,
@@ -53,7 +53,7 @@ pub async fn open(mut socket: Socket, tls: Option<&ServerTls>) -> Result<(Stream
         match (opening, tls) {
             (Opening::SslRequest, Some(tls)) if !ssl_asked && matches!(socket.peer(), Peer::Tcp(_)) => {
                 answer(&mut socket, b"S").await?;
-                return encrypted(socket, tls, tls::Opening::Asked).await;
+                return Box::pin(encrypted(socket, tls, tls::Opening::Asked)).await;
             }
             (Opening::SslRequest, _) if !ssl_asked => {
                 ssl_asked = true;

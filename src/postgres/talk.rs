@@ -89,10 +89,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
 
     /// Sends everything and empties `out`.
     pub async fn say(&mut self, out: &mut BytesMut) -> io::Result<()> {
-        self.stream.write_all_buf(out).await?;
-        self.stream.flush().await?;
-        debug_assert!(!out.has_remaining());
-        Ok(())
+        while out.has_remaining() {
+            // Not `write_all_buf`: of one piece, a vectored write costs more.
+            match poll_fn(|cx| Pin::new(&mut self.stream).poll_write(cx, out)).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => out.advance(count),
+            }
+        }
+        self.stream.flush().await
     }
 
     /// Sends everything and empties `out`, and reads meanwhile: neither side waits for the other, however much

@@ -13,6 +13,7 @@ use super::super::lender::take_back;
 use super::super::links::Arrival;
 use super::super::login::Link;
 use super::super::move_::{leave, outlast};
+use super::super::notes::Notes;
 use super::super::relay::End;
 use super::{Over, Session};
 use crate::net::Stream;
@@ -43,10 +44,12 @@ impl Session {
             Some(error) if speakable => {
                 turn_away(client, &mut BytesMut::new(), &error, id, &wing.lobby).await;
             }
-            _ => {
+            _ if client.tls().is_some() => {
                 // The client may be gone, and then there is nobody to say goodbye to.
                 let _ = timeout(FAREWELL_TIME, client.shutdown()).await;
             }
+            // Closing says as much.
+            _ => {}
         }
         debug!(session = id, "session over");
     }
@@ -59,6 +62,7 @@ impl Session {
                 .relay
                 .notes()
                 .is_some_and(|notes| notes.pins().next().is_none());
+        let is_touched = self.ledger.is_some() || self.relay.notes().is_none_or(Notes::is_signalled);
         let is_live = self.course.page.borrow().is_live(self.berth.credential())
             && Arc::ptr_eq(&self.target, &self.mapping.target);
         let reuse = self.mapping.target.upstream.reuse;
@@ -75,7 +79,7 @@ impl Session {
                     berth: self.berth,
                     target: self.target,
                 };
-                take_back(kind, arrival, self.connection);
+                take_back(kind, arrival, self.connection, is_touched);
             }
             None if is_at_rest => drop(tokio::spawn(leave(stream, self.berth))),
             // A Terminate could become part of a message that was not sent to its end.

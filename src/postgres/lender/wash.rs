@@ -19,13 +19,14 @@ use crate::net::Stream;
 const RESET_TIME: Duration = Duration::from_secs(5);
 const MESSAGE_MAX: usize = 1 << 20;
 
-/// Takes back the link that a session has left. Who waits for one of its kind knows from now on that it comes.
-pub fn take_back(kind: Kind, mut arrival: Arrival, connection: Permit) {
+/// Takes back the link that a session has left, who may have left more there than DISCARD ALL takes away. Who waits
+/// for one of its kind knows from now on that it comes.
+pub fn take_back(kind: Kind, mut arrival: Arrival, connection: Permit, is_touched: bool) {
     let target = Arc::clone(&arrival.target);
     target.lender.expect(&kind);
     tokio::spawn(async move {
         arrival.berth.unseat();
-        let reset = timeout(RESET_TIME, reset(&mut arrival.link.stream)).await;
+        let reset = timeout(RESET_TIME, reset(&mut arrival.link.stream, is_touched)).await;
         if matches!(reset, Ok(Ok(()))) {
             let kept = Kept::new(arrival, connection);
             target.lender.washed(&kind, Some(kept));
@@ -49,10 +50,11 @@ enum ResetError {
 }
 
 /// A session that begins on it must not find out that there was one before.
-async fn reset(link: &mut Stream) -> Result<(), ResetError> {
+async fn reset(link: &mut Stream, is_touched: bool) -> Result<(), ResetError> {
     let mut talk = Talk::new(link);
     let mut out = BytesMut::new();
-    let asked = ["SELECT pg_catalog.pg_my_temp_schema()", "DISCARD ALL"];
+    let question = is_touched.then_some("SELECT pg_catalog.pg_my_temp_schema()");
+    let asked: Vec<_> = question.into_iter().chain(["DISCARD ALL"]).collect();
     asked.iter().for_each(|sql| say::query(&mut out, sql));
     talk.say(&mut out).await.map_err(TalkError::from)?;
     let mut answered = 0;
