@@ -216,23 +216,21 @@ impl Tracker {
 
     /// A reply that ends one extended-protocol message, or is one of many that a Query may have.
     fn completed(&mut self) {
-        if let Some(Owed::Extended(count @ 2.., _)) = self.owed.front_mut() {
-            *count -= 1;
-            self.unit.begun = true;
-            return;
-        }
-        self.drop_settled();
-        // Neither a Sync nor a doubt is answered so. When one stands first and more was sent after it, its
-        // ReadyForQuery came already and was booked on the doubt before it.
-        while self.owed.len() > 1 && matches!(self.owed.front(), Some(Owed::Sync(_) | Owed::Perhaps(_))) {
-            self.owed.pop_front();
-        }
-        if let Some(Owed::Extended(count, work)) = self.owed.front().copied() {
-            self.unit.begun = true;
-            if count == 1 {
-                self.unit.done.add(work);
+        if !matches!(self.owed.front(), Some(Owed::Extended(..))) {
+            self.drop_settled();
+            // Neither a Sync nor a doubt is answered so. When one stands first and more was sent after it, its
+            // ReadyForQuery came already and was booked on the doubt before it.
+            while self.owed.len() > 1 && matches!(self.owed.front(), Some(Owed::Sync(_) | Owed::Perhaps(_))) {
+                self.owed.pop_front();
             }
-            self.pop_one();
+        }
+        if let Some(Owed::Extended(count, work)) = self.owed.front_mut() {
+            self.unit.begun = true;
+            *count -= 1;
+            if *count == 0 {
+                self.unit.done.add(*work);
+                self.owed.pop_front();
+            }
         }
     }
 

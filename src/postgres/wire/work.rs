@@ -232,18 +232,20 @@ impl Work {
     /// What is done then, and is skipped if this fails.
     pub fn add(&mut self, next: Self) {
         self.names_begin |= next.names_begin;
-        self.extent = match (self.extent, next.extent) {
+        match (self.extent, next.extent) {
             // A Bind or a Describe, of which there is one or more for each statement: it does nothing yet.
-            (_, Extent::Nothing) => return,
-            (Extent::Nothing, only) => only,
-            _ => Extent::Many,
-        };
-        for before in &mut self.outcomes {
-            let after = next.from(before.status);
-            *before = Outcome {
-                status: after.status,
-                unknown: before.unknown || after.unknown,
-            };
+            (_, Extent::Nothing) => {}
+            (Extent::Nothing, only) => (self.outcomes, self.extent) = (next.outcomes, only),
+            _ => {
+                self.extent = Extent::Many;
+                for before in &mut self.outcomes {
+                    let after = next.from(before.status);
+                    *before = Outcome {
+                        status: after.status,
+                        unknown: before.unknown || after.unknown,
+                    };
+                }
+            }
         }
     }
 
