@@ -84,3 +84,46 @@ impl Wake for Wire {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_ring_is_answered_once_and_wakes_the_task_that_asked_last() {
+        let mut bell = Bell::new();
+        let tasks = [Arc::new(Task::default()), Arc::new(Task::default())];
+        for (count, task) in tasks.iter().enumerate() {
+            let waker = Waker::from(Arc::clone(task));
+            let cx = Context::from_waker(&waker);
+            // The first answer is to nothing, the second to a ring for the task before.
+            assert!(bell.answer(&cx) && !bell.answer(&cx));
+            bell.context().waker().wake_by_ref();
+            let woken = tasks.each_ref().map(|task| task.0.load(Ordering::Relaxed));
+            assert_eq!(woken, [[1, 0], [1, 1]][count]);
+        }
+    }
+
+    #[test]
+    fn a_ring_from_inside_wakes_nobody() {
+        let mut bell = Bell::new();
+        let task = Arc::new(Task::default());
+        let waker = Waker::from(Arc::clone(&task));
+        let cx = Context::from_waker(&waker);
+        assert!(bell.answer(&cx));
+        bell.ring();
+        assert!(bell.answer(&cx) && !bell.answer(&cx));
+        assert_eq!(task.0.load(Ordering::Relaxed), 0);
+    }
+}
