@@ -11,7 +11,6 @@ use tokio::sync::watch;
 
 use super::ledger::Pin;
 use super::lore::Lore;
-use super::wire::frame::Piece;
 use super::wire::read::error_field;
 use super::wire::state_words::{
     Listener, Message, Spotted, Unseen, Vocabulary, function_signals, tag_eases, tag_lasts, tag_redefines,
@@ -156,24 +155,24 @@ impl Notes {
         self.unnamed.doubtful = true;
     }
 
-    pub fn see_client(&mut self, piece: &Piece<'_>) {
-        match piece {
-            Piece::Message { tag, body } => match tag {
-                b'Q' => self.query(body),
-                b'P' => self.parse(body),
-                b'B' => self.bind(body),
-                b'C' => self.close(body),
-                b'F' => self.call(body),
-                b'S' => self.parses.units_sent += 1,
-                _ => {}
-            },
-            Piece::Begin { tag, body } => self.begin(*tag, body),
-            Piece::More { body, last } => self.more(body, *last),
+    /// A message of the client's. Most say nothing, which is seen where they pass; the rest is kept out of the way.
+    #[inline]
+    pub fn asked(&mut self, tag: u8, body: &[u8]) {
+        match tag {
+            b'Q' => self.query(body),
+            b'P' => self.parse(body),
+            b'B' if self.spotted.is_empty() && self.unnamed.spotted.is_none() => {}
+            b'B' => self.bind(body),
+            b'C' => self.close(body),
+            b'F' => self.call(body),
+            b'S' => self.parses.units_sent += 1,
+            _ => {}
         }
     }
 
+    /// A message of the server's.
     #[inline]
-    pub fn see_server(&mut self, tag: u8, body: &[u8]) {
+    pub fn answered(&mut self, tag: u8, body: &[u8]) {
         match tag {
             b'C' => {
                 if tag_signals(body) {
@@ -183,20 +182,27 @@ impl Notes {
                 self.lasted |= self.lasting;
             }
             b'Z' => self.ready(body.first().copied()),
-            b'1' | b'3' => {
-                if let Some(closed) = self.parses.answered(tag) {
-                    self.spotted.remove(&closed);
-                }
-            }
-            b'E' => {
-                self.unnamed.doubtful = true;
-                let state = error_field(body, b'C');
-                self.disowned |= state.is_some_and(|state| DISOWNED.contains(&state));
-            }
+            b'1' | b'3' => self.parsed_or_closed(tag),
+            b'E' => self.refused(body),
             _ => {}
         }
     }
 
+    #[inline(never)]
+    fn parsed_or_closed(&mut self, tag: u8) {
+        if let Some(closed) = self.parses.answered(tag) {
+            self.spotted.remove(&closed);
+        }
+    }
+
+    #[inline(never)]
+    fn refused(&mut self, error: &[u8]) {
+        self.unnamed.doubtful = true;
+        let state = error_field(error, b'C');
+        self.disowned |= state.is_some_and(|state| DISOWNED.contains(&state));
+    }
+
+    #[inline(never)]
     fn query(&mut self, body: &[u8]) {
         self.hear_news();
         // The message ends where its text does, or the server refuses it.
@@ -214,6 +220,7 @@ impl Notes {
         }
     }
 
+    #[inline(never)]
     fn parse(&mut self, body: &[u8]) {
         self.hear_news();
         let name = name_in(body);
@@ -250,10 +257,8 @@ impl Notes {
         }
     }
 
+    #[inline(never)]
     fn bind(&mut self, body: &[u8]) {
-        if self.spotted.is_empty() && self.unnamed.spotted.is_none() {
-            return;
-        }
         let statement = body
             .iter()
             .position(|byte| *byte == 0)
@@ -268,6 +273,7 @@ impl Notes {
         }
     }
 
+    #[inline(never)]
     fn close(&mut self, body: &[u8]) {
         let statement = body.split_first().filter(|(kind, _)| **kind == b'S');
         let name = statement.map_or(&b""[..], |(_, name)| name_in(name));
@@ -279,6 +285,7 @@ impl Notes {
         }
     }
 
+    #[inline(never)]
     fn call(&mut self, body: &[u8]) {
         let oid = body.first_chunk().map_or(0, |oid| u32::from_be_bytes(*oid));
         if function_signals(oid) {
@@ -287,7 +294,9 @@ impl Notes {
         self.parses.units_sent += 1;
     }
 
-    fn begin(&mut self, tag: u8, body: &[u8]) {
+    /// The beginning of a large message of the client's.
+    #[inline(never)]
+    pub fn asked_beginning(&mut self, tag: u8, body: &[u8]) {
         self.listening = None;
         match tag {
             b'Q' => self.listener.begin(Message::Query),
@@ -300,7 +309,8 @@ impl Notes {
         self.listener.piece(&self.vocabulary, body);
     }
 
-    fn more(&mut self, body: &[u8], last: bool) {
+    /// More of a large message of the client's.
+    pub fn asked_more(&mut self, body: &[u8], last: bool) {
         let Some(tag) = self.listening else {
             return;
         };
@@ -341,6 +351,7 @@ impl Notes {
         Pin::of_unseen(spotted.unseen).for_each(|pin| self.pin(pin));
     }
 
+    #[inline(never)]
     fn completed(&mut self, tag: &[u8]) {
         if tag_eases(tag) {
             self.eased = true;
@@ -404,7 +415,7 @@ mod tests {
         for step in steps {
             let (head, rest) = step.split_once(' ').unwrap_or((step, ""));
             let tag = head.as_bytes()[1];
-            let mut body = match (head, tag) {
+            let body = match (head, tag) {
                 (">Q" | "<C", _) => format!("{rest}\0"),
                 (">P", _) => {
                     let (name, text) = rest.split_once(' ').unwrap_or_default();
@@ -416,10 +427,9 @@ mod tests {
             }
             .into_bytes();
             if head.starts_with('>') {
-                let body = &mut body;
-                notes.see_client(&Piece::Message { tag, body });
+                notes.asked(tag, &body);
             } else {
-                notes.see_server(tag, &body);
+                notes.answered(tag, &body);
             }
         }
         notes

@@ -111,23 +111,28 @@ pub struct ProcessIds {
 }
 
 impl State {
-    fn see_client(&mut self, piece: &Piece<'_>) -> Fate {
+    #[inline]
+    fn see_client(&mut self, piece: Piece<'_>) -> Fate {
         self.turns += 1;
-        let fate = match piece {
-            Piece::Message { tag, body } => self.begun(*tag, body, true),
-            Piece::Begin { tag, body } => self.begun(*tag, body, false),
-            Piece::More { .. } if self.dropping => Fate::Dropped,
-            Piece::More { .. } => Fate::PassedOn,
-        };
-        if fate == Fate::PassedOn
-            && let Some(notes) = &mut self.notes
-        {
-            notes.see_client(piece);
+        match piece {
+            Piece::Message { tag, body } => self.asked(tag, body, true),
+            Piece::Begin { tag, body } => self.asked(tag, body, false),
+            Piece::More { body, last } => self.asked_more(body, last),
         }
-        fate
     }
 
-    fn begun(&mut self, tag: u8, body: &[u8], whole: bool) -> Fate {
+    fn asked_more(&mut self, body: &[u8], last: bool) -> Fate {
+        if self.dropping {
+            return Fate::Dropped;
+        }
+        if let Some(notes) = &mut self.notes {
+            notes.asked_more(body, last);
+        }
+        Fate::PassedOn
+    }
+
+    /// `whole`, or the beginning of it.
+    fn asked(&mut self, tag: u8, body: &[u8], whole: bool) -> Fate {
         if tag == b'X' {
             self.client_leaving = true;
             if self.keeps_link {
@@ -140,42 +145,66 @@ impl State {
             ref mut still => still.meet(tag, &asked, &mut self.tracker, &mut self.answers),
         };
         self.dropping = fate == Fate::Dropped;
-        if !self.dropping {
-            self.tracker.from_client(tag, asked.work);
+        if self.dropping {
+            return fate;
+        }
+        self.tracker.from_client(tag, asked.work);
+        match &mut self.notes {
+            Some(notes) if whole => notes.asked(tag, body),
+            Some(notes) => notes.asked_beginning(tag, body),
+            None => {}
         }
         fate
     }
 
+    #[inline]
     fn see_server(&mut self, piece: Piece<'_>) -> Fate {
         match piece {
             // A row says nothing, and there are many of them.
-            Piece::Message { tag: b'D', .. } => {}
-            Piece::Message { tag: b'E', body } => return self.see_error(body),
-            Piece::Message { tag: b'A', body } => self.translate(body),
-            Piece::Message { tag, body } => {
+            Piece::Message { tag: b'D', .. } | Piece::More { .. } => Fate::PassedOn,
+            // Nor do most of the other answers in a pipeline, but that they are answers.
+            Piece::Message {
+                tag: b'2' | b'T' | b'n',
+                ..
+            } => {
+                self.tracker.completed();
+                Fate::PassedOn
+            }
+            Piece::Message { tag, body } => self.answered(tag, body),
+            Piece::Begin { tag, body } => self.answered_beginning(tag, body),
+        }
+    }
+
+    fn answered(&mut self, tag: u8, body: &mut [u8]) -> Fate {
+        match tag {
+            b'E' => return self.see_error(body),
+            b'A' => self.translate(body),
+            _ => {
                 self.tracker.from_server(tag, body.first().copied());
                 if let Some(notes) = &mut self.notes {
-                    notes.see_server(tag, body);
+                    notes.answered(tag, body);
                     if tag == b'Z' && self.tracker.is_quiet() {
                         notes.quiet();
                     }
                 }
             }
-            Piece::Begin { tag, body } => {
-                self.tracker.from_server(tag, None);
-                self.farewell |= tag == b'E' && is_fatal(body);
-            }
-            Piece::More { .. } => {}
         }
         Fate::PassedOn
     }
 
+    fn answered_beginning(&mut self, tag: u8, body: &[u8]) -> Fate {
+        self.tracker.from_server(tag, None);
+        self.farewell |= tag == b'E' && is_fatal(body);
+        Fate::PassedOn
+    }
+
+    #[inline(never)]
     fn see_error(&mut self, body: &[u8]) -> Fate {
         if !is_fatal(body) {
             self.tracker.from_server(b'E', None);
             self.statements.doubt();
             if let Some(notes) = &mut self.notes {
-                notes.see_server(b'E', body);
+                notes.answered(b'E', body);
             }
             return Fate::PassedOn;
         }
@@ -187,6 +216,7 @@ impl State {
         Fate::Dropped
     }
 
+    #[inline(never)]
     fn translate(&self, notification: &mut [u8]) {
         if let (Some(ids), Some(process_id)) = (self.process_ids, notification.first_chunk_mut())
             && *process_id == ids.backend.to_be_bytes()
@@ -359,7 +389,7 @@ where
         }
         let cx = &mut self.bells.up.context();
         let state = &mut self.state;
-        let see = |piece: Piece<'_>| state.see_client(&piece);
+        let see = |piece: Piece<'_>| state.see_client(piece);
         match ready!(self.up.pump(cx, &mut self.client, &mut self.link, see)) {
             Stop::End => {
                 self.state.client_leaving = true;

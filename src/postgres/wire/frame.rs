@@ -44,6 +44,19 @@ pub struct Cut {
     pub kept: usize,
 }
 
+impl Cut {
+    /// The next `count` bytes were a piece.
+    fn pass(&mut self, bytes: &mut [u8], count: usize, fate: Fate) {
+        if fate == Fate::PassedOn {
+            if self.kept < self.taken {
+                bytes.copy_within(self.taken..self.taken + count, self.kept);
+            }
+            self.kept += count;
+        }
+        self.taken += count;
+    }
+}
+
 /// A length field that no message can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("message {tag:?} claims a length of {length}")]
@@ -68,47 +81,28 @@ impl Cutter {
         mut see: impl FnMut(Piece<'_>) -> Fate,
     ) -> Result<Cut, BadLength> {
         let mut cut = Cut { taken: 0, kept: 0 };
-        while cut.taken < bytes.len() {
-            let Some((count, fate)) = self.first(&mut bytes[cut.taken..], &mut see)? else {
-                break;
-            };
-            if fate == Fate::PassedOn {
-                if cut.kept < cut.taken {
-                    bytes.copy_within(cut.taken..cut.taken + count, cut.kept);
-                }
-                cut.kept += count;
-            }
-            cut.taken += count;
-        }
-        Ok(cut)
-    }
-
-    /// The length and the fate of the piece that `bytes` begin with, if there is enough of it.
-    fn first(
-        &mut self,
-        bytes: &mut [u8],
-        see: &mut impl FnMut(Piece<'_>) -> Fate,
-    ) -> Result<Option<(usize, Fate)>, BadLength> {
-        let here = bytes.len();
-        if self.passing > 0 {
-            let count = here.min(self.passing);
+        if self.passing > 0 && !bytes.is_empty() {
+            let count = bytes.len().min(self.passing);
             self.passing -= count;
             let last = self.passing == 0;
             let body = &bytes[..count];
-            return Ok(Some((count, see(Piece::More { body, last }))));
+            let fate = see(Piece::More { body, last });
+            cut.pass(bytes, count, fate);
         }
-        let Some((header, after)) = bytes.split_first_chunk_mut::<HEADER>() else {
-            return Ok(None);
-        };
-        let (tag, length) = parse(*header)?;
-        if let Some(body) = after.get_mut(..length) {
-            return Ok(Some((HEADER + length, see(Piece::Message { tag, body }))));
+        while let Some((header, after)) = bytes[cut.taken..].split_first_chunk_mut::<HEADER>() {
+            let (tag, length) = parse(*header)?;
+            let here = after.len();
+            let (count, fate) = match after.get_mut(..length) {
+                Some(body) => (length, see(Piece::Message { tag, body })),
+                None if HEADER + length > WHOLE_MAX => {
+                    self.passing = length - here;
+                    (here, see(Piece::Begin { tag, body: after }))
+                }
+                None => break,
+            };
+            cut.pass(bytes, HEADER + count, fate);
         }
-        if HEADER + length > WHOLE_MAX {
-            self.passing = length - after.len();
-            return Ok(Some((here, see(Piece::Begin { tag, body: after }))));
-        }
-        Ok(None)
+        Ok(cut)
     }
 
     /// Whether a large message has begun and not ended.

@@ -7,6 +7,8 @@
 //! * An error in the extended protocol makes it skip everything, a simple Query included, until Sync.
 //! * During COPY from the client, Sync and Flush are ignored until CopyDone or CopyFail.
 //! * Notices, notifications and parameter changes answer nothing.
+//!
+//! What the messages of a pipeline meet is small, and inlined where they pass; the rest is kept out of its way.
 
 use std::collections::VecDeque;
 
@@ -155,7 +157,22 @@ impl Tracker {
     }
 
     /// The header of a message from the client passed, which asks for `work`.
+    #[inline]
     pub fn from_client(&mut self, tag: u8, work: Work) {
+        match self.owed.back_mut() {
+            // Nearly all of a pipeline.
+            Some(Owed::Extended(count, works))
+                if is_extended(tag) && self.copy == Copy::None && !self.skipping =>
+            {
+                *count = count.saturating_add(1);
+                works.add(work);
+            }
+            _ => self.other_from_client(tag, work),
+        }
+    }
+
+    #[inline(never)]
+    fn other_from_client(&mut self, tag: u8, work: Work) {
         if let Copy::In { open: true, .. } = self.copy {
             return self.during_copy(tag);
         }
@@ -173,7 +190,7 @@ impl Tracker {
             self.unit.told = false;
         }
         match tag {
-            b'P' | b'B' | b'C' | b'D' | b'E' => self.push(Owed::Extended(1, work)),
+            tag if is_extended(tag) => self.push(Owed::Extended(1, work)),
             b'Q' => self.push(Owed::Query(1, work)),
             b'S' => self.push(Owed::Sync(1)),
             b'F' => self.push(Owed::Function(1)),
@@ -198,15 +215,23 @@ impl Tracker {
     }
 
     /// A message from the server passed. `status` is the first byte of its body, for ReadyForQuery.
+    #[inline]
     pub fn from_server(&mut self, tag: u8, status: Option<u8>) {
         match tag {
-            b'Z' => self.ready(status),
-            b'E' => self.failed(),
             b'1' | b'2' | b'3' | b'n' | b's' | b'I' | b'T' => self.completed(),
             b'C' => {
                 self.copy = Copy::None;
                 self.completed();
             }
+            _ => self.other_from_server(tag, status),
+        }
+    }
+
+    #[inline(never)]
+    fn other_from_server(&mut self, tag: u8, status: Option<u8>) {
+        match tag {
+            b'Z' => self.ready(status),
+            b'E' => self.failed(),
             b'G' => self.copy_in(),
             b'H' => self.copy = Copy::Out,
             b'W' => self.copy = Copy::Both,
@@ -215,7 +240,19 @@ impl Tracker {
     }
 
     /// A reply that ends one extended-protocol message, or is one of many that a Query may have.
-    fn completed(&mut self) {
+    #[inline]
+    pub fn completed(&mut self) {
+        match self.owed.front_mut() {
+            Some(Owed::Extended(count @ 2.., _)) => {
+                self.unit.begun = true;
+                *count -= 1;
+            }
+            _ => self.other_completed(),
+        }
+    }
+
+    #[inline(never)]
+    fn other_completed(&mut self) {
         if !matches!(self.owed.front(), Some(Owed::Extended(..))) {
             self.drop_settled();
             // Neither a Sync nor a doubt is answered so. When one stands first and more was sent after it, its
@@ -381,6 +418,11 @@ impl Tracker {
             self.owed.pop_front();
         }
     }
+}
+
+/// Whether such a message of the client's has a reply that completes it, and an error skips the rest up to a Sync.
+fn is_extended(tag: u8) -> bool {
+    matches!(tag, b'P' | b'B' | b'C' | b'D' | b'E')
 }
 
 #[cfg(test)]

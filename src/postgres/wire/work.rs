@@ -184,17 +184,27 @@ impl Work {
         names_begin: false,
     };
 
-    /// What nearly all statements are.
-    const OTHER: Self = Self::of_each(Statement::Other);
+    /// In the order of the statements: looked up with everything that is executed.
+    const OF_EACH: [Self; 9] = {
+        use Statement::*;
+        [
+            Self::only(Harmless),
+            Self::only(Begin),
+            Self::only(Commit),
+            Self::only(CommitAndChain),
+            Self::only(Rollback),
+            Self::only(RollbackAndChain),
+            Self::only(RollbackTo),
+            Self::only(Other),
+            Self::only(Unknown),
+        ]
+    };
 
     pub fn of(statement: Statement) -> Self {
-        match statement {
-            Statement::Other => Self::OTHER,
-            statement => Self::of_each(statement),
-        }
+        Self::OF_EACH[statement as usize]
     }
 
-    const fn of_each(statement: Statement) -> Self {
+    const fn only(statement: Statement) -> Self {
         let [idle, open, failed, loose] = STATUSES;
         Self {
             outcomes: [
@@ -370,6 +380,7 @@ impl Default for Statements {
 
 impl Statements {
     /// A message from the client passes, `whole` or with the beginning of its body.
+    #[inline]
     pub fn read(&mut self, tag: u8, body: &[u8], whole: bool) -> Asked {
         match tag {
             b'Q' if whole => Asked::only(Work::of_text(body)),

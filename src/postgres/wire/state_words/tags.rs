@@ -4,11 +4,17 @@
 /// Everything that is not known to leave a session as it was signals: tags come with new versions, and
 /// commands that define something are rare, make or drop temporary objects, and fire event triggers.
 /// An end of a transaction says nothing by itself: what it keeps or undoes was signalled when it was done.
+#[inline]
 pub fn tag_signals(tag: &[u8]) -> bool {
     // Nearly all of them, and with every query: known by their beginning.
-    if let Some(b"SELECT " | b"INSERT " | b"UPDATE " | b"DELETE ") = tag.first_chunk() {
-        return false;
-    }
+    let is_usual = matches!(
+        tag.first_chunk(),
+        Some(b"SELECT " | b"INSERT " | b"UPDATE " | b"DELETE ")
+    );
+    !is_usual && rare_tag_signals(tag)
+}
+
+fn rare_tag_signals(tag: &[u8]) -> bool {
     let end = tag
         .iter()
         .rposition(|byte| !matches!(byte, b'0'..=b'9' | b' ' | 0));
