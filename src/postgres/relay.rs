@@ -160,18 +160,18 @@ impl State {
     #[inline]
     fn see_server(&mut self, piece: Piece<'_>) -> Fate {
         match piece {
-            // A row says nothing, and there are many of them.
-            Piece::Message { tag: b'D', .. } | Piece::More { .. } => Fate::PassedOn,
-            // Nor do most of the other answers in a pipeline, but that they are answers.
-            Piece::Message {
-                tag: b'2' | b'T' | b'n',
-                ..
-            } => {
-                self.tracker.completed();
-                Fate::PassedOn
-            }
-            Piece::Message { tag, body } => self.answered(tag, body),
+            Piece::Message { tag, body } => match tag {
+                // A row says nothing, and there are many of them.
+                b'D' | b'd' => Fate::PassedOn,
+                // Nor do most of the other answers in a pipeline, but that they are answers.
+                b'2' | b'T' | b'n' => {
+                    self.tracker.completed();
+                    Fate::PassedOn
+                }
+                _ => self.answered(tag, body),
+            },
             Piece::Begin { tag, body } => self.answered_beginning(tag, body),
+            Piece::More { .. } => Fate::PassedOn,
         }
     }
 

@@ -44,19 +44,6 @@ pub struct Cut {
     pub kept: usize,
 }
 
-impl Cut {
-    /// The next `count` bytes were a piece.
-    fn pass(&mut self, bytes: &mut [u8], count: usize, fate: Fate) {
-        if fate == Fate::PassedOn {
-            if self.kept < self.taken {
-                bytes.copy_within(self.taken..self.taken + count, self.kept);
-            }
-            self.kept += count;
-        }
-        self.taken += count;
-    }
-}
-
 /// A length field that no message can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("message {tag:?} claims a length of {length}")]
@@ -81,28 +68,43 @@ impl Cutter {
         mut see: impl FnMut(Piece<'_>) -> Fate,
     ) -> Result<Cut, BadLength> {
         let mut cut = Cut { taken: 0, kept: 0 };
-        if self.passing > 0 && !bytes.is_empty() {
-            let count = bytes.len().min(self.passing);
+        while let Some((count, piece)) = self.first(&mut bytes[cut.taken..])? {
+            let fate = see(piece);
+            if fate == Fate::PassedOn {
+                if cut.kept < cut.taken {
+                    bytes.copy_within(cut.taken..cut.taken + count, cut.kept);
+                }
+                cut.kept += count;
+            }
+            cut.taken += count;
+        }
+        Ok(cut)
+    }
+
+    /// The piece that `bytes` begin with, and its length, if there is enough of it.
+    #[inline]
+    fn first<'a>(&mut self, bytes: &'a mut [u8]) -> Result<Option<(usize, Piece<'a>)>, BadLength> {
+        let here = bytes.len();
+        if self.passing > 0 && here > 0 {
+            let count = here.min(self.passing);
             self.passing -= count;
             let last = self.passing == 0;
             let body = &bytes[..count];
-            let fate = see(Piece::More { body, last });
-            cut.pass(bytes, count, fate);
+            return Ok(Some((count, Piece::More { body, last })));
         }
-        while let Some((header, after)) = bytes[cut.taken..].split_first_chunk_mut::<HEADER>() {
-            let (tag, length) = parse(*header)?;
-            let here = after.len();
-            let (count, fate) = match after.get_mut(..length) {
-                Some(body) => (length, see(Piece::Message { tag, body })),
-                None if HEADER + length > WHOLE_MAX => {
-                    self.passing = length - here;
-                    (here, see(Piece::Begin { tag, body: after }))
-                }
-                None => break,
-            };
-            cut.pass(bytes, HEADER + count, fate);
+        let Some((header, after)) = bytes.split_first_chunk_mut::<HEADER>() else {
+            return Ok(None);
+        };
+        let (tag, length) = parse(*header)?;
+        if length > after.len() {
+            if HEADER + length <= WHOLE_MAX {
+                return Ok(None);
+            }
+            self.passing = length - after.len();
+            return Ok(Some((here, Piece::Begin { tag, body: after })));
         }
-        Ok(cut)
+        let body = &mut after[..length];
+        Ok(Some((HEADER + length, Piece::Message { tag, body })))
     }
 
     /// Whether a large message has begun and not ended.
