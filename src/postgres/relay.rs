@@ -121,17 +121,7 @@ impl State {
         }
     }
 
-    fn asked_more(&mut self, body: &[u8], last: bool) -> Fate {
-        if self.dropping {
-            return Fate::Dropped;
-        }
-        if let Some(notes) = &mut self.notes {
-            notes.asked_more(body, last);
-        }
-        Fate::PassedOn
-    }
-
-    /// `whole`, or the beginning of it.
+    /// A message of the client's, `whole` or its beginning.
     fn asked(&mut self, tag: u8, body: &[u8], whole: bool) -> Fate {
         if tag == b'X' {
             self.client_leaving = true;
@@ -155,6 +145,16 @@ impl State {
             None => {}
         }
         fate
+    }
+
+    fn asked_more(&mut self, body: &[u8], last: bool) -> Fate {
+        if self.dropping {
+            return Fate::Dropped;
+        }
+        if let Some(notes) = &mut self.notes {
+            notes.asked_more(body, last);
+        }
+        Fate::PassedOn
     }
 
     #[inline]
