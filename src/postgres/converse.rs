@@ -35,6 +35,7 @@ use crate::net::Stream;
 const SETTLE: Duration = Duration::from_millis(50);
 /// One that never rests is surveyed nevertheless, between two of its queries.
 const RESTLESS_FOR: Duration = Duration::from_secs(1);
+
 /// A client and its link.
 pub(super) struct Session {
     pub id: u64,
@@ -126,7 +127,7 @@ impl CourseAhead {
             return (Want::Safe, earliest([self.leave_at, cut, None]));
         }
         let want = match survey_at {
-            None => Want::Signalled,
+            None => Want::Unsure,
             Some(_) => Want::End,
         };
         (want, earliest([self.leave_at, cut, survey_at]))
@@ -222,7 +223,7 @@ impl Session {
         {
             return self.leave(now).await;
         }
-        if !self.relay.notes().is_some_and(Notes::is_signalled) {
+        if !self.relay.notes().is_some_and(Notes::is_unsure) {
             self.course.survey_at = None;
             return Ok(());
         }

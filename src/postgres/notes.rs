@@ -21,6 +21,9 @@ use parses::{Parses, Pending, name_in};
 /// How a server refuses the work of a user who was dropped, or has lost every right, under a live session.
 const DISOWNED: [&[u8]; 3] = [b"42501", b"42704", b"28000"];
 
+/// More names of statements that came or went are not kept for long.
+const MADE_MAX: usize = 256;
+
 /// One session's. Everything is kept until a survey has asked Postgres itself ([`Notes::surveyed`]).
 pub struct Notes {
     lore: Arc<Lore>,
@@ -90,7 +93,13 @@ impl Notes {
 
     /// Whether a survey would tell anything new.
     pub fn is_signalled(&self) -> bool {
-        self.settled || self.present || self.eased || !self.parses.made.is_empty()
+        self.is_unsure() || !self.parses.made.is_empty()
+    }
+
+    /// Whether something may have changed that these notes do not tell. Statements that came and went they do, as
+    /// long as it is not too many.
+    pub fn is_unsure(&self) -> bool {
+        self.settled || self.present || self.eased || self.parses.made.len() > MADE_MAX
     }
 
     /// Whether the server has refused something as it does when the user was dropped. Asking ends it.
@@ -537,6 +546,30 @@ mod tests {
         assert_eq!(made(&after(&failed)), ["one"]);
         let next = [&failed[..], &[">P three SELECT 3", ">S", "<1", "<Z I"]].concat();
         assert_eq!(made(&after(&next)), ["one", "three"]);
+    }
+
+    #[test]
+    fn statements_that_come_and_go_are_known_unless_they_are_too_many() {
+        let each = |number: usize| {
+            let parse = format!(">P s{number} SELECT 1");
+            let steps = [
+                &parse,
+                ">S",
+                "<1",
+                "<Z I",
+                &format!(">C s{number}"),
+                ">S",
+                "<3",
+                "<Z I",
+            ];
+            steps.map(str::to_owned)
+        };
+        for (count, is_unsure) in [(MADE_MAX, false), (MADE_MAX + 1, true)] {
+            let steps: Vec<String> = (0..count).flat_map(each).collect();
+            let notes = after(&steps.iter().map(String::as_str).collect::<Vec<_>>());
+            assert!(notes.is_signalled());
+            assert_eq!(notes.is_unsure(), is_unsure, "{count}");
+        }
     }
 
     #[test]

@@ -99,8 +99,8 @@ pub enum Want {
     /// A safe point: nothing in flight, no transaction, both directions at a message boundary. As long as the relay
     /// does not run after it, it stays one.
     Safe,
-    /// A safe point after something may have changed what the session holds.
-    Signalled,
+    /// A safe point after something may have changed what the session holds, and nobody took notes of it.
+    Unsure,
 }
 
 /// In notifications that a session sends to itself, the process id tells the client that they are its own.
@@ -278,9 +278,9 @@ where
         match want {
             Want::End => false,
             Want::Safe => self.is_safe(),
-            Want::Signalled => {
+            Want::Unsure => {
                 let notes = self.notes();
-                notes.is_some_and(|notes| notes.is_signalled() || notes.is_disowned()) && self.is_safe()
+                notes.is_some_and(|notes| notes.is_unsure() || notes.is_disowned()) && self.is_safe()
             }
         }
     }

@@ -195,6 +195,29 @@ promise! {
 }
 
 promise! {
+    /// What was noted of them is enough.
+    async fn a_session_that_made_statements_alone_is_not_surveyed_and_has_them_after_a_loss(version) {
+        let postgres = Postgres::start(version);
+        let swivel = before(&postgres).await;
+        let run: [(u8, &[u8]); 2] = [(b'B', b"\0kept\0\0\0\0\0\0\0"), (b'E', b"\0\0\0\0\0")];
+        let mut carried = Carried::through(&swivel, &postgres, "noted", &[]).await;
+        carried.extended(&[(b'P', b"kept\0SELECT 'kept'\0\0\0"), run[0], run[1]]).await;
+        // One that began to rest later, and has something to ask about.
+        let mut other = Carried::through(&swivel, &postgres, "asked", &[]).await;
+        other.query("SET work_mem = '5MB'").await;
+        other.is_surveyed(&postgres).await;
+        let sql = "SELECT query FROM pg_stat_activity WHERE pid = $1";
+        let seen = postgres.admin().await.query_one(sql, &[&carried.backend()]).await.unwrap();
+        assert_eq!(seen.get::<_, &str>(0), "SELECT 'kept'");
+        carried.is_terminated(&postgres).await;
+        carried.moves(&postgres).await;
+        let answer = carried.extended(&run).await;
+        let row = answer.iter().find(|message| message.tag == b'D').unwrap();
+        assert_eq!(row.first_column().as_deref(), Some("kept"));
+    }
+}
+
+promise! {
     /// What a unit made of statements outlives its failure, on the server and here.
     async fn a_statement_of_a_unit_that_failed_is_made_again(version) {
         let postgres = Postgres::start(version);
