@@ -23,6 +23,8 @@ const DISOWNED: [&[u8]; 3] = [b"42501", b"42704", b"28000"];
 
 /// More names of statements that came or went are not kept for long.
 const MADE_MAX: usize = 256;
+/// Nor is a longer one.
+const NAME_MAX: usize = 1024;
 
 /// One session's. Everything is kept until a survey has asked Postgres itself ([`Notes::surveyed`]).
 pub struct Notes {
@@ -287,6 +289,7 @@ impl Notes {
         let statement = body.split_first().filter(|(kind, _)| **kind == b'S');
         let name = statement.map_or(&b""[..], |(_, name)| name_in(name));
         let is_unnamed = statement.is_some() && name.is_empty();
+        self.present |= name.len() > NAME_MAX;
         self.parses
             .expect(Pending::Close((!name.is_empty()).then(|| name.into())));
         if is_unnamed {
@@ -569,6 +572,11 @@ mod tests {
             let notes = after(&steps.iter().map(String::as_str).collect::<Vec<_>>());
             assert!(notes.is_signalled());
             assert_eq!(notes.is_unsure(), is_unsure, "{count}");
+        }
+        for (length, is_unsure) in [(NAME_MAX, false), (NAME_MAX + 1, true)] {
+            let close = format!(">C {}", "s".repeat(length));
+            let notes = after(&[&close, ">S", "<3", "<Z I"]);
+            assert_eq!(notes.is_unsure(), is_unsure, "{length}");
         }
     }
 
