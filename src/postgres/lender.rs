@@ -241,15 +241,18 @@ impl Lender {
         if let Some(kept) = kept {
             room.hand(kind, kept);
         }
+        let Room { shelves, queue } = &mut *room;
+        let coming = shelves.get(kind).map_or(0, |shelf| shelf.washing);
+        queue.expect_at_most(kind, coming);
     }
 
-    /// Closes what is not fit any more, and says how many are ready, or will be in a moment. None: nobody is
-    /// expected, and the shelf is gone.
-    fn look(&self, kind: &Kind) -> Option<usize> {
+    /// Closes what is not fit any more: each link is asked. False: nobody is expected, and the shelf is gone.
+    fn sort_out(&self, kind: &Kind) -> bool {
         let now = Instant::now();
         let mut room = self.lock();
-        let Room { shelves, queue } = &mut *room;
-        let shelf = shelves.get_mut(kind)?;
+        let Some(shelf) = room.shelves.get_mut(kind) else {
+            return false;
+        };
         let page = shelf.page.borrow().clone();
         for mut kept in std::mem::take(&mut shelf.kept) {
             if kept.is_fit(&page, now) {
@@ -259,12 +262,21 @@ impl Lender {
             }
         }
         let is_expected = now < shelf.asked_at + EXPECTED_FOR;
-        if !is_expected && shelf.kept.is_empty() && shelf.washing == 0 {
-            shelves.remove(kind);
-            return None;
+        let is_wanted = is_expected || !shelf.kept.is_empty() || shelf.washing > 0;
+        if !is_wanted {
+            room.shelves.remove(kind);
         }
-        let coming = shelf.washing.saturating_sub(queue.waiting_for(kind));
-        Some(shelf.kept.len() + coming)
+        is_wanted
+    }
+
+    /// How many are ready, or will be in a moment.
+    fn ready(&self, kind: &Kind) -> usize {
+        let room = self.lock();
+        let Some(shelf) = room.shelves.get(kind) else {
+            return 0;
+        };
+        let coming = shelf.washing.saturating_sub(room.queue.waiting_for(kind));
+        shelf.kept.len() + coming
     }
 
     fn close(&self, kind: &Kind) {

@@ -19,9 +19,6 @@ use crate::limit::Permit;
 use crate::metrics::{self, Limit, Metrics};
 use crate::names::{RoleName, SecretName};
 
-/// Longer than a login takes, a client does not wait for a link that is being made as good as new.
-const RESET_WAIT: Duration = Duration::from_millis(250);
-
 /// A link, and its share of the upstream's `connections_max`.
 #[derive(Debug)]
 pub struct Lent {
@@ -86,9 +83,7 @@ enum Turn {
 
 async fn wait_in(place: &mut Place, mapping: &Mapping, wait: Duration) -> Result<Turn, ClientError> {
     let target = &mapping.target;
-    if place.is_expected
-        && let Ok(lent) = timeout(RESET_WAIT, place.handed()).await
-    {
+    if let Some(lent) = place.expected().await {
         return Ok(Turn::Link(Box::new(lent)));
     }
     if let Some(connection) = target.connections.try_take() {
