@@ -46,7 +46,7 @@ pub struct ByTheBook {
 pub enum AttemptError<E> {
     /// Not with this credential.
     Refused(Refusal, E),
-    /// Not now: 57P03, connection refused or reset, time over.
+    /// Not now: the server goes away or comes back, connection refused or reset, time over.
     NotYet(E),
     /// Neither time nor another credential will help.
     Fatal {

@@ -20,14 +20,10 @@ use super::session::address_of;
 use super::survey::Question;
 use super::talk::Talk;
 use super::wire::aftermath::InFlight;
-use super::wire::read::error_field;
+use super::wire::read::{error_field, is_going_away};
 use crate::backoff::Backoff;
 use crate::metrics::Rescue;
 use crate::net::Stream;
-
-/// What a server says that goes away itself, or is told to end a backend. Whatever else it says, it says of the
-/// session, and that is for the client to hear.
-const GOING_AWAY: [&[u8]; 3] = [b"57P01", b"57P02", b"57P03"];
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_CAP: Duration = Duration::from_secs(2);
@@ -54,7 +50,8 @@ impl Session {
             error = loss.error.as_ref().map(tracing::field::display),
             "link lost"
         );
-        if state.is_some_and(|state| !GOING_AWAY.contains(&state)) || self.relay.notes().is_none() {
+        // Whatever else a server says, it says of the session, and that is for the client to hear.
+        if state.is_some_and(|state| !is_going_away(state)) || self.relay.notes().is_none() {
             return Err(End::LinkLost(loss).into());
         }
         let gone = |reason: Unrecoverable| {

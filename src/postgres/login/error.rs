@@ -10,8 +10,6 @@ use crate::postgres::talk::TalkError;
 use crate::postgres::wire::read::{self, Malformed};
 use crate::postgres::wire::scram::client::ScramClientError;
 
-/// The server starts, stops, or recovers.
-const CANNOT_CONNECT_NOW: &str = "57P03";
 const TOO_MANY_CONNECTIONS: &str = "53300";
 
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +92,7 @@ impl LoginError {
             }
             _ => ("", false),
         };
-        if sqlstate == CANNOT_CONNECT_NOW {
+        if read::is_going_away(sqlstate.as_bytes()) {
             return Verdict::NotYet;
         }
         match Refusal::from_sqlstate(sqlstate) {
@@ -115,7 +113,7 @@ impl LoginError {
     /// Another client's login would not have to fare the same.
     pub fn is_clients_affair(&self) -> bool {
         self.sqlstate()
-            .is_some_and(|state| !matches!(state, CANNOT_CONNECT_NOW | TOO_MANY_CONNECTIONS))
+            .is_some_and(|state| state != TOO_MANY_CONNECTIONS && !read::is_going_away(state.as_bytes()))
     }
 
     /// What the server says about its error, in its own words: they may hold anything.
@@ -131,4 +129,29 @@ impl LoginError {
 fn sqlstate(body: &[u8]) -> &str {
     let state = read::error_field(body, b'C').unwrap_or_default();
     str::from_utf8(state).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(sqlstate: &str) -> AttemptError<LoginError> {
+        let body = format!("SFATAL\0VFATAL\0C{sqlstate}\0Mno\0\0").into_bytes();
+        let authenticated = true;
+        AttemptError::from(LoginError::Server {
+            body: body.into(),
+            authenticated,
+        })
+    }
+
+    #[test]
+    fn a_login_that_a_server_breaks_off_as_it_goes_away_is_tried_again() {
+        for state in ["57P01", "57P02", "57P03"] {
+            assert!(matches!(attempt(state), AttemptError::NotYet(_)), "{state}");
+        }
+        for state in ["3D000", "57P04", "XX000"] {
+            assert!(matches!(attempt(state), AttemptError::Fatal { .. }), "{state}");
+        }
+        assert!(matches!(attempt("28P01"), AttemptError::Refused(..)));
+    }
 }

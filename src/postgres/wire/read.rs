@@ -117,6 +117,11 @@ pub fn error_field(body: &[u8], wanted: u8) -> Option<&[u8]> {
         .map(|(_, value)| value)
 }
 
+/// Whether a server says, by this SQLSTATE, that it goes away itself, is not there yet, or was told to end a backend.
+pub fn is_going_away(sqlstate: &[u8]) -> bool {
+    matches!(sqlstate, b"57P01" | b"57P02" | b"57P03")
+}
+
 /// All fields, as far as the body is well formed.
 pub fn error_fields(mut rest: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {
