@@ -63,7 +63,12 @@ impl Lane {
 
     /// Whether the other side has whole messages only, and nothing for it waits here but the beginning of one.
     pub fn is_at_boundary(&self) -> bool {
-        self.ready == 0 && !self.unflushed && !self.is_cut()
+        self.is_written() && !self.is_cut()
+    }
+
+    /// Whether the other side has everything that it is to get of what was shown.
+    pub fn is_written(&self) -> bool {
+        self.ready == 0 && !self.unflushed
     }
 
     /// Whether the other side has the beginning of a large message, and not its end.

@@ -82,14 +82,26 @@ struct State {
     farewell: bool,
     /// The client said Terminate, or closed its side.
     client_leaving: bool,
+    terminate: Terminate,
     /// Grows with everything that the client says.
     turns: u64,
     /// After a move the backend has another process id than the client knows it by.
     process_ids: Option<ProcessIds>,
     /// None: nobody wants to know.
     notes: Option<Box<Notes>>,
-    /// The link outlives its client: no Terminate is passed on.
+    /// The link outlives a client that leaves at rest.
     keeps_link: bool,
+}
+
+/// What has become of the client's Terminate. Behind it nothing is heard any more, as Postgres would not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Terminate {
+    #[default]
+    Unsaid,
+    /// The session was at rest, and its link outlives it.
+    KeptBack,
+    /// The link ends as soon as its server has read so far.
+    PassedOn,
 }
 
 /// What a relay stops for, besides an end.
@@ -123,11 +135,8 @@ impl State {
 
     /// A message of the client's, `whole` or its beginning.
     fn asked(&mut self, tag: u8, body: &[u8], whole: bool) -> Fate {
-        if tag == b'X' {
-            self.client_leaving = true;
-            if self.keeps_link {
-                return Fate::Dropped;
-            }
+        if tag == b'X' || self.terminate != Terminate::Unsaid {
+            return self.terminated();
         }
         let asked = self.statements.read(tag, body, whole);
         let fate = match self.still {
@@ -145,6 +154,25 @@ impl State {
             None => {}
         }
         fate
+    }
+
+    /// The client says Terminate, or something behind it.
+    #[inline(never)]
+    fn terminated(&mut self) -> Fate {
+        let is_first = self.terminate == Terminate::Unsaid;
+        if is_first {
+            self.client_leaving = true;
+            let is_at_rest = self.tracker.is_idle() && self.still.is_nothing();
+            self.terminate = match self.keeps_link && is_at_rest {
+                true => Terminate::KeptBack,
+                false => Terminate::PassedOn,
+            };
+        }
+        self.dropping = !is_first || self.terminate == Terminate::KeptBack;
+        match self.dropping {
+            true => Fate::Dropped,
+            false => Fate::PassedOn,
+        }
     }
 
     fn asked_more(&mut self, body: &[u8], last: bool) -> Fate {
@@ -309,16 +337,23 @@ where
             still,
             fatal,
             farewell,
+            terminate,
             ..
         } = &self.state;
+        let asked_for_no_more = match terminate {
+            Terminate::Unsaid => self.up.is_passed_on(),
+            // What it says behind that is not for the link.
+            Terminate::KeptBack => self.up.is_written(),
+            Terminate::PassedOn => false,
+        };
         tracker.is_idle()
             && still.is_nothing()
-            && self.up.is_passed_on()
+            && asked_for_no_more
             && self.down.is_passed_on()
             && !(fatal.is_some() || *farewell || self.link_shut)
     }
 
-    /// When the client leaves, the link does not learn of it.
+    /// When the client leaves at rest, the link does not learn of it.
     pub fn keep_link(&mut self) {
         self.state.keeps_link = true;
     }
@@ -556,6 +591,74 @@ mod tests {
             tokio::join!(said, async { client.read_exact(&mut got).await.unwrap() });
             assert_eq!(got, fatal);
             assert!(matches!(running.await.unwrap(), End::LinkClosed));
+        }
+    }
+
+    /// What leaves a session that is not at rest.
+    const UNRESTED: [(&[(u8, &[u8])], &[(u8, &[u8])]); 6] = [
+        (&[(b'Q', b"BEGIN\0")], &[(b'Z', b"T")]),
+        (&[(b'P', b"\0SELECT 1\0\0\0"), (b'H', b"")], &[(b'1', b"")]),
+        (&[(b'P', b"\0SELEC\0\0\0")], &[(b'E', b"SERROR\0\0")]),
+        (&[(b'Q', b"COPY t FROM STDIN\0")], &[(b'G', b"\0\0\0")]),
+        (&[(b'Q', b"BEGIN\0"), (b'Q', b"SELEC\0")], &[(b'Z', b"E")]),
+        (&[(b'Q', b"SELECT 1\0")], &[]),
+    ];
+
+    #[tokio::test]
+    async fn a_terminate_that_does_not_come_at_rest_is_for_the_server() {
+        for (asked, answered) in UNRESTED {
+            let (mut client, near_client) = duplex(1 << 20);
+            let (mut server, near_server) = duplex(1 << 20);
+            let mut relay = Relay::new(near_client, near_server, BytesMut::new(), BytesMut::new());
+            relay.keep_link();
+            let running = tokio::spawn(async move { (relay.run().await, relay.is_at_rest()) });
+            for (tag, body) in asked {
+                client.write_all(&message(*tag, body)).await.unwrap();
+            }
+            let asked: Vec<u8> = asked.iter().flat_map(|(tag, body)| message(*tag, body)).collect();
+            server.read_exact(&mut vec![0; asked.len()]).await.unwrap();
+            for (tag, body) in answered {
+                server.write_all(&message(*tag, body)).await.unwrap();
+                client.read_exact(&mut vec![0; body.len() + 5]).await.unwrap();
+            }
+            let behind = [message(b'X', b""), message(b'Q', b"INSERT 1\0")].concat();
+            client.write_all(&behind).await.unwrap();
+            let mut heard = [0; 5];
+            server.read_exact(&mut heard).await.unwrap();
+            assert_eq!(heard[..], message(b'X', b""));
+            // It may have become idle before it read that.
+            server.write_all(&message(b'Z', b"I")).await.unwrap();
+            server.shutdown().await.unwrap();
+            let (end, is_at_rest) = running.await.unwrap();
+            assert!(matches!(end, End::LinkClosed), "{end:?}");
+            assert!(!is_at_rest, "it can't be lent");
+            let mut rest = Vec::new();
+            server.read_to_end(&mut rest).await.unwrap();
+            assert_eq!(rest, b"", "behind a Terminate nothing is asked");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_terminate_at_rest_leaves_the_link_as_it_was_whatever_follows() {
+        for behind in [
+            &b""[..],
+            b"Q\0",
+            &message(b'Q', b"INSERT 1\0"),
+            &message(b'd', &[0; 100_000])[..70_000],
+        ] {
+            let (mut client, near_client) = duplex(1 << 20);
+            let (mut server, near_server) = duplex(1 << 20);
+            let mut relay = Relay::new(near_client, near_server, BytesMut::new(), BytesMut::new());
+            relay.keep_link();
+            client.write_all(&message(b'X', b"")).await.unwrap();
+            client.write_all(behind).await.unwrap();
+            let end = relay.run().await;
+            assert!(matches!(end, End::ClientGone), "{end:?}");
+            assert!(relay.is_at_rest());
+            drop(relay);
+            let mut heard = Vec::new();
+            server.read_to_end(&mut heard).await.unwrap();
+            assert_eq!(heard, b"");
         }
     }
 

@@ -312,6 +312,83 @@ promise! {
     }
 }
 
+type Messages = &'static [(u8, &'static [u8])];
+
+/// What leaves a session somewhere else than at rest, and the last that is heard of it then.
+const UNRESTED: [(Messages, u8); 7] = [
+    (&[(b'Q', b"BEGIN; LOCK TABLE locked\0")], b'Z'),
+    (&[(b'Q', b"BEGIN; SELECT 1/0\0")], b'Z'),
+    (
+        &[(b'P', b"\0LOCK TABLE locked\0\0\0"), (b'D', b"S\0"), (b'H', b"")],
+        b'n',
+    ),
+    (
+        &[
+            (b'P', b"s\0SELECT 1\0\0\0"),
+            (b'B', b"\0s\0\0\0\0\0\0\0"),
+            (b'H', b""),
+        ],
+        b'2',
+    ),
+    (&[(b'P', b"\0SELEC\0\0\0"), (b'H', b"")], b'E'),
+    (&[(b'Q', b"COPY locked FROM STDIN\0")], b'G'),
+    (
+        &[
+            (b'P', b"\0COPY locked FROM STDIN\0\0\0"),
+            (b'B', b"\0\0\0\0\0\0\0\0"),
+            (b'E', b"\0\0\0\0\0"),
+            (b'H', b""),
+            (b'd', b"1\n"),
+        ],
+        b'G',
+    ),
+];
+
+promise! {
+    /// Drivers say Terminate wherever they are, and wait for the end of their connection.
+    async fn a_goodbye_ends_a_session_wherever_it_is(version) {
+        let postgres = Postgres::start(version);
+        postgres.execute("CREATE TABLE locked (n int); GRANT ALL ON locked TO PUBLIC").await;
+        for reuse in ["reuse = true", "reuse = false"] {
+            let swivel = Swivel::in_front_of(&postgres).upstream_line(reuse).start().await;
+            for (asked, last) in UNRESTED {
+                let mut wire = swivel.wire().await;
+                let pid = pid(&mut wire).await;
+                for (tag, body) in asked {
+                    wire.say(*tag, body).await;
+                }
+                wire.until(last).await;
+                wire.say(b'X', b"").await;
+                wire.rest().await;
+                eventually("the backend ends", async || backends(&postgres, pid, "true").await == 0).await;
+                postgres.execute("BEGIN; LOCK TABLE locked NOWAIT; COMMIT").await;
+            }
+        }
+    }
+}
+
+promise! {
+    /// As `PQfinish` after a query that nobody waits for.
+    async fn what_was_asked_before_a_goodbye_is_done_and_what_is_said_behind_it_is_not(version) {
+        let postgres = Postgres::start(version);
+        postgres.execute("CREATE TABLE told (n int); GRANT ALL ON told TO PUBLIC").await;
+        let swivel = Swivel::in_front_of(&postgres).upstream_line("reuse = true").start().await;
+        for (number, before) in ["", "INSERT INTO told VALUES (1)"].iter().enumerate() {
+            let mut wire = swivel.wire().await;
+            let query = match before {
+                &"" => Vec::new(),
+                before => message(b'Q', &[before.as_bytes(), b"\0"].concat()),
+            };
+            let behind = message(b'Q', b"INSERT INTO told VALUES (2)\0");
+            wire.send(&[query, message(b'X', b""), behind].concat()).await;
+            wire.rest().await;
+            let admin = postgres.admin_of(Postgres::DATABASE).await;
+            let told = admin.query("SELECT n FROM told", &[]).await.unwrap();
+            assert_eq!(told.iter().map(|row| row.get(0)).collect::<Vec<i32>>(), vec![1; number]);
+        }
+    }
+}
+
 promise! {
     async fn notifications_and_notices_arrive_when_nothing_was_asked(version) {
         let postgres = Postgres::start(version);
