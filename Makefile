@@ -1,6 +1,6 @@
 # The two to start with: `make demo` shows it, `make test` proves it. Both install what they need.
 
-.PHONY: demo test lint bench regress image-check setup
+.PHONY: demo test lint bench regress clients image-check setup
 
 # A PostgreSQL of its own, the same application with pgswivel and without, and a rotation every few seconds.
 demo:
@@ -16,7 +16,7 @@ lint:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --all-targets --no-default-features -- -D warnings
-	if command -v shellcheck >/dev/null; then shellcheck tests/setup tests/run tests/regress .ci/run tests/drivers/setup tests/drivers/*/program tests/deployment/setup tests/recipes/run tests/image/check tests/image/inside; fi
+	if command -v shellcheck >/dev/null; then shellcheck tests/setup tests/sources.sh tests/run tests/regress tests/clients/lib.sh tests/clients/suites/* .ci/run tests/drivers/setup tests/drivers/*/program tests/deployment/setup tests/recipes/run tests/image/check tests/image/inside; fi
 
 # pgswivel beside a direct connection, HAProxy and PgBouncer; BENCH='--only simple,idle --rounds 8' and the like.
 bench:
@@ -28,6 +28,12 @@ regress:
 	tests/setup toolchain postgres regress
 	cargo build --release
 	tests/regress
+
+# Client libraries' own test suites, directly and through pgswivel; CLIENTS='asyncpg psycopg2' for some of them.
+clients:
+	tests/setup toolchain postgres
+	cargo build --release
+	tests/clients/run $(CLIENTS)
 
 # The image of the Dockerfile, built without a Docker engine and run as a container would be. As root, on Debian.
 image-check:

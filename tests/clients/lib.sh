@@ -1,0 +1,89 @@
+# Shared by the files of suites/, each of which is run as `install` or as `run DIRECTORY`.
+# shellcheck shell=bash
+set -euo pipefail
+
+suite=$(basename "$0")
+home=${CLIENTS_CACHE:?is set by tests/clients/run}/$suite
+# psql and the like; absent while it is installed.
+# shellcheck disable=SC2034
+tools=${CLIENTS_TOOLS:-}
+unavailable=75
+
+# What can't be had here is said, and skipped by name.
+missing() {
+    echo "$*"
+    exit $unavailable
+}
+
+# installed VERSION: whether this version of the suite is here already
+installed() { [ "$(cat "$home/.installed" 2>/dev/null)" = "$1" ]; }
+
+# fresh: an empty home for the suite
+fresh() {
+    rm -rf "$home"
+    mkdir -p "$home"
+}
+
+# done_with VERSION
+done_with() {
+    chmod -R a+rX "$home"
+    echo "$1" >"$home/.installed"
+}
+
+# python REQUIREMENT…: an environment of the suite's own
+python() {
+    python3 -m venv "$home/python"
+    "$home/python/bin/pip" --disable-pip-version-check install --quiet pytest pytest-timeout "$@"
+}
+
+# sdist PROJECT VERSION: its source, from the archive that holds the tests which wheels leave out
+sdist() {
+    local unpack
+    unpack=$(mktemp -d "$home/unpack.XXXXXX")
+    "$home/python/bin/pip" --disable-pip-version-check download --quiet --no-deps --no-binary "$1" --dest "$unpack" "$1==$2"
+    "$home/python/bin/python" -m tarfile -e "$unpack"/*.tar.gz "$unpack/unpacked" >/dev/null
+    mv "$unpack"/unpacked/* "$home/source"
+    rm -rf "$unpack"
+}
+
+# pytest NAME ARGUMENT…: results in NAME.junit.xml; a test that hangs fails after a minute
+pytest() {
+    local name=$1
+    shift
+    "$home/python/bin/python" -m pytest -q -p no:cacheprovider --timeout 60 --tb=short \
+        --junitxml="$directory/$name.junit.xml" "$@"
+}
+
+# packages PACKAGE…: those of the distribution
+packages() {
+    command -v dpkg-query >/dev/null || missing "comes from Debian's packages: $*"
+    dpkg-query -W -f '${db:Status-Status}\n' "$@" 2>/dev/null | grep -qv '^installed$' ||
+        [ "$(dpkg-query -W -f '${db:Status-Status}\n' "$@" 2>/dev/null | wc -l)" != $# ] || return 0
+    [ "$(id -u)" = 0 ] || missing "please install: $*"
+    export DEBIAN_FRONTEND=noninteractive
+    local options=(-y -qq --no-install-recommends)
+    {
+        apt-get install "${options[@]}" "$@" || { apt-get update -qq && apt-get install "${options[@]}" "$@"; }
+    } >/dev/null 2>&1 </dev/null || missing "apt-get can't install: $*"
+}
+
+# go_packages PACKAGE…: Go, and libraries that it finds without a module proxy
+go_packages() { packages golang-go gcc libc6-dev golang-github-stretchr-testify-dev "$@"; }
+
+# go_test NAME PACKAGE: results in NAME.gotest.json
+go_test() {
+    GO111MODULE=off GOPATH=/usr/share/gocode GOFLAGS='' GOCACHE=$CLIENTS_CACHE/go-cache \
+        go test -json -vet=off -count=1 -p 1 -timeout 10m "$2" >"$directory/$1.gotest.json"
+}
+
+# suite_main ARGUMENT…: calls what the file defines
+suite_main() {
+    case $1 in
+        install) install_suite ;;
+        run)
+            directory=$2
+            run_suite
+            ;;
+        *) echo "usage: $0 install | run DIRECTORY" >&2 && exit 64 ;;
+    esac
+}
