@@ -33,6 +33,24 @@ pub struct Lane {
     ended: bool,
 }
 
+/// Who is shown what passes.
+pub trait See {
+    fn see(&mut self, piece: Piece<'_>) -> Fate;
+
+    /// Whether nothing more may be read for now. Whoever says so polls the lane again when that has changed.
+    #[inline]
+    fn is_full(&self) -> bool {
+        false
+    }
+}
+
+impl<F: FnMut(Piece<'_>) -> Fate> See for F {
+    #[inline]
+    fn see(&mut self, piece: Piece<'_>) -> Fate {
+        self(piece)
+    }
+}
+
 /// Why a lane can't go on.
 #[derive(Debug)]
 pub enum Stop {
@@ -120,13 +138,13 @@ impl Lane {
         self.unseen = self.buffer.len() > self.ready;
     }
 
-    /// Reads, shows every piece to `see`, and writes, until one of the two streams makes it wait.
+    /// Reads, shows every piece to `see`, and writes, until one of the two streams or `see` makes it wait.
     pub fn pump<F, T>(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut F,
         to: &mut T,
-        mut see: impl FnMut(Piece<'_>) -> Fate,
+        mut see: impl See,
     ) -> Poll<Stop>
     where
         F: AsyncRead + Unpin,
@@ -143,6 +161,9 @@ impl Lane {
             }
             if self.ended {
                 return Poll::Ready(Stop::End);
+            }
+            if see.is_full() {
+                return Poll::Pending;
             }
             let read = if self.level == 0 && self.buffer.is_empty() {
                 self.read_small(cx, from, to, &mut see)
@@ -193,7 +214,7 @@ impl Lane {
         cx: &mut Context<'_>,
         from: &mut F,
         to: &mut T,
-        see: &mut impl FnMut(Piece<'_>) -> Fate,
+        see: &mut impl See,
     ) -> Poll<Result<usize, Stop>>
     where
         F: AsyncRead + Unpin,
@@ -205,7 +226,7 @@ impl Lane {
             return Poll::Ready(Err(Stop::ReadFailed(error)));
         }
         let bytes = space.filled_mut();
-        let Cut { taken, kept } = match self.cutter.cut(bytes, see) {
+        let Cut { taken, kept } = match self.cutter.cut(bytes, |piece| see.see(piece)) {
             Ok(cut) => cut,
             Err(bad) => return Poll::Ready(Err(Stop::Malformed(bad))),
         };
@@ -235,7 +256,7 @@ impl Lane {
         &mut self,
         cx: &mut Context<'_>,
         from: &mut F,
-        see: &mut impl FnMut(Piece<'_>) -> Fate,
+        see: &mut impl See,
     ) -> Poll<Result<usize, Stop>> {
         self.buffer.reserve(READ_SMALL << self.level);
         let count = match ready!(poll_read_buf(Pin::new(from), cx, &mut self.buffer)) {
@@ -248,8 +269,9 @@ impl Lane {
         }
     }
 
-    fn look(&mut self, see: &mut impl FnMut(Piece<'_>) -> Fate) -> Result<(), BadLength> {
-        let Cut { taken, kept } = self.cutter.cut(&mut self.buffer[self.ready..], see)?;
+    fn look(&mut self, see: &mut impl See) -> Result<(), BadLength> {
+        let bytes = &mut self.buffer[self.ready..];
+        let Cut { taken, kept } = self.cutter.cut(bytes, |piece| see.see(piece))?;
         if kept < taken {
             let end = self.buffer.len();
             self.buffer

@@ -16,15 +16,19 @@ use super::wire::state_words::{
     Listener, Message, Spotted, Unseen, Vocabulary, function_signals, tag_eases, tag_lasts, tag_redefines,
     tag_signals,
 };
-use parses::{Parses, Pending, name_in};
+use parses::{NAME_MAX, Parses, Pending, name_in};
 
 /// How a server refuses the work of a user who was dropped, or has lost every right, under a live session.
 const DISOWNED: [&[u8]; 3] = [b"42501", b"42704", b"28000"];
 
 /// More names of statements that came or went are not kept for long.
 const MADE_MAX: usize = 256;
-/// Nor is a longer one.
-const NAME_MAX: usize = 1024;
+/// More statements that do more than their message says are not told apart.
+const SPOTTED_MAX: usize = 256;
+/// In place of a name, for those.
+const ANY_OTHER: &[u8] = b"";
+/// A buffer for the unnamed statement that is larger goes with the statement.
+const UNNAMED_KEPT: usize = 16 * 1024;
 
 /// One session's. Everything is kept until a survey has asked Postgres itself ([`Notes::surveyed`]).
 pub struct Notes {
@@ -101,7 +105,8 @@ impl Notes {
     /// Whether something may have changed that these notes do not tell. Statements that came and went they do, as
     /// long as it is not too many.
     pub fn is_unsure(&self) -> bool {
-        self.settled || self.present || self.eased || self.parses.made.len() > MADE_MAX
+        let Parses { made, untold, .. } = &self.parses;
+        self.settled || self.present || self.eased || *untold || made.len() > MADE_MAX
     }
 
     /// Whether the server has refused something as it does when the user was dropped. Asking ends it.
@@ -116,7 +121,11 @@ impl Notes {
     /// Whether all that the last survey said still holds once what is under way is undone. Named statements of
     /// the extended protocol are amended.
     pub fn is_rebuildable(&self) -> bool {
-        !self.settled && !self.lasted && self.pins.is_empty() && !self.unnamed.too_large
+        !self.settled
+            && !self.lasted
+            && !self.parses.untold
+            && self.pins.is_empty()
+            && !self.unnamed.too_large
     }
 
     /// What no survey sees.
@@ -149,14 +158,12 @@ impl Notes {
     pub fn surveyed(&mut self) {
         (self.settled, self.present) = (false, false);
         (self.lasting, self.lasted, self.eased) = (false, false, false);
-        self.parses.made.clear();
-        self.parses.bytes = 0;
+        self.parses.surveyed();
     }
 
     /// Nothing is in flight.
     pub fn quiet(&mut self) {
-        self.parses.pending.clear();
-        self.parses.units_done = self.parses.units_sent;
+        self.parses.quiet();
     }
 
     /// What was under way is lost, and its transaction with it.
@@ -204,6 +211,8 @@ impl Notes {
         if let Some(closed) = self.parses.answered(tag) {
             self.spotted.remove(&closed);
         }
+        // It stays made, or closed, whatever becomes of the rest.
+        self.lasted |= self.lasting;
     }
 
     #[inline(never)]
@@ -240,6 +249,9 @@ impl Notes {
         let spotted = self.vocabulary.read(&text[..end]);
         if name.is_empty() {
             self.parses.expect(Pending::Parse(None));
+            if self.unnamed.body.capacity() > UNNAMED_KEPT.max(2 * body.len()) {
+                self.unnamed.body = BytesMut::new();
+            }
             self.unnamed.body.clear();
             self.unnamed.too_large = body.len() > self.bytes_max;
             if !self.unnamed.too_large {
@@ -262,10 +274,29 @@ impl Notes {
         }
         self.parses.expect(Pending::Parse(kept.map(Into::into)));
         if is_of_note(&spotted) {
-            self.spotted.insert(name.into(), Arc::new(spotted));
-        } else if !self.spotted.is_empty() {
+            self.spot(name, spotted);
+        } else if !self.spotted.is_empty() && name != ANY_OTHER {
             self.spotted.remove(name);
         }
+    }
+
+    fn spot(&mut self, name: &[u8], spotted: Spotted) {
+        let has_room = self.spotted.len() < SPOTTED_MAX && name.len() <= NAME_MAX;
+        if has_room || self.spotted.contains_key(name) {
+            self.spotted.insert(name.into(), Arc::new(spotted));
+            return;
+        }
+        if spotted.blind || !self.lore.note(&spotted) {
+            self.pin(Pin::UnknownSettings);
+        }
+        let before = self.spotted.get(ANY_OTHER).map(|before| before.unseen);
+        let others = Spotted {
+            signalled: true,
+            lasting: true,
+            unseen: spotted.unseen | before.unwrap_or_default(),
+            ..Spotted::default()
+        };
+        self.spotted.insert(ANY_OTHER.into(), Arc::new(others));
     }
 
     #[inline(never)]
@@ -277,7 +308,8 @@ impl Notes {
         let spotted = if statement.is_empty() {
             self.unnamed.spotted.clone()
         } else {
-            self.spotted.get(statement).cloned()
+            let known = self.spotted.get(statement);
+            known.or_else(|| self.spotted.get(ANY_OTHER)).cloned()
         };
         if let Some(spotted) = spotted {
             self.ran(&spotted);
@@ -289,9 +321,11 @@ impl Notes {
         let statement = body.split_first().filter(|(kind, _)| **kind == b'S');
         let name = statement.map_or(&b""[..], |(_, name)| name_in(name));
         let is_unnamed = statement.is_some() && name.is_empty();
-        self.present |= name.len() > NAME_MAX;
-        self.parses
-            .expect(Pending::Close((!name.is_empty()).then(|| name.into())));
+        if name.len() > NAME_MAX {
+            (self.present, self.lasting) = (true, true);
+        }
+        let is_kept = !name.is_empty() && name.len() <= NAME_MAX;
+        self.parses.expect(Pending::Close(is_kept.then(|| name.into())));
         if is_unnamed {
             self.drop_unnamed();
         }
@@ -388,6 +422,12 @@ impl Notes {
         }
         self.lasting = false;
         self.parses.unit_done();
+    }
+
+    /// How many entries there is room for.
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.parses.capacity() + self.spotted.len()
     }
 
     fn pin(&mut self, pin: Pin) {

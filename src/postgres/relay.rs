@@ -5,6 +5,8 @@
 //! sent nothing more is read: the sockets' own buffers are the queue. Progress lives in `self`, so the future
 //! may be dropped and taken up again between any two bytes.
 
+#[cfg(test)]
+mod bounds;
 mod rescue;
 
 use std::future::poll_fn;
@@ -16,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::bell::Bell;
-use super::lane::{Lane, Stop};
+use super::lane::{Lane, See, Stop};
 use super::notes::Notes;
 use super::wire::aftermath::Still;
 use super::wire::frame::{BadLength, Fate, Piece};
@@ -138,6 +140,10 @@ impl State {
         if tag == b'X' || self.terminate != Terminate::Unsaid {
             return self.terminated();
         }
+        if self.tracker.skips(tag) && self.still.is_nothing() {
+            self.dropping = false;
+            return Fate::PassedOn;
+        }
         let asked = self.statements.read(tag, body, whole);
         let fate = match self.still {
             Still::Nothing => Fate::PassedOn,
@@ -251,6 +257,21 @@ impl State {
         {
             *process_id = ids.known.to_be_bytes();
         }
+    }
+}
+
+/// What the client's lane is shown to.
+struct Asking<'a>(&'a mut State);
+
+impl See for Asking<'_> {
+    #[inline]
+    fn see(&mut self, piece: Piece<'_>) -> Fate {
+        self.0.see_client(piece)
+    }
+
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.0.tracker.is_full()
     }
 }
 
@@ -391,10 +412,14 @@ where
 
     /// The link first: what is known to be lost on it is not asked of it any more.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        if self.bells.down.answer(cx)
-            && let Poll::Ready(end) = self.poll_down()
-        {
-            return Poll::Ready(end);
+        if self.bells.down.answer(cx) {
+            let was_full = self.state.tracker.is_full();
+            if let Poll::Ready(end) = self.poll_down() {
+                return Poll::Ready(end);
+            }
+            if was_full {
+                self.bells.up.ring();
+            }
         }
         if !self.is_speechless()
             && self.bells.up.answer(cx)
@@ -423,8 +448,7 @@ where
             return Poll::Pending;
         }
         let cx = &mut self.bells.up.context();
-        let state = &mut self.state;
-        let see = |piece: Piece<'_>| state.see_client(piece);
+        let see = Asking(&mut self.state);
         match ready!(self.up.pump(cx, &mut self.client, &mut self.link, see)) {
             Stop::End => {
                 self.state.client_leaving = true;

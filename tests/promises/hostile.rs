@@ -234,3 +234,57 @@ async fn clients_that_never_finish_their_startup_are_sent_away() {
     }
     is_unharmed(&mut swivel).await;
 }
+
+/// What one client may have remembered of it.
+const SESSION_LIMIT: u64 = 24 << 20;
+
+#[tokio::test]
+async fn a_client_that_talks_on_after_an_error_takes_no_more_than_its_share_of_memory() {
+    let postgres = Postgres::start(18);
+    let mut swivel = Swivel::in_front_of(&postgres).start().await;
+    let mut wire = swivel.wire().await;
+    wire.query("SELECT 1").await;
+    wire.until(b'Z').await;
+    let before = swivel.rss();
+    // Refused, and no Sync behind it: all that follows is skipped.
+    wire.say(b'P', b"\0SELEC\0\0\0").await;
+    let closes = message(b'C', b"Sx\0").repeat(1 << 17);
+    for _ in 0..24 {
+        within(PATIENCE, "the skipping", wire.send(&closes)).await;
+    }
+    wire.say(b'S', b"").await;
+    within(PATIENCE, "the end of the unit", wire.until(b'Z')).await;
+    let grown = swivel.rss_peak().saturating_sub(before);
+    assert!(grown < SESSION_LIMIT, "{grown} bytes more");
+    wire.query("SELECT 'goes on'").await;
+    assert_eq!(
+        wire.until(b'Z').await[1].first_column().as_deref(),
+        Some("goes on")
+    );
+    is_unharmed(&mut swivel).await;
+}
+
+#[tokio::test]
+async fn a_client_whose_statements_come_and_go_in_one_transaction_takes_no_more_than_its_share_of_memory() {
+    let postgres = Postgres::start(18);
+    let mut swivel = Swivel::in_front_of(&postgres).start().await;
+    let mut wire = swivel.wire().await;
+    wire.query("BEGIN").await;
+    wire.until(b'Z').await;
+    let before = swivel.rss();
+    for round in 0..40 {
+        let each = (0..4_000).flat_map(|number| {
+            let name = format!("a_statement_with_a_name_of_its_own_{round}_{number}");
+            let parse = message(b'P', format!("{name}\0SELECT 1\0\0\0").as_bytes());
+            [parse, message(b'C', format!("S{name}\0").as_bytes())].concat()
+        });
+        let unit: Vec<u8> = each.chain(message(b'S', b"")).collect();
+        wire.send(&unit).await;
+        within(PATIENCE, "the answers", wire.until(b'Z')).await;
+    }
+    let grown = swivel.rss_peak().saturating_sub(before);
+    assert!(grown < SESSION_LIMIT, "{grown} bytes more");
+    wire.query("COMMIT").await;
+    wire.until(b'Z').await;
+    is_unharmed(&mut swivel).await;
+}

@@ -2,14 +2,29 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// Named statements that were made, or dropped, since the last survey.
+/// More kinds of messages in turn are not remembered until they are answered.
+const PENDING_MAX: usize = 4096;
+/// Room for so many is kept at rest.
+const PENDING_KEPT: usize = 16;
+/// More names are not remembered until Postgres is asked.
+const MADE_MAX: usize = 4096;
+/// Nor is a longer one.
+pub(super) const NAME_MAX: usize = 1024;
+
+/// Named statements that were made, or dropped, since the last survey. Whatever a client says, it grows no further
+/// than its bounds; what would not fit is [`untold`](Self::untold).
 #[derive(Default)]
 pub(super) struct Parses {
-    /// Sent and not answered, each in the unit that ends with a ReadyForQuery.
-    pub pending: VecDeque<(u64, Pending)>,
+    /// Sent and not answered, each in the unit that ends with a ReadyForQuery, and how often in a row.
+    pending: VecDeque<(u64, u32, Pending)>,
     /// By name: the body that made it, or None: closed.
     pub made: BTreeMap<Box<[u8]>, Option<Box<[u8]>>>,
+    /// Of the bodies in both.
     pub bytes: usize,
+    /// Something came or went since the last survey that is not in here.
+    pub untold: bool,
+    /// What the answers belong to is not known before all is quiet.
+    lost: bool,
     pub units_sent: u64,
     pub units_done: u64,
 }
@@ -23,37 +38,106 @@ pub(super) enum Pending {
 
 impl Parses {
     pub fn expect(&mut self, pending: Pending) {
-        self.pending.push_back((self.units_sent, pending));
+        let sent = self.units_sent;
+        if let Some((unit, times, last)) = self.pending.back_mut()
+            && *unit == sent
+            && last.is_counted_with(&pending)
+        {
+            *times = times.saturating_add(1);
+        } else if !self.lost && self.pending.len() < PENDING_MAX {
+            self.pending.push_back((sent, 1, pending));
+        } else {
+            self.forget(pending);
+            self.settle();
+            (self.lost, self.untold) = (true, true);
+        }
     }
 
     /// A ParseComplete or CloseComplete: replies come in the order of what they answer. Returns the name of a
     /// statement that is no more.
     pub fn answered(&mut self, tag: u8) -> Option<Box<[u8]>> {
-        match (tag, self.pending.pop_front()) {
-            (b'1', Some((_, Pending::Parse(Some(body))))) => {
-                self.made.insert(name_in(&body).into(), Some(body));
+        if let Some((_, times @ 2.., _)) = self.pending.front_mut() {
+            *times -= 1;
+            return None;
+        }
+        match (tag, self.pending.pop_front()?) {
+            (b'1', (.., Pending::Parse(Some(body)))) => {
+                self.change(name_in(&body).into(), Some(body));
                 None
             }
-            (b'3', Some((_, Pending::Close(Some(name))))) => {
-                if let Some(Some(body)) = self.made.insert(name.clone(), None) {
-                    self.bytes -= body.len().min(self.bytes);
-                }
+            (b'3', (.., Pending::Close(Some(name)))) => {
+                self.change(name.clone(), None);
                 Some(name)
             }
-            _ => None,
+            (_, (.., pending)) => {
+                self.forget(pending);
+                None
+            }
+        }
+    }
+
+    fn change(&mut self, name: Box<[u8]>, body: Option<Box<[u8]>>) {
+        let is_kept = self.made.contains_key(&name) || self.made.len() < MADE_MAX;
+        let before = match is_kept {
+            true => self.made.insert(name, body).flatten(),
+            false => body,
+        };
+        self.untold |= !is_kept;
+        self.forget(Pending::Parse(before));
+    }
+
+    fn forget(&mut self, pending: Pending) {
+        if let Pending::Parse(Some(body)) = pending {
+            self.bytes -= body.len().min(self.bytes);
         }
     }
 
     /// What was not answered in it never will be.
     pub fn unit_done(&mut self) {
         self.units_done += 1;
-        while self
-            .pending
-            .front()
-            .is_some_and(|(unit, _)| *unit < self.units_done)
-        {
-            self.pending.pop_front();
+        while let Some((.., pending)) = self.pending.pop_front_if(|(unit, ..)| *unit < self.units_done) {
+            self.forget(pending);
         }
+    }
+
+    /// Nothing is in flight.
+    pub fn quiet(&mut self) {
+        self.units_done = self.units_sent;
+        if !self.pending.is_empty() || self.pending.capacity() > PENDING_KEPT || self.lost {
+            self.settle();
+        }
+    }
+
+    #[inline(never)]
+    fn settle(&mut self) {
+        for (.., pending) in std::mem::take(&mut self.pending) {
+            self.forget(pending);
+        }
+        self.lost = false;
+    }
+
+    /// Postgres was asked, with nothing in flight.
+    pub fn surveyed(&mut self) {
+        self.made.clear();
+        self.bytes = 0;
+        self.untold = false;
+    }
+
+    /// How many entries there is room for.
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.pending.capacity() + self.made.len()
+    }
+}
+
+impl Pending {
+    /// Whether it is enough to know how many of both there are.
+    fn is_counted_with(&self, next: &Self) -> bool {
+        use Pending::*;
+        matches!(
+            (self, next),
+            (Parse(None), Parse(None)) | (Close(None), Close(None))
+        )
     }
 }
 

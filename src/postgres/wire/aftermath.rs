@@ -24,6 +24,8 @@ use super::work::Status;
 pub use still::Still;
 use walk::{Course, Step, walk};
 
+/// Bytes of what one client is answered for all that it had in flight.
+const ANSWER_MAX: usize = 16 << 20;
 /// A lost link that left no word is as good as one that an administrator ended.
 const ADMIN_SHUTDOWN: &[u8] = b"57P01";
 const RESOLUTION_UNKNOWN: &[u8] = b"08007";
@@ -69,6 +71,8 @@ pub enum Unanswerable {
     Replication,
     #[error("it is not known what the client waits for")]
     Unclear,
+    #[error("more requests were in flight than can be answered at once")]
+    TooMany,
 }
 
 /// How a client's session goes on, worked out before anything is said or changed.
@@ -101,10 +105,14 @@ impl Aftermath {
         let error = course.error(tracker.transaction(), fatal);
         let mut answer = BytesMut::new();
         walk(tracker, more, |step| match step {
+            _ if answer.len() > ANSWER_MAX => {}
             Step::Fails => answer.put_slice(&error),
             Step::RolledBack => say::command_complete(&mut answer, "ROLLBACK"),
             Step::Ready(transaction) => ready(&mut answer, transaction),
         });
+        if answer.len() > ANSWER_MAX {
+            return Err(Unanswerable::TooMany);
+        }
         let still = if course.skipping {
             Still::Skips
         } else if course.news {

@@ -14,6 +14,14 @@ use std::collections::VecDeque;
 
 use super::work::Work;
 
+/// With so many kinds of messages in turn unanswered, nothing more is taken from the client: the server has to
+/// answer some first.
+const OWED_ENOUGH: usize = 4096;
+/// Beyond this, which takes a client whose messages may not be answered at all, the count is given up.
+const OWED_MAX: usize = 1 << 17;
+/// Room for so many is kept at rest.
+const OWED_KEPT: usize = 64;
+
 /// The transaction status that the last ReadyForQuery told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transaction {
@@ -124,6 +132,18 @@ impl Tracker {
         self.owed.iter().copied()
     }
 
+    /// Whether the client has to wait for answers before it may say more. They are sure to come: only then.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.owed.len() >= OWED_ENOUGH && self.is_certain()
+    }
+
+    /// Whether the server reads past such a message of the client's.
+    #[inline]
+    pub fn skips(&self, tag: u8) -> bool {
+        self.skipping && tag != b'S' && !matches!(self.owed.front(), Some(Owed::Perhaps(_)))
+    }
+
     pub(super) fn unit(&self) -> Unit {
         self.unit
     }
@@ -142,7 +162,7 @@ impl Tracker {
     }
 
     /// Whether every message of the client is known to be answered or not.
-    pub(super) fn is_certain(&self) -> bool {
+    pub fn is_certain(&self) -> bool {
         !self.uncertain && !self.owed.iter().any(|owed| matches!(owed, Owed::Perhaps(_)))
     }
 
@@ -204,7 +224,7 @@ impl Tracker {
             return;
         };
         match tag {
-            b'S' => *ignored += 1,
+            b'S' => *ignored = ignored.saturating_add(1),
             b'c' | b'f' => *open = false,
             b'd' | b'H' | b'X' => {}
             _ => {
@@ -290,6 +310,9 @@ impl Tracker {
             // It may have been the Sync that was answered, and the doubt was for nothing.
             self.owed[0] = Owed::Perhaps(count);
         }
+        if self.owed.is_empty() && self.owed.capacity() > OWED_KEPT {
+            self.owed = VecDeque::new();
+        }
     }
 
     fn failed(&mut self) {
@@ -308,7 +331,7 @@ impl Tracker {
             {
                 if let Owed::Extended(count, work) = owed {
                     self.unit.done.add(work);
-                    dropped += count;
+                    dropped = count.saturating_add(dropped);
                 }
                 self.owed.pop_front();
             }
@@ -342,7 +365,7 @@ impl Tracker {
         {
             match owed {
                 Owed::Sync(count) => {
-                    *ignored += count;
+                    *ignored = ignored.saturating_add(count);
                     self.owed.pop_front();
                 }
                 Owed::CopyEnd(_) => {
@@ -389,8 +412,20 @@ impl Tracker {
             (Some(Sync(count)), Sync(_))
             | (Some(Function(count)), Function(_))
             | (Some(CopyEnd(count)), CopyEnd(_)) => *count = count.saturating_add(1),
-            _ => self.owed.push_back(one),
+            _ => {
+                if self.owed.len() >= OWED_MAX {
+                    self.uncertain = true;
+                    self.owed = VecDeque::new();
+                }
+                self.owed.push_back(one);
+            }
         }
+    }
+
+    /// How many entries there is room for.
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.owed.capacity()
     }
 
     fn pop_one(&mut self) {

@@ -58,6 +58,7 @@ impl Listener {
     pub fn end(&mut self, vocabulary: &Vocabulary, body: &[u8]) -> Spotted {
         self.take(vocabulary, body, true);
         self.part = Part::Rest;
+        self.kept = Vec::new();
         let blank = vocabulary.blank();
         let mut spotted = std::mem::take(&mut self.spotted);
         spotted.signalled |= blank.signalled;
