@@ -1,6 +1,7 @@
-mod redact;
+mod complaint;
 
 use std::io;
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::{
@@ -25,8 +27,12 @@ pub struct CommandStore {
     calls: Arc<Calls>,
 }
 
-/// What a program may complain in one run; the rest is read and dropped.
+/// What is looked at of what a program complains in one run; the rest is read and dropped.
 const STDERR_BYTES_MAX: u64 = 4096;
+
+/// Who was started by a program that has ended may hold its output open for ever. What the program wrote itself is there
+/// to be read by then.
+const LEFT_OPEN_MAX: Duration = Duration::from_secs(1);
 
 impl CommandStore {
     pub fn new(
@@ -60,25 +66,42 @@ impl CommandStore {
 
     async fn run(&self) -> Result<(ExitStatus, Zeroizing<Vec<u8>>), StoreError> {
         let mut running = self.spawn().map_err(|error| self.failure(&error))?;
-        let stdout = running.child.stdout.take();
-        let stderr = running.child.stderr.take();
-        let (stdout, stderr) = tokio::join!(
-            read_up_to(stdout, PAYLOAD_BYTES_MAX as u64 + 1),
-            read_and_drop_rest(stderr),
-        );
-        let stdout = stdout.map_err(|error| self.failure(&error))?;
-        if stdout.len() > PAYLOAD_BYTES_MAX {
+        let (stdout, stderr) = (running.child.stdout.take(), running.child.stderr.take());
+        let mut answer = Zeroizing::new(Vec::with_capacity(4096));
+        let mut complaint = Vec::new();
+        let (status, read) = {
+            let answered = read_up_to(stdout, PAYLOAD_BYTES_MAX as u64 + 1, &mut answer);
+            let complained = read_and_drop_rest(stderr, &mut complaint);
+            let mut heard = pin!(async { tokio::join!(answered, complained).0 });
+            tokio::select! {
+                read = &mut heard => (running.child.wait().await, read),
+                status = running.child.wait() => {
+                    let read = timeout(LEFT_OPEN_MAX, heard).await;
+                    (status, read.unwrap_or(Ok(())))
+                }
+            }
+        };
+        read.map_err(|error| self.failure(&error))?;
+        if answer.len() > PAYLOAD_BYTES_MAX {
             return Err(StoreError::TooLarge {
                 limit: PAYLOAD_BYTES_MAX,
             });
         }
-        let status = running.child.wait().await.map_err(|error| self.failure(&error))?;
+        let status = status.map_err(|error| self.failure(&error))?;
         running.ended = true;
-        if !stderr.is_empty() {
-            let said = Said::new(redact::redact(&String::from_utf8_lossy(&stderr), &stdout));
-            tracing::warn!(program = self.program, %status, stderr = %said, "the secret command complained");
+        self.say(&complaint, status);
+        Ok((status, answer))
+    }
+
+    fn say(&self, complaint: &[u8], status: ExitStatus) {
+        if complaint.is_empty() {
+            return;
         }
-        Ok((status, stdout))
+        let about = complaint::hints(complaint).join(", ");
+        tracing::warn!(
+            program = self.program, %status, about, bytes = complaint.len(),
+            "the secret command complained: its words may hold a secret and are not logged, run it by hand to read them"
+        );
     }
 
     fn spawn(&self) -> io::Result<Running> {
@@ -132,22 +155,23 @@ impl Drop for Running {
     }
 }
 
-async fn read_up_to(from: Option<impl AsyncRead + Unpin>, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
+async fn read_up_to(
+    from: Option<impl AsyncRead + Unpin>,
+    limit: u64,
+    bytes: &mut Vec<u8>,
+) -> io::Result<()> {
     if let Some(from) = from {
-        from.take(limit).read_to_end(&mut bytes).await?;
+        from.take(limit).read_to_end(bytes).await?;
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// A program that complains without end is heard to its end, so that it never blocks on a full pipe.
-async fn read_and_drop_rest(from: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    let mut bytes = Vec::new();
+async fn read_and_drop_rest(from: Option<impl AsyncRead + Unpin>, bytes: &mut Vec<u8>) {
     if let Some(mut from) = from {
-        let heard = (&mut from).take(STDERR_BYTES_MAX).read_to_end(&mut bytes).await;
+        let heard = (&mut from).take(STDERR_BYTES_MAX).read_to_end(bytes).await;
         if heard.is_ok() {
             let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
         }
     }
-    bytes
 }
