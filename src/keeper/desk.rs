@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use super::ages::{Ages, TooOld};
-use super::{Policy, ProofError, Reads, Records, Status, now, trail};
+use super::{Policy, ProofError, Reads, Records, Status, Turns, now, trail};
 use crate::config::Secret;
 use crate::credentials::{Book, Credential, Event, Offer, Page, Refusal, Unfinished, Verdicts};
 use crate::names::{Endpoint, SecretName};
@@ -19,6 +19,7 @@ pub(super) struct Desk {
     ages: Mutex<Ages>,
     records: Records,
     calls: Mutex<Arc<Calls>>,
+    pub(super) turns: Arc<Turns>,
     /// How often to read in the ordinary course.
     pub(super) poll: watch::Sender<Duration>,
     /// A login was refused.
@@ -48,6 +49,7 @@ impl Desk {
             ages: Mutex::new(Ages::new(secret.max_age)),
             records,
             calls: Mutex::new(calls),
+            turns: policy.turns,
             poll: watch::Sender::new(secret.poll),
             wanted: Notify::new(),
             asked: Notify::new(),

@@ -12,6 +12,7 @@ mod prover;
 mod reader;
 mod status;
 mod trail;
+mod turns;
 
 use std::fmt;
 use std::future::Future;
@@ -25,6 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use self::desk::Desk;
 use self::reader::Reader;
 pub use self::status::{CredentialStatus, EndpointStatus, Reads, Standing, Status};
+pub use self::turns::Turns;
 use crate::config::Secret;
 use crate::credentials::{Credential, Page, Refusal, Verdicts};
 use crate::journal::Journal;
@@ -60,6 +62,8 @@ pub struct Policy {
     /// Every endpoint that the secret is used on.
     pub endpoints: Vec<Endpoint>,
     pub refused_retry: Duration,
+    /// Of all the keepers of this process.
+    pub turns: Arc<Turns>,
 }
 
 /// A running keeper. It ends when the last clone goes, and the last of those who report to it.
@@ -107,7 +111,7 @@ pub fn start(
 }
 
 impl Handle {
-    /// Reads the store now, whatever the poll interval, unless the store itself asked for a pause.
+    /// Reads the store now, whatever the poll interval, and whatever pause the store asked for.
     pub fn refresh(&self) {
         self.running.desk.refresh();
     }

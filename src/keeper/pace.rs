@@ -13,6 +13,9 @@ const WANTED_CAP: Duration = Duration::from_secs(15);
 const FAILED_CAP: Duration = Duration::from_secs(60);
 /// A store that asks for a longer pause is asked again all the same.
 const PAUSE_MAX: Duration = Duration::from_secs(900);
+/// While nothing works, a pause that the store asks for is believed up to this: what it would spare the store is less
+/// than what it costs those who wait.
+const PAUSE_WHILE_WAITED_FOR_MAX: Duration = Duration::from_secs(5);
 /// Until a read that only another configuration could mend is tried again.
 const HOPELESS_RETRY: Duration = Duration::from_secs(3600);
 const POLL_JITTER: f64 = 0.1;
@@ -25,8 +28,10 @@ pub(super) struct Pace {
     poll: Duration,
     /// In the ordinary course.
     due: Instant,
-    /// The store asked for a pause until then.
+    /// The store asked for a pause until then. A person who asks ends it.
     paused_until: Instant,
+    /// The same for reads that clients wait for.
+    paused_for_clients_until: Instant,
     /// Spacing of the reads that logins want: it grows while they bring nothing.
     next_wanted: Instant,
     wants: Backoff,
@@ -55,6 +60,7 @@ impl Pace {
             poll,
             due: now,
             paused_until: now,
+            paused_for_clients_until: now,
             next_wanted: now,
             wants: Backoff::starting_at(SPACING_MIN),
             failures: Backoff::starting_at(SPACING_MIN),
@@ -69,12 +75,12 @@ impl Pace {
     }
 
     pub(super) fn next_read(&self) -> Instant {
-        let due = if self.is_wanted {
-            self.due.min(self.next_wanted)
+        let ordinary = self.due.max(self.paused_until);
+        if self.is_wanted {
+            ordinary.min(self.next_wanted.max(self.paused_for_clients_until))
         } else {
-            self.due
-        };
-        due.max(self.paused_until)
+            ordinary
+        }
     }
 
     /// A login was refused, or a client waits.
@@ -85,14 +91,19 @@ impl Pace {
         }
     }
 
+    pub(super) fn is_wanted(&self) -> bool {
+        self.is_wanted
+    }
+
     /// The store saw a change.
     pub(super) fn notice(&mut self, last_read: Instant, now: Instant) {
         self.due = self.due.min(now.max(last_read + NOTICE_SPACING_MIN));
     }
 
-    /// Somebody asked.
+    /// Somebody asked: who asks knows something that the store's wish for a pause does not.
     pub(super) fn ask(&mut self, now: Instant) {
         self.due = now;
+        self.paused_until = now;
     }
 
     pub(super) fn read_ended(&mut self, ended: Ended, now: Instant) {
@@ -105,7 +116,7 @@ impl Pace {
             } => {
                 self.failures.reset();
                 let ordinary = self.until_next(next_read);
-                let latest = read_by.map_or(ordinary, |read_by| read_by.max(SPACING_MIN));
+                let latest = read_by.map_or(ordinary, not_before);
                 self.due = now + ordinary.min(latest);
                 if is_change {
                     self.wants.reset();
@@ -121,11 +132,15 @@ impl Pace {
                     WANTED_CAP
                 };
                 self.due = now + self.failures.next(cap);
-                match retry {
-                    Retry::BackOff => {}
-                    Retry::After(pause) => self.paused_until = now + pause.min(PAUSE_MAX),
-                    Retry::Never => self.paused_until = now + HOPELESS_RETRY,
-                }
+                let waited_for = |pause: Duration| pause.min(PAUSE_WHILE_WAITED_FOR_MAX);
+                let (pause, for_clients) = match retry {
+                    Retry::BackOff => (Duration::ZERO, Duration::ZERO),
+                    Retry::After(pause) if has_credential => (pause.min(PAUSE_MAX), waited_for(pause)),
+                    Retry::After(pause) => (waited_for(pause), waited_for(pause)),
+                    Retry::Never => (HOPELESS_RETRY, HOPELESS_RETRY),
+                };
+                self.paused_until = now + pause;
+                self.paused_for_clients_until = now + for_clients;
             }
         }
         self.next_wanted = if was_wanted {
@@ -136,14 +151,14 @@ impl Pace {
     }
 
     fn until_next(&self, next_read: Option<Duration>) -> Duration {
-        match next_read {
-            Some(wish) => {
-                let wish = wish.max(SPACING_MIN);
-                wish + wish.mul_f64(POLL_JITTER * chance()).min(NEXT_READ_JITTER_MAX)
-            }
-            None => jittered(self.poll, POLL_JITTER),
-        }
+        next_read.map_or_else(|| jittered(self.poll, POLL_JITTER), not_before)
     }
+}
+
+/// A wish of the store, and a little later.
+fn not_before(wish: Duration) -> Duration {
+    let wish = wish.max(SPACING_MIN);
+    wish + wish.mul_f64(POLL_JITTER * chance()).min(NEXT_READ_JITTER_MAX)
 }
 
 #[cfg(test)]
@@ -242,19 +257,83 @@ mod tests {
         assert_eq!(pace.next_read(), soon + Duration::from_millis(100));
     }
 
+    fn throttled(pause: u64, has_credential: bool) -> Ended {
+        Ended::Badly {
+            retry: Retry::After(seconds(pause)),
+            has_credential,
+        }
+    }
+
     #[test]
-    fn nobody_makes_us_break_a_pause_that_the_store_asked_for() {
+    fn a_pause_that_the_store_asked_for_holds_for_whatever_nobody_waits_for() {
         let start = Instant::now();
         let mut pace = Pace::new(POLL, start);
-        let throttled = Ended::Badly {
-            retry: Retry::After(seconds(40)),
-            has_credential: true,
-        };
-        pace.read_ended(throttled, start);
-        pace.want(start + seconds(2));
+        pace.read_ended(throttled(40, true), start);
         pace.notice(start, start + seconds(3));
-        pace.ask(start + seconds(4));
         assert_eq!(pace.next_read(), start + seconds(40));
+    }
+
+    #[test]
+    fn who_asks_is_not_told_to_wait_because_the_store_asked_for_a_pause() {
+        let start = Instant::now();
+        for (retry, has_credential) in [
+            (Retry::After(seconds(900)), true),
+            (Retry::After(seconds(900)), false),
+            (Retry::Never, true),
+        ] {
+            let mut pace = Pace::new(POLL, start);
+            let ended = Ended::Badly {
+                retry,
+                has_credential,
+            };
+            pace.read_ended(ended, start);
+            let asked = start + seconds(2);
+            pace.ask(asked);
+            assert_eq!(pace.next_read(), asked);
+            // Asked again, and refused again: the pause is a new one.
+            pace.read_ended(ended, asked);
+            assert!(pace.next_read() > asked + seconds(4));
+        }
+    }
+
+    #[test]
+    fn while_clients_wait_a_pause_that_the_store_asked_for_is_a_matter_of_seconds() {
+        let start = Instant::now();
+        let mut pace = Pace::new(POLL, start);
+        let (mut now, mut reads) = (start, Vec::new());
+        pace.read_ended(throttled(900, true), now);
+        while now < start + seconds(60) {
+            pace.want(now);
+            if pace.next_read() <= now {
+                reads.push((now - start).as_secs());
+                pace.read_ended(throttled(900, true), now);
+            }
+            now += Duration::from_millis(100);
+        }
+        assert!((3..=10).contains(&reads.len()), "{reads:?}");
+        assert!(reads[0] <= 6, "{reads:?}");
+        assert!(reads.windows(2).all(|pair| pair[1] - pair[0] >= 4), "{reads:?}");
+    }
+
+    #[test]
+    fn while_no_credential_is_known_a_pause_is_a_matter_of_seconds_whoever_waits() {
+        let start = Instant::now();
+        let mut pace = Pace::new(POLL, start);
+        pace.read_ended(throttled(900, false), start);
+        assert_eq!(pace.next_read(), start + seconds(5));
+    }
+
+    #[test]
+    fn a_mistake_in_the_configuration_is_not_mended_by_clients_who_wait() {
+        let start = Instant::now();
+        let mut pace = Pace::new(POLL, start);
+        let ended = Ended::Badly {
+            retry: Retry::Never,
+            has_credential: false,
+        };
+        pace.read_ended(ended, start);
+        pace.want(start + seconds(20));
+        assert!(pace.next_read() > start + seconds(3000));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::desk::Desk;
 use super::now;
 use super::pace::{Ended, Pace};
 use crate::complaint::Complaint;
-use crate::config::Secret;
+use crate::config::{Secret, Source};
 use crate::credentials::{Offer, Position, Refusal, Verdict};
 use crate::names::SecretName;
 use crate::stores::{self, HostInSecret, Reading, Store, StoreError, Warning};
@@ -19,6 +19,8 @@ use crate::stores::{self, HostInSecret, Reading, Store, StoreError, Warning};
 pub(super) struct Reader {
     secret: SecretName,
     store: Box<dyn Store>,
+    /// Whoever has it is asked over a network, or started.
+    is_elsewhere: bool,
     desk: Arc<Desk>,
     pace: Pace,
     poll: watch::Receiver<Duration>,
@@ -42,6 +44,7 @@ impl Reader {
         Self {
             secret: secret.name.clone(),
             store,
+            is_elsewhere: !matches!(secret.source, Source::File { .. } | Source::Env { .. }),
             poll: desk.poll.subscribe(),
             desk,
             pace: Pace::new(secret.poll, now()),
@@ -54,6 +57,9 @@ impl Reader {
     pub(super) async fn run(mut self) {
         loop {
             self.wait().await;
+            if self.is_elsewhere {
+                self.wait_for_a_turn().await;
+            }
             self.read().await;
         }
     }
@@ -68,6 +74,21 @@ impl Reader {
                 () = self.desk.wanted.notified() => self.pace.want(now()),
                 Ok(()) = self.poll.changed() => self.pace.set_poll(*self.poll.borrow_and_update(), now()),
                 () = self.store.changed() => self.pace.notice(self.last_read, now()),
+            }
+        }
+    }
+
+    /// Not if a client waits for this read. Whoever asks for one meanwhile gets it.
+    async fn wait_for_a_turn(&mut self) {
+        if self.pace.is_wanted() {
+            return;
+        }
+        let turn = self.desk.turns.take(now());
+        while now() < turn && !self.pace.is_wanted() {
+            tokio::select! {
+                () = sleep_until(turn.into()) => {}
+                () = self.desk.asked.notified() => self.pace.ask(now()),
+                () = self.desk.wanted.notified() => self.pace.want(now()),
             }
         }
     }

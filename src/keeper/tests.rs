@@ -182,6 +182,7 @@ impl World {
         let policy = Policy {
             endpoints: endpoints.to_vec(),
             refused_retry: SECOND * 30,
+            turns: Arc::default(),
         };
         let store = Box::new(ScriptedStore(self.clone()));
         let records = Records {
@@ -517,6 +518,7 @@ async fn a_changed_poll_and_changed_endpoints_need_no_new_keeper() {
     let policy = Policy {
         endpoints: vec![endpoint(1), endpoint(2)],
         refused_retry: SECOND * 30,
+        turns: Arc::default(),
     };
     let poll = SECOND * 10;
     keeper.change(policy, &Secret { poll, ..secret() });
@@ -530,6 +532,65 @@ async fn a_changed_poll_and_changed_endpoints_need_no_new_keeper() {
     let proven = keeper.status().credentials[0].endpoints.clone();
     assert!(proven.len() == 2 && proven.iter().all(|endpoint| endpoint.proven));
     assert_eq!(keeper.page.borrow().generation, generation);
+}
+
+/// Many secrets of one process that are kept elsewhere.
+fn many_keepers(count: usize) -> Vec<(Arc<World>, Handle)> {
+    let turns = Arc::<Turns>::default();
+    let elsewhere = Secret {
+        source: Source::Command {
+            argv: vec!["get-secret".to_owned()],
+            timeout: SECOND,
+        },
+        ..secret()
+    };
+    let elsewhere = Arc::new(elsewhere);
+    let start = |_| {
+        let world = World::new(Ok(reading(&[current("one")])));
+        world.database_takes(&["one"]);
+        let policy = Policy {
+            endpoints: vec![endpoint(1)],
+            refused_retry: SECOND * 30,
+            turns: Arc::clone(&turns),
+        };
+        let records = Records {
+            metrics: Metrics::new(),
+            journal: Journal::open(None).unwrap(),
+        };
+        let store = Box::new(ScriptedStore(world.clone()));
+        let keeper = super::start(&elsewhere, store, world.clone().prove(), policy, records);
+        (world, keeper)
+    };
+    (0..count).map(start).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_secrets_are_not_read_all_at_once() {
+    let many = many_keepers(50);
+    let read = || many.iter().map(|(world, _)| world.reads()).sum::<usize>();
+    sleep(SECOND + ANSWER_TAKES).await;
+    assert!((9..=12).contains(&read()), "{}", read());
+    sleep(SECOND * 5).await;
+    assert_eq!(read(), 50);
+    // Nor when somebody asks for all of them.
+    many.iter().for_each(|(_, keeper)| keeper.refresh());
+    sleep(SECOND + ANSWER_TAKES).await;
+    assert!((59..=62).contains(&read()), "{}", read());
+    sleep(SECOND * 5).await;
+    assert_eq!(read(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_secrets_the_one_that_a_client_waits_for_is_read_first() {
+    let mut many = many_keepers(50);
+    sleep(SECOND).await;
+    let (world, keeper) = &mut many[49];
+    assert_eq!(world.reads(), 0);
+    keeper.verdicts.refresh_wanted();
+    leads(keeper, "one").await;
+    assert!(world.start.elapsed() < SECOND + ANSWER_TAKES * 3);
+    sleep(SECOND * 10).await;
+    assert_eq!(many[49].0.reads(), 1, "its turn was for the same read");
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use super::parts::OpenSecret;
 use super::{revocable, story};
 use crate::config::{LoginPolicy, Secret};
 use crate::credentials::{Credential, Verdicts};
-use crate::keeper::{self, Policy, ProofError, Prove, Records};
+use crate::keeper::{self, Policy, ProofError, Prove, Records, Turns};
 use crate::names::{Endpoint, SecretName};
 use crate::postgres::{self, AttemptError, Lobby, Proof, Target};
 
@@ -20,6 +20,7 @@ type Users = Vec<Arc<Target>>;
 pub struct Keepers {
     lobby: Lobby,
     records: Records,
+    turns: Arc<Turns>,
     kept: BTreeMap<SecretName, Kept>,
 }
 
@@ -37,6 +38,7 @@ impl Keepers {
         Self {
             lobby,
             records,
+            turns: Arc::default(),
             kept: BTreeMap::new(),
         }
     }
@@ -49,7 +51,10 @@ impl Keepers {
             let name = open.secret.name.clone();
             let kept = match before.remove(&name) {
                 Some(kept) => kept.reopened(open),
-                None => Kept::start(open, login, &self.lobby, &self.records),
+                None => {
+                    let policy = self.policy(open.endpoints(), login);
+                    Kept::start(open, policy, &self.lobby, &self.records)
+                }
             };
             self.kept.insert(name, kept);
         }
@@ -58,13 +63,21 @@ impl Keepers {
     /// To be called when new sessions go by the new configuration: those there are look at it again.
     pub fn announce(&self, login: LoginPolicy) {
         for kept in self.kept.values() {
-            let policy = policy(kept.endpoints.clone(), login);
+            let policy = self.policy(kept.endpoints.clone(), login);
             kept.keeper.change(policy, &kept.secret);
         }
     }
 
     pub fn refresh(&self) {
         self.kept.values().for_each(|kept| kept.keeper.refresh());
+    }
+
+    fn policy(&self, endpoints: Vec<Endpoint>, login: LoginPolicy) -> Policy {
+        Policy {
+            endpoints,
+            refused_retry: login.refused_retry,
+            turns: Arc::clone(&self.turns),
+        }
     }
 
     pub fn handles(&self) -> BTreeMap<SecretName, keeper::Handle> {
@@ -74,13 +87,12 @@ impl Keepers {
 }
 
 impl Kept {
-    fn start(open: OpenSecret, login: LoginPolicy, lobby: &Lobby, records: &Records) -> Self {
+    fn start(open: OpenSecret, policy: Policy, lobby: &Lobby, records: &Records) -> Self {
         let endpoints = open.endpoints();
         let users = watch::Sender::new(open.users);
         let name = &open.secret.name;
         records.metrics.begin_secret(name);
         let prove = prover(name.clone(), users.subscribe(), lobby.clone());
-        let policy = policy(endpoints.clone(), login);
         let keeper = keeper::start(&open.secret, open.store, prove, policy, records.clone());
         let (page, roster) = (keeper.page.clone(), Arc::clone(lobby.roster()));
         let story = story::tell(name.clone(), page.clone(), Arc::clone(&roster));
@@ -110,13 +122,6 @@ impl Kept {
             endpoints,
             ..self
         }
-    }
-}
-
-fn policy(endpoints: Vec<Endpoint>, login: LoginPolicy) -> Policy {
-    Policy {
-        endpoints,
-        refused_retry: login.refused_retry,
     }
 }
 
