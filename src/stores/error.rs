@@ -14,6 +14,10 @@ pub enum StoreError {
         "this process is nobody to the store ({0}): give it a role, a service account, a profile or keys"
     )]
     Nobody(Said),
+    #[error("the store does not take this process's keys ({0}): they are loaded anew, see who renews them")]
+    Expired(Said),
+    #[error("the store's clock and this machine's differ too much ({0}): set this machine's clock")]
+    Clock(Said),
     #[error("the store asks to slow down ({said}): poll less often, or raise its limit")]
     Throttled {
         retry_after: Option<Duration>,
@@ -54,6 +58,8 @@ impl StoreError {
         match self {
             Self::Missing(_) => "missing",
             Self::Denied(_) | Self::Nobody(_) => "denied",
+            Self::Expired(_) => "expired",
+            Self::Clock(_) => "clock",
             Self::Throttled { .. } => "throttled",
             Self::Unreachable(_) => "unreachable",
             Self::Slow { .. } => "slow",

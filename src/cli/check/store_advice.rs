@@ -7,6 +7,11 @@ use crate::stores::{HostInSecret, PayloadError, Skipped, StoreError, Warning};
 const IDENTITY: &str =
     "give this process AWS credentials (task role, service account, profile or environment)";
 
+const EXPIRED: &str =
+    "no policy helps: see who renews these keys (profile, environment, container or instance role)";
+
+const CLOCK: &str = "no policy helps: set this machine's clock (NTP), a signature is good for minutes";
+
 pub(super) fn trouble(error: &StoreError, secret: &Secret) -> Trouble {
     let said = error.to_string();
     let message = match error {
@@ -39,6 +44,8 @@ fn advice(error: &StoreError, secret: &Secret) -> String {
         StoreError::Missing(_) => missing(secret),
         StoreError::Denied(_) => denied(&secret.source),
         StoreError::Nobody(_) => IDENTITY.to_owned(),
+        StoreError::Expired(_) => EXPIRED.to_owned(),
+        StoreError::Clock(_) => CLOCK.to_owned(),
         StoreError::Throttled { .. } => {
             format!("check again later; if it lasts, raise secret.{name}.poll or the store's limit")
         }

@@ -53,26 +53,44 @@ impl Refusal<'_> {
             ("DecryptionFailure" | "InvalidKeyId" | "KMSAccessDeniedException", _) => {
                 StoreError::Denied(said)
             }
-            (
-                "AccessDeniedException"
-                | "AccessDenied"
-                | "UnrecognizedClientException"
-                | "InvalidClientTokenId"
-                | "InvalidSignatureException"
-                | "SignatureDoesNotMatch"
-                | "IncompleteSignature"
-                | "IncompleteSignatureException"
-                | "MissingAuthenticationToken"
-                | "MissingAuthenticationTokenException"
-                | "ExpiredToken"
-                | "ExpiredTokenException"
-                | "OptInRequired",
-                _,
-            )
-            | (_, 401 | 403) => StoreError::Denied(said),
+            (code, _) if is_about_the_clock(code, message) => StoreError::Clock(said),
+            (code, _) if is_about_the_keys(code) => StoreError::Expired(said),
+            ("AccessDeniedException" | "AccessDenied" | "OptInRequired", _) | (_, 401 | 403) => {
+                StoreError::Denied(said)
+            }
             _ => StoreError::Failed(said),
         }
     }
+}
+
+/// A signature is good for minutes around its time, by the service's own clock.
+fn is_about_the_clock(code: &str, message: &str) -> bool {
+    match code {
+        "RequestExpired" | "RequestTimeTooSkewed" | "RequestInTheFuture" => true,
+        "InvalidSignatureException" | "SignatureDoesNotMatch" => {
+            message.contains("Signature expired") || message.contains("Signature not yet current")
+        }
+        _ => false,
+    }
+}
+
+/// Who signed is not known, or not any more: another permission would not help, other keys do.
+fn is_about_the_keys(code: &str) -> bool {
+    matches!(
+        code,
+        "ExpiredToken"
+            | "ExpiredTokenException"
+            | "UnrecognizedClientException"
+            | "UnrecognizedClient"
+            | "InvalidClientTokenId"
+            | "InvalidAccessKeyId"
+            | "InvalidSignatureException"
+            | "SignatureDoesNotMatch"
+            | "IncompleteSignature"
+            | "IncompleteSignatureException"
+            | "MissingAuthenticationToken"
+            | "MissingAuthenticationTokenException"
+    )
 }
 
 /// Only the words of errors are used: the debug form of an SDK error holds the raw answer.
@@ -162,10 +180,35 @@ mod tests {
         assert_eq!(label(400, "AccessDeniedException", ""), "denied");
         assert_eq!(label(400, "DecryptionFailure", ""), "denied");
         assert_eq!(label(403, "", ""), "denied");
+        assert_eq!(label(400, "OptInRequired", ""), "denied");
         assert_eq!(label(400, "ThrottlingException", "Rate exceeded"), "throttled");
         assert_eq!(label(429, "", ""), "throttled");
         assert_eq!(label(500, "InternalServiceError", ""), "failed");
         assert_eq!(label(503, "", ""), "failed");
+    }
+
+    #[test]
+    fn keys_that_ended_and_clocks_that_differ_are_no_matter_of_permissions() {
+        for code in [
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "UnrecognizedClientException",
+            "InvalidClientTokenId",
+            "IncompleteSignature",
+            "InvalidSignatureException",
+        ] {
+            assert_eq!(
+                label(400, code, "The security token is not good"),
+                "expired",
+                "{code}"
+            );
+            assert_eq!(label(403, code, ""), "expired", "{code}");
+        }
+        let skewed = "Signature expired: 20260101T000000Z is now earlier than 20260101T001000Z";
+        assert_eq!(label(400, "InvalidSignatureException", skewed), "clock");
+        let early = "Signature not yet current: 20260101T002000Z is still later than 20260101T001500Z";
+        assert_eq!(label(403, "SignatureDoesNotMatch", early), "clock");
+        assert_eq!(label(403, "RequestTimeTooSkewed", ""), "clock");
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub struct RdsIamStore {
     port: u16,
     aws: Aws,
     digests: DigestKey,
+    settings: Option<SdkConfig>,
     config: Option<SdkConfig>,
     calls: Arc<Calls>,
 }
@@ -60,6 +61,7 @@ impl RdsIamStore {
             port,
             aws,
             digests,
+            settings: None,
             config: None,
             calls: Arc::default(),
         })
@@ -68,14 +70,17 @@ impl RdsIamStore {
     /// Takes settings and credentials that are known already, instead of asking the machine for them.
     pub fn with_settings(self, settings: SdkConfig) -> Self {
         Self {
-            config: Some(settings),
+            settings: Some(settings),
             ..self
         }
     }
 
     async fn take(&mut self) -> Result<Reading, StoreError> {
         if self.config.is_none() {
-            self.config = Some(super::load(&self.aws, "").await?);
+            self.config = Some(match &self.settings {
+                Some(config) => config.clone(),
+                None => super::load(&self.aws, "").await?,
+            });
         }
         let config = self.config.as_ref().expect("loaded just above");
         let credentials = super::credentials(config).await?;
@@ -120,6 +125,11 @@ impl RdsIamStore {
 impl Store for RdsIamStore {
     fn read(&mut self) -> StoreFuture<'_, Result<Reading, StoreError>> {
         Box::pin(self.take())
+    }
+
+    /// Nobody but the database says that the keys behind a token have ended: a file may have others by now.
+    fn refused(&mut self, _version: &str) {
+        self.config = None;
     }
 
     fn calls(&self) -> Arc<Calls> {

@@ -167,10 +167,15 @@ impl Store for SecretsManagerStore {
         Box::pin(async {
             let reading = self.take().await;
             let region = self.client.as_ref().and_then(|client| client.config().region());
-            reading.map_err(|error| match region {
+            let reading = reading.map_err(|error| match region {
                 Some(region) => error.looked_for_in(region.as_ref()),
                 None => error,
-            })
+            });
+            if let Err(StoreError::Expired(_)) = &reading {
+                // With it goes the identity that it holds: a file or an endpoint has another one, or will.
+                self.client = None;
+            }
+            reading
         })
     }
 

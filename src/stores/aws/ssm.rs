@@ -26,6 +26,7 @@ pub struct SsmStore {
     id: String,
     aws: Aws,
     fields: Option<Fields>,
+    settings: Option<SdkConfig>,
     connection: Option<Connection>,
     calls: Arc<Calls>,
 }
@@ -38,6 +39,7 @@ impl SsmStore {
             id,
             aws,
             fields,
+            settings: None,
             connection: None,
             calls: Arc::default(),
         }
@@ -46,14 +48,17 @@ impl SsmStore {
     /// Takes settings and credentials that are known already, instead of asking the machine for them.
     pub fn with_settings(self, settings: SdkConfig) -> Self {
         Self {
-            connection: Some(Connection::new(settings, self.aws.endpoint.as_deref())),
+            settings: Some(settings),
             ..self
         }
     }
 
     async fn take(&mut self) -> Result<Reading, StoreError> {
         if self.connection.is_none() {
-            let config = super::load(&self.aws, &self.id).await?;
+            let config = match &self.settings {
+                Some(config) => config.clone(),
+                None => super::load(&self.aws, &self.id).await?,
+            };
             self.connection = Some(Connection::new(config, self.aws.endpoint.as_deref()));
         }
         let connection = self.connection.as_ref().expect("made just above");
@@ -83,10 +88,15 @@ impl Store for SsmStore {
                 .connection
                 .as_ref()
                 .and_then(|connection| connection.config.region());
-            reading.map_err(|error| match region {
+            let reading = reading.map_err(|error| match region {
                 Some(region) => error.looked_for_in(region.as_ref()),
                 None => error,
-            })
+            });
+            if let Err(StoreError::Expired(_)) = &reading {
+                // With it goes the identity that it holds: a file or an endpoint has another one, or will.
+                self.connection = None;
+            }
+            reading
         })
     }
 

@@ -9,9 +9,11 @@ use serde_json::json;
 
 use crate::stores::contract::Login;
 use crate::support::aws::{Aws, REGION, StandIn};
-use crate::support::http::{HttpServer, Reply};
+use crate::support::http::{Asked, FaultProxy, HttpServer, Reply};
 
 const SECRET: &str = "PGSWIVEL_TEST_SECRET";
+/// How often it is read.
+const READS: &str = "PGSWIVEL_TEST_READS";
 
 /// Reads the secret that the environment names and prints what came of it.
 #[tokio::test]
@@ -21,10 +23,16 @@ async fn in_a_process_of_its_own() {
         return;
     };
     let aws = config::Aws::default();
-    let mut store = crate::stores::open(Source::AwsSecretsManager { id, aws });
-    match stores::read(&mut *store).await {
-        Ok(reading) => println!("read {}", reading.credentials[0].user),
-        Err(error) => println!("failed {} {error}", error.label()),
+    let mut store = crate::stores::open(match id.starts_with('/') {
+        true => Source::AwsSsm { id, aws },
+        false => Source::AwsSecretsManager { id, aws },
+    });
+    let reads = std::env::var(READS).map_or(1, |reads| reads.parse().unwrap());
+    for _ in 0..reads {
+        match stores::read(&mut *store).await {
+            Ok(reading) => println!("read {}", reading.credentials[0].user),
+            Err(error) => println!("failed {} {error}", error.label()),
+        }
     }
 }
 
@@ -154,4 +162,86 @@ async fn without_keys_access_is_denied_and_without_a_region_nothing_is_asked() {
     let said = elsewhere("prod/orders", &[]).await;
     assert!(said.contains("failed unsuitable"), "{said}");
     assert!(said.contains("AWS_REGION"), "{said}");
+}
+
+/// Takes no keys but the new ones; whoever comes with others has others from then on.
+async fn only_new_keys(aws: &Aws, renew: impl Fn() + Send + 'static) -> FaultProxy {
+    let proxy = FaultProxy::before(aws.address.clone()).await;
+    proxy.answer(move |asked: &Asked| {
+        let signed = asked.headers["authorization"].to_str().unwrap();
+        if signed.contains("AKIDNEW") {
+            return None;
+        }
+        renew();
+        let code = "ExpiredTokenException";
+        let body =
+            json!({ "__type": code, "message": "The security token included in the request is expired" });
+        Some(Reply::json(400, &body).with_header("x-amzn-errortype", code))
+    });
+    proxy
+}
+
+#[tokio::test]
+async fn keys_in_a_file_are_loaded_anew_when_those_at_hand_have_ended() {
+    let aws = Aws::of(StandIn::Moto).await;
+    a_secret(&aws, "chain/renewed").await;
+    let parameter = json!({ "Name": "/chain/renewed", "Type": "SecureString", "Value": Login(2).json() });
+    aws.call("AmazonSSM.PutParameter", parameter).await;
+    for (id, user) in [("chain/renewed", "app_1"), ("/chain/renewed", "app_2")] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("keys");
+        let write = |file: &std::path::Path, key: &str| {
+            let keys = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = SECRET\n");
+            std::fs::write(file, keys).unwrap();
+        };
+        write(&file, "AKIDOLD");
+        let proxy = only_new_keys(&aws, {
+            let file = file.clone();
+            move || write(&file, "AKIDNEW")
+        })
+        .await;
+        let environment = [
+            ("AWS_SHARED_CREDENTIALS_FILE", file.to_str().unwrap()),
+            ("AWS_REGION", REGION),
+            ("AWS_ENDPOINT_URL", &proxy.url()),
+            (READS, "2"),
+        ];
+        let said = elsewhere(id, &environment).await;
+        assert!(said.contains("failed expired"), "{said}");
+        assert!(said.contains(&format!("read {user}")), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn keys_of_a_container_are_asked_for_anew_when_those_at_hand_have_ended() {
+    let aws = Aws::of(StandIn::Moto).await;
+    a_secret(&aws, "chain/renewed-role").await;
+    let key = std::sync::Arc::new(std::sync::Mutex::new("AKIDOLD"));
+    let role = HttpServer::start({
+        let key = std::sync::Arc::clone(&key);
+        move |_| {
+            let key = *key.lock().unwrap();
+            async move {
+                let keys = json!({
+                    "AccessKeyId": key, "SecretAccessKey": "SECRET", "Token": "TOKEN",
+                    "Expiration": "2099-01-01T00:00:00Z",
+                });
+                Reply::json(200, &keys)
+            }
+        }
+    })
+    .await;
+    let proxy = only_new_keys(&aws, move || *key.lock().unwrap() = "AKIDNEW").await;
+    let environment = [
+        (
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            &*format!("{}/role", role.url()),
+        ),
+        ("AWS_REGION", REGION),
+        ("AWS_ENDPOINT_URL", &proxy.url()),
+        (READS, "2"),
+    ];
+    let said = elsewhere("chain/renewed-role", &environment).await;
+    assert!(said.contains("failed expired"), "{said}");
+    assert!(said.contains("read app_1"), "{said}");
 }

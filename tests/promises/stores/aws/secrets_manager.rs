@@ -324,3 +324,25 @@ aws_promise! {
         assert_eq!((host.host.as_str(), host.port), ("db.internal", Some(5433)));
     }
 }
+
+aws_promise! {
+    async fn keys_that_ended_and_clocks_that_differ_cost_one_call_and_hide_nothing_of_what_they_are(aws) {
+        let secret = Secret::new(aws).await;
+        secret.put(Login(1)).await;
+        let mut store = secret.open();
+        for (code, message, label) in [
+            ("ExpiredTokenException", "The security token included in the request is expired", "expired"),
+            ("UnrecognizedClientException", "The security token included in the request is invalid.", "expired"),
+            ("InvalidSignatureException", "Signature expired: 20260101T000000Z is now earlier than", "clock"),
+        ] {
+            secret.proxy.answer(move |_| Some(refusal(400, code, message)));
+            let before = secret.proxy.count_all();
+            let error = stores::read(&mut *store).await.unwrap_err();
+            assert_eq!(error.label(), label, "{error}");
+            assert_eq!(secret.proxy.count_all(), before + 1, "{code}");
+            assert_eq!(store.warning(), None, "{code}");
+        }
+        secret.proxy.carry_all();
+        assert_eq!(leading(&read(&mut *store).await), 1);
+    }
+}
