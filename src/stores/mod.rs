@@ -89,9 +89,9 @@ pub async fn read(store: &mut dyn Store) -> Result<Reading, StoreError> {
 pub struct Reading {
     /// Never empty; best first: current, next, previous, or the list in its own order.
     pub credentials: Vec<Credential>,
-    /// When the store itself wants to be read again instead of at the next poll.
+    /// When the store itself wants to be read again instead of at the next poll, since there is nothing to find before.
     pub next_read: Option<Duration>,
-    /// When it wants to be read at the latest. A poll may come before.
+    /// When it wants to be read, or a little later. A poll may come before.
     pub read_by: Option<Duration>,
     /// The store will take the user away: sessions on these credentials end too.
     pub lease: Option<Lease>,

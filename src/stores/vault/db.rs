@@ -14,7 +14,7 @@ use crate::stores::{Calls, DigestKey, Lease, Operation, Reading, Store, StoreErr
 
 /// A dynamic role of the database engine: a user of our own, which lives as long as its lease.
 ///
-/// The lease is renewed at half its time. A new user is asked for when renewal stops extending, when a lease
+/// The lease is renewed at half its time, and at each poll, which so finds out that somebody revoked it. A new user is asked for when renewal stops extending, when a lease
 /// that can't be renewed has used two thirds of its time, and when the token that owns the lease was
 /// replaced, because the lease ends with it. Nothing is revoked here: sessions may still need it.
 pub struct VaultDbStore {
@@ -167,7 +167,7 @@ impl VaultDbStore {
         let wishes = [Some(due), self.client.renewal_in()];
         let ends = [Some(left), self.client.token_left()];
         Reading {
-            next_read: wishes
+            read_by: wishes
                 .into_iter()
                 .flatten()
                 .min()

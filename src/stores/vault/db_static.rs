@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::VaultClient;
 use super::time::rfc3339;
 use super::wire::Request;
+use crate::backoff::Backoff;
 use crate::config::Vault;
 use crate::credentials::Position;
 use crate::stores::payload::Pair;
@@ -20,6 +21,8 @@ pub struct VaultDbStaticStore {
     mount: String,
     role: String,
     digests: DigestKey,
+    /// While Vault says that a rotation is due and does not make it.
+    overdue: Backoff,
 }
 
 /// `GET /v1/<mount>/static-creds/<role>`
@@ -42,6 +45,9 @@ struct StaticCredential {
 /// A rotation is not over in the second it is due.
 const AFTER_ROTATION: Duration = Duration::from_secs(1);
 
+/// A rotation that does not come is looked for this often at least, or as often as the poll.
+const OVERDUE_CAP: Duration = Duration::from_secs(300);
+
 impl VaultDbStaticStore {
     pub fn new(vault: Vault, mount: String, role: String, digests: DigestKey) -> Result<Self, StoreError> {
         Ok(Self {
@@ -49,6 +55,7 @@ impl VaultDbStaticStore {
             mount,
             role,
             digests,
+            overdue: Backoff::starting_at(AFTER_ROTATION),
         })
     }
 
@@ -59,13 +66,16 @@ impl VaultDbStaticStore {
         let StaticAnswer { data } = answer.given()?;
         let password = Zeroizing::new(data.password);
         let pair = Pair::new(Position::Current, &data.username, password.as_bytes())?;
-        let rotation = data.ttl.map(|seconds| {
-            let seconds = u64::try_from(seconds).unwrap_or_default();
-            Duration::from_secs(seconds) + AFTER_ROTATION
+        let rotation = data.ttl.map(|ttl| match u64::try_from(ttl) {
+            Ok(ttl @ 1..) => {
+                self.overdue.reset();
+                Duration::from_secs(ttl) + AFTER_ROTATION
+            }
+            _ => self.overdue.next(OVERDUE_CAP),
         });
         let rotated_at = data.last_vault_rotation.as_deref().and_then(rfc3339);
         Ok(Reading {
-            next_read: [rotation, self.client.upkeep_in()].into_iter().flatten().min(),
+            read_by: [rotation, self.client.upkeep_in()].into_iter().flatten().min(),
             ..Reading::of(vec![pair.digested(&self.digests)]).made_at(rotated_at)
         })
     }

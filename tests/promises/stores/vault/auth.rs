@@ -169,7 +169,7 @@ async fn a_given_token_asks_to_be_read_in_time_for_its_renewal() {
     let mut store = store(&double, VaultAuth::Token(Password::new("given")));
     for _ in 0..4 {
         let reading = read(&mut *store).await;
-        assert!(reading.next_read.unwrap() <= minute);
+        assert!(reading.read_by.unwrap() <= minute);
         pass(minute).await;
     }
     assert_eq!(store.calls().of(Operation::VaultLogin), 1);

@@ -132,17 +132,38 @@ async fn a_static_role_is_read_again_a_second_after_it_rotates() {
     let database = Database::new(Kind::Static).await;
     database.put(Login(1)).await;
     let mut store = database.open();
-    for (ttl, next_read) in [(60, 61), (0, 1), (-5, 1)] {
+    database.double.state().static_ttl = 60;
+    let reading = read(&mut *store).await;
+    assert_eq!(reading.read_by, Some(Duration::from_secs(61)));
+    assert_eq!(
+        reading.next_read, None,
+        "a poll may find that somebody rotated it by hand"
+    );
+    assert_eq!(reading.lease, None);
+    let made = &reading.made[0];
+    assert_eq!(made.version, reading.credentials[0].version);
+    assert_eq!(
+        made.at,
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_557_174_402)
+    );
+}
+
+#[tokio::test]
+async fn a_static_role_whose_rotation_does_not_come_is_read_ever_more_rarely() {
+    let database = Database::new(Kind::Static).await;
+    database.put(Login(1)).await;
+    let mut store = database.open();
+    for ttl in [0, -5] {
         database.double.state().static_ttl = ttl;
-        let reading = read(&mut *store).await;
-        assert_eq!(reading.next_read, Some(Duration::from_secs(next_read)));
-        assert_eq!(reading.lease, None);
-        let made = &reading.made[0];
-        assert_eq!(made.version, reading.credentials[0].version);
-        assert_eq!(
-            made.at,
-            SystemTime::UNIX_EPOCH + Duration::from_secs(1_557_174_402)
-        );
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            waits.push(read(&mut *store).await.read_by.unwrap().as_secs_f64());
+        }
+        assert!(waits[0] < 1.5, "{waits:?}");
+        assert!(waits[5] > 20.0, "{waits:?}");
+        // It came after all.
+        database.double.state().static_ttl = 60;
+        assert_eq!(read(&mut *store).await.read_by, Some(61 * SECOND));
     }
 }
 
@@ -160,7 +181,8 @@ async fn a_lease_is_renewed_at_half_its_time_and_keeps_its_user() {
     let mut store = database.open();
     let first = read(&mut *store).await;
     assert!(left(first.lease) > HOUR - 5 * SECOND);
-    assert!(first.next_read.unwrap() > HOUR / 2 - 5 * SECOND && first.next_read.unwrap() <= HOUR / 2);
+    assert!(first.read_by.unwrap() > HOUR / 2 - 5 * SECOND && first.read_by.unwrap() <= HOUR / 2);
+    assert_eq!(first.next_read, None, "polls go on");
 
     database.offer(Login(2));
     for _ in 0..5 {
@@ -194,8 +216,8 @@ async fn a_lease_that_cannot_be_renewed_is_followed_by_another_at_two_thirds() {
     database.double.state().lease_is_renewable = false;
     let mut store = database.open();
     let first = read(&mut *store).await;
-    let next_read = first.next_read.unwrap();
-    assert!(next_read > HOUR * 2 / 3 - 5 * SECOND && next_read <= HOUR * 2 / 3);
+    let read_by = first.read_by.unwrap();
+    assert!(read_by > HOUR * 2 / 3 - 5 * SECOND && read_by <= HOUR * 2 / 3);
     database.offer(Login(2));
     pass(HOUR / 2).await;
     assert_eq!(leading(&read(&mut *store).await), 1);
@@ -252,7 +274,7 @@ async fn a_lease_is_never_said_to_outlive_its_token() {
     let mut store = database.open();
     let reading = read(&mut *store).await;
     assert!(left(reading.lease) <= HOUR / 4);
-    assert!(reading.next_read.unwrap() <= HOUR / 8);
+    assert!(reading.read_by.unwrap() <= HOUR / 8);
 
     // The token reaches its last day: another one comes in time, and with it another user.
     database.offer(Login(2));
