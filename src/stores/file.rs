@@ -12,7 +12,8 @@ use zeroize::Zeroizing;
 
 use super::payload::Pair;
 use super::{
-    Calls, DigestKey, Operation, PAYLOAD_BYTES_MAX, Reading, Said, Store, StoreError, StoreFuture, Warning,
+    Calls, DigestKey, Made, Operation, PAYLOAD_BYTES_MAX, Reading, Said, Store, StoreError, StoreFuture,
+    Warning,
 };
 use crate::config::{FieldPair, Fields};
 use crate::credentials::Position;
@@ -22,6 +23,8 @@ pub struct FileStore {
     place: Place,
     /// What the last read saw: None for nothing readable.
     seen: Option<Arc<str>>,
+    /// When what the last good read gave came to be.
+    made: Vec<Made>,
     calls: Arc<Calls>,
 }
 
@@ -58,6 +61,7 @@ impl FileStore {
                 digests,
             },
             seen: None,
+            made: Vec::new(),
             calls: Arc::default(),
         }
     }
@@ -68,7 +72,16 @@ impl FileStore {
         let look = move || Ok((place.look(), place.changed_at()));
         let (contents, changed_at) = on_a_blocking_thread(look).await?;
         self.seen = contents.as_ref().ok().map(|contents| self.place.name(contents));
-        Ok(self.place.understand(contents?)?.made_at(changed_at))
+        let mut reading = self.place.understand(contents?)?.made_at(changed_at);
+        // The time of a file is that of all that is in it: who touches it, or adds a next one, makes nothing new of what
+        // was there before.
+        for made in &mut reading.made {
+            if let Some(known) = self.made.iter().find(|known| known.version == made.version) {
+                made.at = known.at.min(made.at);
+            }
+        }
+        self.made.clone_from(&reading.made);
+        Ok(reading)
     }
 }
 
@@ -264,6 +277,39 @@ mod tests {
         assert_eq!(label(io::ErrorKind::PermissionDenied), "denied");
         assert_eq!(label(io::ErrorKind::NotFound), "missing");
         assert_eq!(label(io::ErrorKind::StaleNetworkFileHandle), "failed");
+    }
+
+    #[tokio::test]
+    async fn a_credential_does_not_get_younger_because_its_file_is_touched_or_announces_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("orders.json");
+        let at = |seconds| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        let write = |text: &str, seconds| {
+            std::fs::write(&path, text).unwrap();
+            let file = File::options().write(true).open(&path).unwrap();
+            file.set_modified(at(seconds)).unwrap();
+        };
+        let one = r#"{"current":{"username":"app","password":"one"}}"#;
+        let both =
+            r#"{"current":{"username":"app","password":"one"},"next":{"username":"app","password":"two"}}"#;
+        let two = r#"{"current":{"username":"app","password":"two"}}"#;
+        let mut store = FileStore::new(path.clone(), None, DigestKey::random());
+        for (text, modified, made) in [
+            (one, 1000, vec![1000]),
+            (one, 2000, vec![1000]),
+            (both, 3000, vec![1000, 3000]),
+            (two, 4000, vec![3000]),
+            (one, 5000, vec![5000]),
+        ] {
+            write(text, modified);
+            let reading = store.read().await.unwrap();
+            let found: Vec<_> = reading.made.iter().map(|made| made.at).collect();
+            assert_eq!(
+                found,
+                made.into_iter().map(at).collect::<Vec<_>>(),
+                "{text} of {modified}"
+            );
+        }
     }
 
     #[test]
