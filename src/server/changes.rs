@@ -1,10 +1,13 @@
 //! Live change: the configuration is read again when somebody asks, or when a file of it changes.
 
+use std::future::pending;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::differences;
@@ -12,6 +15,10 @@ use super::house::House;
 use super::sources::Sources;
 use super::systemd::Systemd;
 use crate::config::{Config, Log, Problems};
+
+/// A configuration that is valid and can't be applied is tried again this often: nothing tells that an address is free
+/// again, or that a name can be resolved.
+const TRY_AGAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// Sets the level of the log.
 pub type SetLog = Box<dyn Fn(&Log) + Send + Sync>;
@@ -30,13 +37,18 @@ pub struct Changes {
 impl Changes {
     /// For ever.
     pub async fn follow(mut self) {
+        let mut is_put_off = false;
         loop {
             let is_asked = tokio::select! {
                 () = self.asked.notified() => true,
                 () = self.sources.changed() => false,
+                () = try_again(is_put_off) => {
+                    is_put_off = self.read(false).await.is_err();
+                    continue;
+                }
             };
             self.systemd.reloading();
-            self.read(is_asked).await;
+            is_put_off = self.read(is_asked).await.is_err();
             if is_asked {
                 self.house.refresh();
             }
@@ -44,18 +56,21 @@ impl Changes {
         }
     }
 
-    async fn read(&mut self, is_asked: bool) {
+    async fn read(&mut self, is_asked: bool) -> Result<(), PutOff> {
         let sources = Arc::clone(&self.sources);
         let loading = spawn_blocking(move || sources.load());
         let loaded = loading
             .await
             .expect("reading files does not panic, and nobody cancels it");
         let before = self.config();
-        let changed = match loaded.config {
-            Ok(config) => self.house.change(config).await,
-            Err(problems) => Err(problems),
+        let config = match loaded.config {
+            Ok(config) => config,
+            Err(problems) => {
+                self.refuse(problems, is_asked);
+                return Ok(());
+            }
         };
-        match changed {
+        match self.house.change(config).await {
             Ok(()) => {
                 if self.refused.send_replace(None).is_some() {
                     info!("configuration valid again");
@@ -63,8 +78,12 @@ impl Changes {
                 let after = self.config();
                 say(&before, &after, &loaded.changed, is_asked);
                 (self.set_log)(&after.log);
+                Ok(())
             }
-            Err(problems) => self.refuse(problems, is_asked),
+            Err(problems) => {
+                self.refuse(problems, is_asked);
+                Err(PutOff)
+            }
         }
     }
 
@@ -90,6 +109,16 @@ impl Changes {
             "changed configuration ignored: what was in use before stays in use"
         );
         self.refused.send_replace(Some(problems));
+    }
+}
+
+/// What is written is valid, and does not fit what is there.
+struct PutOff;
+
+async fn try_again(is_put_off: bool) {
+    match is_put_off {
+        true => sleep(TRY_AGAIN_EVERY).await,
+        false => pending().await,
     }
 }
 

@@ -50,6 +50,24 @@ async fn an_address_that_another_process_has_is_a_problem_like_any_other() {
 }
 
 #[tokio::test]
+async fn a_configuration_that_waits_for_an_address_is_applied_when_the_address_is_free() {
+    let postgres = Postgres::start(18);
+    let swivel = Swivel::in_front_of(&postgres).start().await;
+    let somebody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let more = somebody.local_addr().unwrap();
+    let own = format!("\"{}\"", swivel.address());
+    swivel.write_config(&swivel.written().replace(&own, &format!("{own}, \"{more}\"")));
+    eventually("it is said", async || swivel.said("ignored") == 1).await;
+    drop(somebody);
+    eventually("it is applied", async || {
+        swivel.said("configuration changed") == 1 && swivel.said("configuration valid again") == 1
+    })
+    .await;
+    assert!(tokio::net::TcpStream::connect(more).await.is_ok());
+    assert_eq!(swivel.said("ignored"), 1);
+}
+
+#[tokio::test]
 async fn an_address_that_takes_in_another_needs_a_restart_and_the_rest_is_changed() {
     let postgres = Postgres::start(18);
     let swivel = Swivel::in_front_of(&postgres)
