@@ -8,11 +8,14 @@ mod history;
 mod page;
 pub mod report;
 mod status;
+pub mod whereabouts;
 mod words;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -75,20 +78,38 @@ pub struct AdminError {
 pub struct Admin {
     address: SocketAddr,
     listener: TcpListener,
+    /// By which commands find the address.
+    name: Option<UnixListener>,
 }
 
 impl Admin {
-    pub fn bind(address: SocketAddr) -> Result<Self, AdminError> {
+    /// `file`: the configuration that says the address; whoever knows the file will find it.
+    pub fn bind(address: SocketAddr, file: Option<&Path>) -> Result<Self, AdminError> {
         let failed = |source| AdminError { address, source };
         let listener = TcpListener::bind(address).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { address, listener })
+        let name = file.and_then(|file| match whereabouts::claim(file) {
+            Ok(name) => Some(name),
+            Err(error) => {
+                debug!(file = %file.display(), %error, "commands find this process only by what the file says");
+                None
+            }
+        });
+        Ok(Self {
+            address,
+            listener,
+            name,
+        })
     }
 
     /// Serves from now on, for as long as the process runs.
     pub fn serve(self, connections: Arc<Limit>, facts: Facts) -> Result<(), AdminError> {
-        let Self { address, listener } = self;
+        let Self {
+            address,
+            listener,
+            name,
+        } = self;
         let failed = |source| AdminError { address, source };
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
@@ -98,7 +119,12 @@ impl Admin {
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener).map_err(failed)?
         };
-        let serving = serve(listener, connections, Arc::new(facts));
+        let serving = async move {
+            if let Some(name) = name {
+                tokio::spawn(whereabouts::tell(name, address));
+            }
+            serve(listener, connections, Arc::new(facts)).await;
+        };
         let thread = std::thread::Builder::new().name("admin".to_owned());
         thread.spawn(move || runtime.block_on(serving)).map_err(failed)?;
         info!(%address, "admin server listening");

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::flags::Whom;
 use super::process::Process;
+use crate::admin::whereabouts;
 use crate::config::{self, Problems};
 
 /// For everything: a health check that takes longer has failed anyway.
@@ -26,9 +27,16 @@ pub(super) enum AskError {
     Stranger(SocketAddr),
 }
 
-/// Where to ask. An address that stands for every address of the machine is asked on loopback.
+/// Where to ask: as flag or variable say, else where the process that runs with the file has bound it, else as the file
+/// says. An address that stands for every address of the machine is asked on loopback.
 pub(super) fn address(whom: Whom) -> Result<SocketAddr, Problems> {
-    let mut address = config::admin_address(&whom.into(), &Process)?;
+    let flags = whom.into();
+    let file = config::admin_file(&flags, &Process);
+    let bound = file.and_then(|file| whereabouts::of_process_with(&file));
+    let mut address = match bound {
+        Some(address) => address,
+        None => config::admin_address(&flags, &Process)?,
+    };
     match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),

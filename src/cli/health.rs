@@ -8,10 +8,22 @@ use super::flags::Whom;
 
 /// Ask a running pgswivel whether it is ready: exit code 0, or 1 and a line that says why not
 #[derive(clap::Args)]
+#[command(after_help = EXIT)]
 pub(super) struct Arguments {
     #[command(flatten)]
     whom: Whom,
+
+    /// Ask whether it is alive, ready or not
+    #[arg(long)]
+    live: bool,
 }
+
+const EXIT: &str = "\
+Exit codes: 0 if it is, 1 if it is not, can't be asked, or the question is wrong. Never another: orchestrators take 1 for
+unhealthy, and others for who knows what.
+
+A process that runs is found by the configuration file that it runs with, wherever it has bound its address: a file that
+is broken, changed or gone by now does not make it unhealthy.";
 
 #[derive(Deserialize)]
 struct Readiness {
@@ -20,15 +32,20 @@ struct Readiness {
 }
 
 pub(super) fn run(arguments: Arguments) -> Exit {
+    let (page, not) = match arguments.live {
+        true => ("/livez", "not alive"),
+        false => ("/readyz", "not ready"),
+    };
     let address = match ask::address(arguments.whom) {
         Ok(address) => address,
         Err(problems) => {
-            eprintln!("{problems}");
-            return Exit::BadConfiguration;
+            for problem in problems.iter() {
+                eprintln!("{not}: nobody to ask: {problem}");
+            }
+            return Exit::Failed;
         }
     };
-    // Orchestrators take 1 for unhealthy, and other codes for who knows what.
-    match ask::get(address, "/readyz") {
+    match ask::get(address, page) {
         Ok(answer) if answer.status == 200 => return Exit::Fine,
         Ok(answer) => {
             let readiness = serde_json::from_str::<Readiness>(&answer.body);
@@ -37,9 +54,9 @@ pub(super) fn run(arguments: Arguments) -> Exit {
                 [] => format!("{address} answered {}", answer.status),
                 reasons => reasons.join("; "),
             };
-            eprintln!("not ready: {reasons}");
+            eprintln!("{not}: {reasons}");
         }
-        Err(error) => eprintln!("not ready: {error}"),
+        Err(error) => eprintln!("{not}: {error}"),
     }
     Exit::Failed
 }

@@ -37,11 +37,13 @@ enum Command {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 fine, 1 failed, 64 bad configuration or usage, 69 what is asked (upstream, store, a running pgswivel) can't be reached.";
+Exit codes: 0 fine, 1 failed, 64 bad configuration or usage, 69 what is asked (upstream, store, a running pgswivel) can't be reached.
+Of health: 0 and 1 only.";
 
 /// Runs one command to its end.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    match CommandLine::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    match CommandLine::try_parse_from(&arguments) {
         Ok(CommandLine { command }) => match command {
             Command::Run(arguments) => run::run(arguments),
             Command::Check(arguments) => check::run(arguments),
@@ -52,17 +54,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(answer) => {
             // Nobody is left to tell when even this can't be written.
             let _ = answer.print();
-            exit_of(&answer)
+            exit_of(&answer, &arguments)
         }
     }
 }
 
 /// Asking for help or the version is no mistake.
-fn exit_of(answer: &clap::Error) -> Exit {
-    if answer.use_stderr() {
-        Exit::BadConfiguration
-    } else {
+fn exit_of(answer: &clap::Error, arguments: &[OsString]) -> Exit {
+    if !answer.use_stderr() {
         Exit::Fine
+    } else if arguments.get(1).is_some_and(|command| command == "health") {
+        Exit::Failed
+    } else {
+        Exit::BadConfiguration
     }
 }
 
@@ -74,9 +78,10 @@ mod tests {
 
     fn answer(arguments: &[&str]) -> Exit {
         let arguments = ["pgswivel"].iter().chain(arguments);
-        match CommandLine::try_parse_from(arguments) {
+        let arguments: Vec<OsString> = arguments.map(OsString::from).collect();
+        match CommandLine::try_parse_from(&arguments) {
             Ok(_) => panic!("it was understood"),
-            Err(answer) => exit_of(&answer),
+            Err(answer) => exit_of(&answer, &arguments),
         }
     }
 
@@ -93,6 +98,23 @@ mod tests {
         assert_eq!(answer(&[]), Exit::BadConfiguration);
         assert_eq!(answer(&["rn"]), Exit::BadConfiguration);
         assert_eq!(answer(&["run", "--upstrem", "x"]), Exit::BadConfiguration);
+    }
+
+    #[test]
+    fn health_knows_no_exit_code_but_0_and_1() {
+        assert_eq!(answer(&["health", "--help"]), Exit::Fine);
+        assert_eq!(answer(&["health", "--lvie"]), Exit::Failed);
+        assert_eq!(answer(&["health", "extra"]), Exit::Failed);
+        for arguments in [
+            ["health", "--config", "/nonexistent/pgswivel.toml"],
+            ["health", "--config", "/dev/null/x"],
+            ["health", "--admin", "nowhere"],
+            ["health", "--admin", "127.0.0.1:1"],
+        ]
+        .map(|[command, flag, value]| ["pgswivel", command, flag, value])
+        {
+            assert_eq!(main(arguments.map(OsString::from)), Exit::Failed, "{arguments:?}");
+        }
     }
 
     #[test]

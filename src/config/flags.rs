@@ -74,6 +74,10 @@ pub(super) fn lay_admin_over(root: &mut Section, flags: &Flags, loading: &Loadin
     }
 }
 
+pub(super) fn says_admin(flags: &Flags, loading: &Loading<'_>) -> bool {
+    given(flags.admin.as_ref(), &ADMIN_FLAG, loading).is_some()
+}
+
 fn given(flag: Option<&String>, names: &Flag, loading: &Loading<'_>) -> Option<At<String>> {
     match flag {
         Some(value) => Some(At::new(value.clone(), &Origin::named(names.flag))),

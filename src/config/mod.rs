@@ -33,7 +33,7 @@ pub use problem::{Problem, Problems};
 pub use typed::*;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use loading::Loading;
 use written::{At, Origin, Section};
@@ -85,6 +85,15 @@ pub fn admin_address(flags: &Flags, surroundings: &dyn Surroundings) -> Result<S
     match address {
         Some(address) if problems.is_empty() => Ok(address),
         _ => Err(Problems::from(problems)),
+    }
+}
+
+/// The file that says where the admin server is, unless a flag or a variable does. It need not be there, nor be sound.
+pub fn admin_file(flags: &Flags, surroundings: &dyn Surroundings) -> Option<PathBuf> {
+    let loading = Loading::new(surroundings);
+    match flags::says_admin(flags, &loading) {
+        true => None,
+        false => flags::file(flags, &loading).map(|file| file.value),
     }
 }
 

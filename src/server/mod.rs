@@ -80,7 +80,7 @@ pub async fn run(config: Config, given: Given) -> Result<(), Failure> {
         journal: open_journal(&config)?,
     };
     let lobby = Lobby::new(&config.limits, stopping, Arc::clone(&records.metrics));
-    let admin = Admin::bind(config.admin.address)?;
+    let admin = Admin::bind(config.admin.address, sources.admin_file().as_deref())?;
     let sessions = TaskTracker::new();
     let house = House::open(config, lobby.clone(), &records, passed, sessions.clone()).await?;
     let (leave, leaving) = watch::channel(false);

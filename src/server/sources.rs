@@ -60,6 +60,11 @@ impl Sources {
         }
     }
 
+    /// The file that says where the admin server is, if one does.
+    pub fn admin_file(&self) -> Option<PathBuf> {
+        config::admin_file(&self.flags, &*self.surroundings)
+    }
+
     /// Resolves when some file that the last reading looked at is not what it was then, and rests.
     pub async fn changed(self: &Arc<Self>) {
         let seen = self.seen().clone();

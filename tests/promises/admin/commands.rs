@@ -55,6 +55,48 @@ async fn nobody_there_is_not_healthy_and_can_not_be_asked() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_broken_changed_or_gone_makes_nobody_unhealthy() {
+    let postgres = Postgres::start(18);
+    let mut swivel = Swivel::in_front_of(&postgres).start().await;
+    let file = swivel.directory().join("pgswivel.toml");
+    let asked = |question: &[&str]| {
+        let arguments = [question, &["--config", file.to_str().unwrap()]].concat();
+        Swivel::output(&arguments, &[]).status.code()
+    };
+    eventually("it is ready", async || asked(&["health"]) == Some(0)).await;
+    let sound = std::fs::read_to_string(&file).unwrap();
+    let (bound, other) = (swivel.admin_port().to_string(), Port::free().number().to_string());
+    let moved = sound.replace(&format!("127.0.0.1:{bound}"), &format!("127.0.0.1:{other}"));
+    for text in ["[listen", "\u{0}", &moved, "[admin]\naddress = 7"] {
+        std::fs::write(&file, text).unwrap();
+        for question in [&["health"][..], &["health", "--live"], &["status"]] {
+            assert_eq!(asked(question), Some(0), "{question:?} with {text:?}");
+        }
+    }
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(asked(&["health"]), Some(0), "the file is gone");
+    swivel.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(swivel.wait().success());
+    assert_eq!(asked(&["health"]), Some(1), "nobody is there");
+    std::fs::write(&file, sound).unwrap();
+    assert_eq!(asked(&["health"]), Some(1), "nobody is there");
+}
+
+#[tokio::test]
+async fn what_is_not_ready_may_be_alive() {
+    let mut postgres = Postgres::start(18);
+    let unstarted = Swivel::in_front_of(&postgres);
+    postgres.vanish();
+    let swivel = unstarted.start().await;
+    assert_eq!(asked(&swivel, &["health"]).status.code(), Some(1));
+    let alive = asked(&swivel, &["health", "--live"]);
+    assert_eq!(
+        (alive.status.code(), text(&alive.stderr)),
+        (Some(0), String::new())
+    );
+}
+
+#[tokio::test]
 async fn the_address_comes_from_the_configuration_even_where_its_passwords_do_not() {
     let postgres = Postgres::start(18);
     let swivel = Swivel::in_front_of(&postgres).start().await;
