@@ -1,6 +1,7 @@
 //! The text of `/metrics`: what was counted, and what can be read off the report.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Facts;
@@ -19,6 +20,8 @@ pub fn text(facts: &Facts, report: &Report) -> String {
         tell_reads(&mut scrape, secret);
         tell_sessions(&mut scrape, secret);
     }
+    let dropped = facts.log_dropped.load(Ordering::Relaxed) as f64;
+    scrape.tell(&table::LOG_LINES_DROPPED, &[], dropped);
     scrape.text()
 }
 

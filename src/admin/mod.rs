@@ -17,6 +17,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
@@ -57,6 +58,8 @@ pub struct Facts {
     pub sessions: Handle,
     /// Somebody asked for an end.
     pub quit: Arc<Notify>,
+    /// Log lines that nobody will read, so far.
+    pub log_dropped: Arc<AtomicU64>,
 }
 
 /// What is configured now, and runs.

@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use self::findings::Findings;
 use super::exit::Exit;
 use super::flags::Flags;
-use super::logging::{self, Stream};
+use super::logging;
 use super::process::Process;
 use super::table;
 use crate::config;
@@ -53,7 +53,7 @@ pub(super) fn run(arguments: Arguments) -> Exit {
             return Exit::BadConfiguration;
         }
     };
-    logging::start(&config.log, Stream::Errors);
+    logging::start_beside_output(&config.log);
     let parts = match Parts::load(&config, &DigestKey::random(), &BTreeMap::new()) {
         Ok(parts) => parts,
         Err(problems) => {

@@ -1,5 +1,7 @@
 //! What reaches the log, and in which form.
 
+mod lines;
+
 use std::io::{self, IsTerminal};
 
 use tracing::level_filters::LevelFilter;
@@ -9,16 +11,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
+pub(super) use self::lines::Lines;
 use crate::config::{Log, LogFormat};
-
-/// Where lines go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stream {
-    /// What a service has to say is its log.
-    Output,
-    /// The output is for something else.
-    Errors,
-}
 
 /// The level of the log, which may change.
 pub(super) struct Level(reload::Handle<Targets, Registry>);
@@ -30,21 +24,24 @@ impl Level {
     }
 }
 
-/// Once, before anything logs.
-pub(super) fn start(log: &Log, stream: Stream) -> Level {
-    let is_terminal = match stream {
-        Stream::Output => io::stdout().is_terminal(),
-        Stream::Errors => io::stderr().is_terminal(),
-    };
+/// What a service has to say is its log. Once, before anything logs.
+pub(super) fn start(log: &Log) -> io::Result<(Level, Lines)> {
+    let lines = Lines::to(io::stdout())?;
+    let writer = BoxMakeWriter::new(lines.clone());
+    Ok((begin(log, writer, io::stdout().is_terminal()), lines))
+}
+
+/// The same where the output is for something else.
+pub(super) fn start_beside_output(log: &Log) {
+    begin(log, BoxMakeWriter::new(io::stderr), io::stderr().is_terminal());
+}
+
+fn begin(log: &Log, writer: BoxMakeWriter, is_terminal: bool) -> Level {
     let format = log.format.unwrap_or(if is_terminal {
         LogFormat::Text
     } else {
         LogFormat::Json
     });
-    let writer = match stream {
-        Stream::Output => BoxMakeWriter::new(io::stdout),
-        Stream::Errors => BoxMakeWriter::new(io::stderr),
-    };
     let (wanted_now, level) = reload::Layer::new(wanted(log));
     let filter = wanted_now.and(harmless());
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);

@@ -1,16 +1,17 @@
 //! `pgswivel run`: the proxy itself.
 
+use std::time::Duration;
 use std::{io, panic};
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config;
+use crate::config::{self, Config};
 use crate::net::listen::Passed;
 use crate::server::{self, Failure, Given, Signals, Sources, Systemd};
 
 use super::exit::Exit;
 use super::flags::Flags;
-use super::logging::{self, Stream};
+use super::logging;
 use super::process::Process;
 
 /// Serve clients until told to stop
@@ -28,6 +29,9 @@ fn stores() -> String {
     }
     text + "\nThe password that clients log in with comes from PGSWIVEL_PASSWORD, PGSWIVEL_PASSWORD_FILE or the file."
 }
+
+/// For whoever reads the log, at the end.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 pub(super) fn run(arguments: Arguments) -> Exit {
     // Before there is a second thread.
@@ -59,14 +63,24 @@ fn serve(own: &Runtime, arguments: Arguments, signals: Signals, passed: Passed) 
             return Exit::BadConfiguration;
         }
     };
-    let level = logging::start(&config.log, Stream::Output);
+    let (level, lines) = match logging::start(&config.log) {
+        Ok(started) => started,
+        Err(error) => return fail(&error),
+    };
     let given = Given {
         signals,
         sources,
         passed,
         systemd: Systemd::of(&Process),
         set_log: Box::new(move |log| level.set(log)),
+        log_dropped: lines.dropped(),
     };
+    let exit = serve_with(own, config, given);
+    lines.flush(LAST_LINES);
+    exit
+}
+
+fn serve_with(own: &Runtime, config: Config, given: Given) -> Exit {
     let crew = match crew(config.workers) {
         Ok(crew) => crew,
         Err(error) => return fail(&error),

@@ -248,6 +248,29 @@ mod tests {
     }
 
     #[test]
+    fn a_fifo_holds_nobody_up_whether_it_has_a_reader_or_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let journal = Journal::open(Some(&path)).unwrap();
+        record(&journal, "lost");
+        journal.flush(Duration::from_secs(5));
+        let reader = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
+        // More than it takes, and nobody reads.
+        for n in 0..5000 {
+            record(&journal, &n.to_string());
+        }
+        let mut text = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(reader), &mut text).unwrap();
+        assert!(text.contains("\"version\":\"0\""), "{text}");
+        assert_eq!(journal.entries().len(), KEPT_MAX);
+    }
+
+    #[test]
     fn a_file_that_can_not_be_written_at_all_is_told_at_once() {
         assert!(Journal::open(Some(Path::new("/nowhere/at/all"))).is_err());
     }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
 use std::time::Duration;
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
 use tracing::{error, info};
 
 /// Lines that wait for the disk. What comes beyond is lost, and counted.
@@ -33,8 +35,11 @@ impl Sink {
             path: path.to_owned(),
             lost: 0,
         };
-        // A file that can't be appended to now is a mistake to report now.
-        file.append("")?;
+        // A file that can't be appended to now is a mistake to report now. Who reads a FIFO may come later.
+        match file.append("") {
+            Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {}
+            result => result?,
+        }
         let (lines, orders) = sync_channel(WAITING_MAX);
         let thread = std::thread::Builder::new().name("audit".to_owned());
         thread.spawn(move || file.keep(&orders))?;
@@ -90,11 +95,15 @@ impl File {
     }
 
     fn append(&self, line: &str) -> io::Result<()> {
+        // A FIFO that nobody reads is an error here, and no reason to wait.
         let mut file = OpenOptions::new()
             .append(true)
             .create(true)
             .mode(0o600)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
             .open(&self.path)?;
+        let flags = fcntl_getfl(&file)?;
+        fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
         let length = file.metadata()?.len();
         file.write_all(line.as_bytes()).inspect_err(|_| {
             // Half a line would spoil the next one. If that fails as well, there is nobody left to tell.

@@ -73,10 +73,12 @@ pub const CLIENTS: Family = family("pgswivel_clients", Gauge, &[],
     "Clients that have logged in here and are being served, or wait for a connection.");
 pub const LINKS: Family = family("pgswivel_links", Gauge, &["upstream"],
     "Connections to the upstream: being opened, open, or being closed.");
+pub const LOG_LINES_DROPPED: Family = family("pgswivel_log_lines_dropped_total", Counter, &[],
+    "Log lines that were dropped because whoever reads the log did not keep up.");
 
-pub const ALL: [&Family; 23] = [
+pub const ALL: [&Family; 24] = [
     &CREDENTIAL_INFO, &CREDENTIAL_GENERATION, &CREDENTIAL_AGE, &CREDENTIAL_MAX_AGE, &CREDENTIAL_WORKING,
     &CREDENTIAL_SAFE_TO_REVOKE, &LOGINS, &STORE_REFRESHES, &STORE_LAST_SUCCESS, &STORE_POLL, &LOGINS_HELD,
     &LOGIN_HOLD, &SESSIONS, &SESSIONS_PINNED, &SESSIONS_PINNED_PAST_GRACE, &MOVES, &MOVE, &RESCUES, &ROTATION,
-    &GOVERNOR_HITS, &LIMIT_HITS, &CLIENTS, &LINKS,
+    &GOVERNOR_HITS, &LIMIT_HITS, &CLIENTS, &LINKS, &LOG_LINES_DROPPED,
 ];

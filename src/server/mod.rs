@@ -14,6 +14,7 @@ mod story;
 mod systemd;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -63,6 +64,8 @@ pub struct Given {
     pub passed: Passed,
     pub systemd: Systemd,
     pub set_log: SetLog,
+    /// Log lines that nobody will read, so far.
+    pub log_dropped: Arc<AtomicU64>,
 }
 
 /// Serves until a signal says otherwise.
@@ -73,6 +76,7 @@ pub async fn run(config: Config, given: Given) -> Result<(), Failure> {
         passed,
         systemd,
         set_log,
+        log_dropped,
     } = given;
     let (stop, stopping) = watch::channel(false);
     let records = Records {
@@ -93,6 +97,7 @@ pub async fn run(config: Config, given: Given) -> Result<(), Failure> {
         stopping: leaving.clone(),
         sessions: Handle::current(),
         quit: signals.quit(),
+        log_dropped,
     };
     admin.serve(Arc::clone(house.admin_connections()), facts)?;
     let (asked, systemd) = (Arc::new(Notify::new()), Arc::new(systemd));

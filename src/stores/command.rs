@@ -155,11 +155,7 @@ impl Drop for Running {
     }
 }
 
-async fn read_up_to(
-    from: Option<impl AsyncRead + Unpin>,
-    limit: u64,
-    bytes: &mut Vec<u8>,
-) -> io::Result<()> {
+async fn read_up_to(from: Option<impl AsyncRead + Unpin>, limit: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
     if let Some(from) = from {
         from.take(limit).read_to_end(bytes).await?;
     }

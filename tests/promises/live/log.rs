@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio_postgres::NoTls;
 
+use crate::support::admin::Scrape;
 use crate::support::{Postgres, Swivel, eventually};
 
 fn lines(swivel: &Swivel) -> Vec<Value> {
@@ -231,4 +232,39 @@ async fn an_upstream_that_is_gone_is_said_when_it_goes_and_when_it_is_back() {
     })
     .await;
     assert_eq!(swivel.said("logins to an endpoint fail"), 1);
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_no_session_no_login_and_no_end() {
+    let postgres = Postgres::start(18);
+    let unstarted = Swivel::in_front_of(&postgres).section("[log]\nlevel = \"debug\"\n");
+    let log = unstarted.directory().join("log");
+    nix::unistd::mkfifo(&log, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let stalled = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&log)
+        .unwrap();
+    nix::fcntl::fcntl(&stalled, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    let mut swivel = unstarted.start().await;
+    let served = async {
+        let staying = swivel.connect().await;
+        for _ in 0..50 {
+            drop(swivel.connect().await);
+        }
+        assert_eq!(staying.query("SELECT 1", &[]).await.unwrap().len(), 1);
+    };
+    let served = tokio::time::timeout(Duration::from_secs(60), served).await;
+    assert!(
+        served.is_ok(),
+        "sessions and logins wait for whoever reads the log"
+    );
+    let (scrape, dropped) = (Scrape::of(&swivel).await, "pgswivel_log_lines_dropped_total");
+    assert!(scrape.has(dropped), "what is dropped is counted");
+    swivel.signal(nix::sys::signal::Signal::SIGTERM);
+    let ended = tokio::time::timeout(Duration::from_secs(30), async {
+        eventually("it has ended", async || !swivel.is_running()).await;
+    });
+    assert!(ended.await.is_ok());
+    assert!(swivel.wait().success());
 }

@@ -210,11 +210,18 @@ async fn nothing_that_a_program_says_reaches_the_log_in_its_own_words() {
         let error = stores::read(&mut *store).await.unwrap_err();
         said = format!("{error} {error:?} {}", log.text());
         let parts = |secret: &str| -> Vec<String> { secret.split(' ').map(str::to_owned).collect() };
-        for part in parts(&known).iter().chain(&parts(&unknown)).filter(|part| part.len() > 3) {
+        for part in parts(&known)
+            .iter()
+            .chain(&parts(&unknown))
+            .filter(|part| part.len() > 3)
+        {
             assert!(!said.contains(part.as_str()), "{part} of {words:?}");
         }
     }
-    assert!(said.contains("connection refused") && said.contains("permission denied"), "{said}");
+    assert!(
+        said.contains("connection refused") && said.contains("permission denied"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
