@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{Facts, exposition, page, status};
+use super::{Facts, exposition, page, status, users};
 
 /// An event loop that takes longer to run nothing does not answer clients either.
 const ALIVE_WITHIN: Duration = Duration::from_secs(2);
@@ -33,6 +33,10 @@ pub async fn to(request: &Request<Incoming>, peer: IpAddr, facts: &Facts) -> Ans
             let may = matches!(*request.method(), Method::GET | Method::HEAD);
             ("GET, HEAD", may)
         }
+        "/unused" => {
+            let may = matches!(*request.method(), Method::GET | Method::HEAD | Method::POST);
+            ("GET, HEAD, POST", may)
+        }
         "/refresh" | "/quit" => ("POST", *request.method() == Method::POST),
         _ => return json_answer(StatusCode::NOT_FOUND, &json!({ "error": "no such page" })),
     };
@@ -46,9 +50,11 @@ pub async fn to(request: &Request<Incoming>, peer: IpAddr, facts: &Facts) -> Ans
         "/readyz" => health(&ready(facts)),
         "/metrics" => metrics(facts),
         "/status" => json_answer(StatusCode::OK, &status::report(facts)),
+        "/unused" if *request.method() != Method::POST => unused(request, facts),
         _ => match wish(request.headers(), peer, facts) {
             Err(why) => json_answer(StatusCode::FORBIDDEN, &json!({ "error": why })),
             Ok(()) if path == "/refresh" => refresh(facts),
+            Ok(()) if path == "/unused" => unused_as_of_now(request, facts).await,
             Ok(()) => quit(facts),
         },
     }
@@ -153,6 +159,52 @@ fn refresh(facts: &Facts) -> Answer {
         asked.push(name.as_str());
     }
     json_answer(StatusCode::ACCEPTED, &json!({ "refreshing": asked }))
+}
+
+/// Whether the user that is asked for is unused here, as of the last reads of the stores.
+fn unused(request: &Request<Incoming>, facts: &Facts) -> Answer {
+    match user_of(request) {
+        Ok(user) => json_answer(StatusCode::OK, &users::one(&user, facts)),
+        Err(why) => json_answer(StatusCode::BAD_REQUEST, &json!({ "error": why })),
+    }
+}
+
+/// The same, after every store was read.
+async fn unused_as_of_now(request: &Request<Incoming>, facts: &Facts) -> Answer {
+    if let Err(why) = user_of(request) {
+        return json_answer(StatusCode::BAD_REQUEST, &json!({ "error": why }));
+    }
+    match users::refresh(facts).await.as_slice() {
+        [] => unused(request, facts),
+        behind => {
+            let error = format!("the store of {} can't be read now", behind.join(", "));
+            json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": error }))
+        }
+    }
+}
+
+/// `user=NAME` of the query, where bytes may be written as `%XX`.
+fn user_of(request: &Request<Incoming>) -> Result<String, &'static str> {
+    let query = request.uri().query().unwrap_or_default();
+    let user = query.split('&').find_map(|pair| pair.strip_prefix("user="));
+    let user = user
+        .filter(|user| !user.is_empty())
+        .ok_or("whose? ask for /unused?user=NAME")?;
+    unescaped(user).ok_or("the user's name is not UTF-8, or has a % that no two hexadecimal digits follow")
+}
+
+fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut pieces = text.split('%');
+    bytes.extend_from_slice(pieces.next()?.as_bytes());
+    for piece in pieces {
+        let digits = piece
+            .get(..2)
+            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend_from_slice(&piece.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// As SIGTERM does.

@@ -22,6 +22,11 @@ pub fn text(facts: &Facts, report: &Report) -> String {
     }
     let dropped = facts.log_dropped.load(Ordering::Relaxed) as f64;
     scrape.tell(&table::LOG_LINES_DROPPED, &[], dropped);
+    for user in &report.users {
+        for (secret, links) in &user.links_by_secret {
+            scrape.tell(&table::USER_LINKS, &[secret, &user.user], *links as f64);
+        }
+    }
     scrape.text()
 }
 
@@ -52,12 +57,14 @@ fn tell_reads(scrape: &mut Scrape, secret: &SecretReport) {
     let failed = reads.failed as f64;
     scrape.tell(&table::STORE_REFRESHES, &[name, store, "failed"], failed);
     scrape.tell(&table::STORE_POLL, &[name], secret.poll_seconds);
-    if let (Some(ago), Ok(now)) = (
-        reads.last_success_seconds_ago,
-        SystemTime::now().duration_since(UNIX_EPOCH),
-    ) {
-        let at = now.as_secs_f64() - ago;
-        scrape.tell(&table::STORE_LAST_SUCCESS, &[name], at);
+    let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH) else {
+        return;
+    };
+    if let Some(ago) = reads.last_success_seconds_ago {
+        scrape.tell(&table::STORE_LAST_SUCCESS, &[name], now.as_secs_f64() - ago);
+    }
+    if let Some(ago) = reads.as_of_seconds_ago {
+        scrape.tell(&table::CREDENTIAL_READ, &[name], now.as_secs_f64() - ago);
     }
 }
 

@@ -8,6 +8,7 @@ mod history;
 mod page;
 pub mod report;
 mod status;
+mod users;
 pub mod whereabouts;
 mod words;
 

@@ -1,5 +1,7 @@
 //! What `/status` says: the document that `pgswivel status` and the page read. Nothing secret.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -18,6 +20,8 @@ pub struct Report {
     pub roles: Vec<RoleReport>,
     pub upstreams: Vec<UpstreamReport>,
     pub secrets: Vec<SecretReport>,
+    /// Every upstream user that some secret has, or some connection is on.
+    pub users: Vec<UserReport>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -38,6 +42,27 @@ pub struct UpstreamReport {
     /// Being opened, open, or being closed.
     pub links: u64,
     pub connections_max: u32,
+}
+
+/// What one upstream user is needed for here, over all secrets and roles.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct UserReport {
+    pub user: String,
+    /// No connection is on it, and new ones will not be, as of `as_of`: it may go as far as this process is concerned.
+    pub unused: bool,
+    /// When the oldest of the stores' last good reads began, RFC 3339; what changed there since is not known here.
+    /// None: one of them was never read.
+    pub as_of: Option<String>,
+    /// Connections that are being opened, open, or being closed: one counts until its backend has ended.
+    pub links: u64,
+    pub sessions: u64,
+    pub pinned: u64,
+    /// Connections by secret, under the name that it had when they were opened: 0 where it has or had the user.
+    pub links_by_secret: BTreeMap<String, u64>,
+    /// Secrets that lead with it, put it first, or announce it.
+    pub wanted_by: Vec<String>,
+    /// Secrets that could not be read yet.
+    pub unread: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -93,6 +118,8 @@ pub struct ReadsReport {
     pub failed: u64,
     pub last_success_seconds_ago: Option<f64>,
     pub last_failure_seconds_ago: Option<f64>,
+    /// Since the last good read began.
+    pub as_of_seconds_ago: Option<f64>,
     /// Until a read succeeds again.
     pub error: Option<String>,
     pub warning: Option<String>,

@@ -42,6 +42,7 @@ pub fn report(facts: &Facts) -> Report {
                 Some(secret_report(secret, keeper, facts))
             })
             .collect(),
+        users: super::users::all(facts),
     }
 }
 
@@ -257,6 +258,7 @@ fn reads(status: &Status) -> ReadsReport {
         failed: status.reads.failed,
         last_success_seconds_ago: status.last_success.map(seconds),
         last_failure_seconds_ago: status.last_failure.map(seconds),
+        as_of_seconds_ago: status.as_of_ago.map(seconds),
         error: status.reads.error.as_ref().map(ToString::to_string),
         warning: status.reads.warning.map(|warning| warning.label().to_owned()),
         calls: calls

@@ -56,8 +56,18 @@ pub(super) fn of_secret(stage: Stage, credentials: &[CredentialReport]) -> Strin
                 let ago = |known: &CredentialReport| known.retired_seconds_ago.unwrap_or(f64::MAX);
                 ago(a).total_cmp(&ago(b))
             });
+            let user_stays = newest.is_some_and(|newest| {
+                credentials
+                    .iter()
+                    .any(|known| known.standing == "leading" && known.user == newest.user)
+            });
             let newest = newest.map_or_else(|| "the old credential".to_owned(), name);
-            format!("safe to revoke: nothing here uses {newest} any more")
+            if user_stays {
+                // Said of a user that is in use, "unused" would cost somebody an outage.
+                format!("new sessions use {leader}; nothing here is on the password of {newest} any more")
+            } else {
+                format!("safe to revoke: nothing here uses {newest} any more")
+            }
         }
         Stage::Steady => format!("new sessions use {leader}"),
     }
@@ -69,6 +79,9 @@ pub(super) fn of_credential(known: &CredentialReport, same_user: bool) -> String
     let proven = known.endpoints.iter().any(|endpoint| endpoint.proven);
     match known.standing.as_str() {
         "leading" => "new sessions use it".to_owned(),
+        "retired" if known.links == 0 && same_user => {
+            "its password was replaced, and nothing here is on it any more".to_owned()
+        }
         "retired" if known.links == 0 => "safe to revoke: nothing here uses it".to_owned(),
         "retired" if known.sessions == 0 => {
             format!("{} left: not safe to revoke yet", many(known.links, "connection"))

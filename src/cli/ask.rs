@@ -46,16 +46,26 @@ pub(super) fn address(whom: Whom) -> Result<SocketAddr, Problems> {
 }
 
 pub(super) fn get(address: SocketAddr, path: &str) -> Result<Answer, AskError> {
-    let said = exchange(address, path).map_err(|source| AskError::Unreachable { address, source })?;
+    ask(address, "GET", path, TIME)
+}
+
+/// Something is done before the answer comes, for which there is this much time.
+pub(super) fn post(address: SocketAddr, path: &str, time: Duration) -> Result<Answer, AskError> {
+    ask(address, "POST", path, time)
+}
+
+fn ask(address: SocketAddr, method: &str, path: &str, time: Duration) -> Result<Answer, AskError> {
+    let said =
+        exchange(address, method, path, time).map_err(|source| AskError::Unreachable { address, source })?;
     parse(&said).ok_or(AskError::Stranger(address))
 }
 
-fn exchange(address: SocketAddr, path: &str) -> io::Result<Vec<u8>> {
-    let end = Instant::now() + TIME;
+fn exchange(address: SocketAddr, method: &str, path: &str, time: Duration) -> io::Result<Vec<u8>> {
+    let end = Instant::now() + time;
     let mut stream = TcpStream::connect_timeout(&address, TIME)?;
     stream.set_write_timeout(Some(TIME))?;
     // An old version of the protocol: its answers end when the connection does.
-    write!(stream, "GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n")?;
+    write!(stream, "{method} {path} HTTP/1.0\r\nhost: {address}\r\n\r\n")?;
     let mut said = Vec::new();
     let mut piece = [0; 16 * 1024];
     loop {

@@ -1,6 +1,7 @@
 //! `pgswivel status`: what a running pgswivel holds.
 
 mod text;
+mod unused;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -26,6 +27,14 @@ pub(super) struct Arguments {
     /// Show it again every second
     #[arg(long)]
     watch: bool,
+
+    /// Say whether nothing here is on this upstream user nor will be: exit code 0 if so, else 1
+    #[arg(long, value_name = "USER", conflicts_with = "watch")]
+    unused: Option<String>,
+
+    /// Have the stores read first
+    #[arg(long, requires = "unused")]
+    fresh: bool,
 }
 
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -40,6 +49,9 @@ pub(super) fn run(arguments: Arguments) -> Exit {
             return Exit::BadConfiguration;
         }
     };
+    if let Some(user) = &arguments.unused {
+        return unused::run(address, user, arguments.fresh, arguments.json);
+    }
     if !arguments.watch {
         return once(address, arguments.json);
     }

@@ -63,12 +63,13 @@ impl Desk {
         self.pages.borrow().clone()
     }
 
-    /// Takes in a good reading; true if it changed the order of tries or what the store puts first.
-    pub(super) fn offer(&self, offer: Offer, made: Vec<Made>) -> bool {
-        self.reads().succeeded(now());
+    /// Takes in a good reading; true if it changed the order of tries or what the store puts first. Only then is it
+    /// said that there was one: whoever waits for it finds the page that it made.
+    pub(super) fn offer(&self, offer: Offer, made: Vec<Made>, began: Instant) -> bool {
         let before = self.page();
         self.ages().read(&offer, made, &before, now());
         let after = self.write(|book, now| book.offer(offer, now));
+        self.reads().succeeded(began, now());
         let is_same_first = match (before.first_choice(), after.first_choice()) {
             (Some(before), Some(after)) => before.is_same_login(after),
             (before, after) => before.is_none() && after.is_none(),

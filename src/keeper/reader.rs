@@ -95,11 +95,12 @@ impl Reader {
 
     async fn read(&mut self) {
         self.report_refusals();
+        let began = now();
         let result = stores::read(self.store.as_mut()).await;
         let now = now();
         self.last_read = now;
         let ended = match result {
-            Ok(reading) => self.take_in(reading, now),
+            Ok(reading) => self.take_in(reading, began, now),
             Err(error) => self.complain(error, now),
         };
         self.pace.read_ended(ended, now);
@@ -107,7 +108,7 @@ impl Reader {
         self.say_age();
     }
 
-    fn take_in(&mut self, reading: Reading, now: Instant) -> Ended {
+    fn take_in(&mut self, reading: Reading, began: Instant, now: Instant) -> Ended {
         if let Some(over) = self.complaint.ended(now) {
             let (failures, seconds) = (over.failures, over.lasted.as_secs());
             info!(secret = %self.secret, failures, seconds, "the store can be read again");
@@ -120,7 +121,7 @@ impl Reader {
             lease_ends: ends(reading.lease.map(|lease| lease.left)),
             logins_end: ends(reading.logins_for),
         };
-        let is_change = self.desk.offer(offer, reading.made);
+        let is_change = self.desk.offer(offer, reading.made, began);
         Ended::Well {
             is_change,
             next_read,

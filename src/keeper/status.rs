@@ -20,6 +20,8 @@ pub struct Status {
     pub last_success: Option<Duration>,
     /// Since the last failed read.
     pub last_failure: Option<Duration>,
+    /// Since the last good read began: what changed in the store after that is not known here.
+    pub as_of_ago: Option<Duration>,
     pub calls: Vec<(Operation, u64)>,
 }
 
@@ -66,10 +68,13 @@ pub struct Reads {
     pub warning: Option<Warning>,
     last_success: Option<Instant>,
     last_failure: Option<Instant>,
+    /// When the last good read began.
+    as_of: Option<Instant>,
 }
 
 impl Reads {
-    pub(super) fn succeeded(&mut self, now: Instant) {
+    pub(super) fn succeeded(&mut self, began: Instant, now: Instant) {
+        self.as_of = Some(began);
         self.succeeded += 1;
         self.error = None;
         self.last_success = Some(now);
@@ -95,9 +100,20 @@ impl Status {
                 .collect(),
             last_success: ago(reads.last_success),
             last_failure: ago(reads.last_failure),
+            as_of_ago: ago(reads.as_of),
             reads,
             calls: calls.made().collect(),
         }
+    }
+
+    /// When the last good read began.
+    pub fn as_of(&self) -> Option<Instant> {
+        self.reads.as_of
+    }
+
+    /// When the last failed read was over.
+    pub fn failed_at(&self) -> Option<Instant> {
+        self.reads.last_failure
     }
 
     pub(super) fn aged(mut self, ages: &Ages) -> Self {

@@ -39,6 +39,10 @@ pub const CREDENTIAL_WORKING: Family = family("pgswivel_credential_working", Gau
     "1 if some credential of the secret is known to work, else 0: new logins are held and then fail.");
 pub const CREDENTIAL_SAFE_TO_REVOKE: Family = family("pgswivel_credential_safe_to_revoke", Gauge, &["secret"],
     "1 if the newest credential leads, an older one is retired, and no connection of this process is on a retired one, else 0.");
+pub const USER_LINKS: Family = family("pgswivel_user_links", Gauge, &["secret", "user"],
+    "Connections by upstream user: being opened, open, or being closed, and 0 for a user that the secret has or had and nobody is on. Revoke a user when the sum is 0 and every read timestamp is later than the change.");
+pub const CREDENTIAL_READ: Family = family("pgswivel_credential_read_timestamp_seconds", Gauge, &["secret"],
+    "When the last good read of the secret began, in seconds since 1970: what changed in the store since is not known here. Absent before the first time.");
 pub const LOGINS: Family = family("pgswivel_logins_total", Counter, &["secret", "result", "sqlstate", "position"],
     "Logins to the database, proofs included, by result (accepted, refused, unreachable, failed), by what the server said, and by the credential's place in the store.");
 pub const STORE_REFRESHES: Family = family("pgswivel_store_refreshes_total", Counter, &["secret", "store", "result"],
@@ -76,9 +80,9 @@ pub const LINKS: Family = family("pgswivel_links", Gauge, &["upstream"],
 pub const LOG_LINES_DROPPED: Family = family("pgswivel_log_lines_dropped_total", Counter, &[],
     "Log lines that were dropped because whoever reads the log did not keep up.");
 
-pub const ALL: [&Family; 24] = [
+pub const ALL: [&Family; 26] = [
     &CREDENTIAL_INFO, &CREDENTIAL_GENERATION, &CREDENTIAL_AGE, &CREDENTIAL_MAX_AGE, &CREDENTIAL_WORKING,
-    &CREDENTIAL_SAFE_TO_REVOKE, &LOGINS, &STORE_REFRESHES, &STORE_LAST_SUCCESS, &STORE_POLL, &LOGINS_HELD,
+    &CREDENTIAL_SAFE_TO_REVOKE, &USER_LINKS, &CREDENTIAL_READ, &LOGINS, &STORE_REFRESHES, &STORE_LAST_SUCCESS, &STORE_POLL, &LOGINS_HELD,
     &LOGIN_HOLD, &SESSIONS, &SESSIONS_PINNED, &SESSIONS_PINNED_PAST_GRACE, &MOVES, &MOVE, &RESCUES, &ROTATION,
     &GOVERNOR_HITS, &LIMIT_HITS, &CLIENTS, &LINKS, &LOG_LINES_DROPPED,
 ];

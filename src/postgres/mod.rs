@@ -63,7 +63,7 @@ pub use ledger::Pin;
 use lender::Kind;
 pub use login::{LoginError, Target};
 use lore::Library;
-pub use roster::{Aboard, Pinned, Roster};
+pub use roster::{Aboard, OnUser, Pinned, Roster};
 use turnstile::Turnstiles;
 use wire::opening::Startup;
 use wire::scram::server::{SaltSecret, Verifier};

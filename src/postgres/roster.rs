@@ -44,6 +44,15 @@ pub struct Aboard {
     pub pinned: BTreeMap<u64, Pinned>,
 }
 
+/// Who is on one upstream user, whatever the secret and the password.
+#[derive(Clone, Debug, Default)]
+pub struct OnUser {
+    /// By the secret that each came through, as it was called then.
+    pub links: BTreeMap<SecretName, usize>,
+    pub sessions: usize,
+    pub pinned: usize,
+}
+
 impl Roster {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
@@ -95,6 +104,20 @@ impl Roster {
             }
         }
         all
+    }
+
+    /// By user, those that some link is on. A link counts whatever became of its role or its secret since.
+    pub fn users(&self) -> BTreeMap<Arc<str>, OnUser> {
+        let mut users: BTreeMap<Arc<str>, OnUser> = BTreeMap::new();
+        for (secret, groups) in self.lock().iter() {
+            for group in groups {
+                let on = users.entry(group.credential.user.clone()).or_default();
+                *on.links.entry(secret.clone()).or_default() += group.links.values().sum::<usize>();
+                on.sessions += group.sessions.len();
+                on.pinned += group.sessions.values().flatten().count();
+            }
+        }
+        users
     }
 
     pub fn uses(&self, secret: &SecretName, credential: &Credential) -> bool {

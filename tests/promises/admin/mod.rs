@@ -6,3 +6,4 @@ mod health;
 mod metrics;
 mod page;
 mod status;
+mod unused;
