@@ -25,6 +25,10 @@ const STATUS: Fate = Kept(
     "admin/commands.rs",
     "status_says_in_a_terminal_whether_the_old_credential_is_safe_to_revoke",
 );
+const UNUSED: Fate = Kept(
+    "admin/unused.rs",
+    "a_user_is_unused_when_no_link_is_on_it_and_no_secret_wants_it",
+);
 const THIS_RUN: &str = "this is what runs this test";
 const NO_DOCKER: &str = "there is no Docker engine";
 const NO_CLUSTER: &str = "there is no cluster";
@@ -86,6 +90,7 @@ const COMMANDS: &[(&str, Fate)] = &[
         looked("`make lint` compiles it", TARGETS),
     ),
     ("pgswivel demo --help", Typed),
+    ("pgswivel status --unused orders_v1 --fresh", UNUSED),
     // A file.
     (
         "cargo build --release && export PATH=\"$PWD/target/release:$PATH\"",
