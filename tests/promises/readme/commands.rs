@@ -83,6 +83,10 @@ const COMMANDS: &[(&str, Fate)] = &[
         "make regress",
         looked("it takes half an hour, by itself", TARGETS),
     ),
+    (
+        "make clients",
+        looked("it fetches and runs ten test suites, by itself", TARGETS),
+    ),
     ("make image-check", looked("it needs root, and minutes", TARGETS)),
     ("PG_MATRIX=all make test", looked(THIS_RUN, TARGETS)),
     (
