@@ -26,8 +26,8 @@ async fn the_level_changes_while_it_runs() {
         .await;
     let is_debug = |line: &Value| line["level"] == "DEBUG";
     drop(swivel.connect().await);
-    swivel.rewrite("level = \"info\"", "level = \"debug\"").await;
     assert!(!lines(&swivel).iter().any(is_debug));
+    swivel.rewrite("level = \"info\"", "level = \"debug\"").await;
     drop(swivel.connect().await);
     eventually("sessions are told of", async || {
         lines(&swivel).iter().any(is_debug)

@@ -75,7 +75,23 @@ impl Process {
 
     /// All that it said.
     pub fn log(&self) -> String {
+        self.wait_for_its_log();
         text(&self.log) + &self.errors()
+    }
+
+    /// A thread of its own writes what it said before: it rests when there is nothing left to write.
+    fn wait_for_its_log(&self) {
+        let start = Instant::now();
+        while self.writes_its_log() && start.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn writes_its_log(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+        let states = tasks.into_iter().flatten().flatten();
+        let mut states = states.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+        states.any(|state| state.contains(" (log) ") && !state.contains(" (log) S "))
     }
 
     pub fn errors(&self) -> String {
