@@ -530,3 +530,39 @@ async fn nothing_secret_is_printed_at_any_level() {
         }
     }
 }
+
+#[cfg(feature = "aws")]
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_old_keys_or_a_wrong_clock_is_not_told_to_change_policies() {
+    use crate::support::http::{HttpServer, Reply};
+
+    for (code, message, advice) in [
+        (
+            "ExpiredTokenException",
+            "The security token is expired",
+            "who renews these keys",
+        ),
+        (
+            "InvalidSignatureException",
+            "Signature expired: 1 is now earlier than 2",
+            "NTP",
+        ),
+    ] {
+        let service = HttpServer::start(move |_| async move {
+            let body = serde_json::json!({ "__type": code, "message": message });
+            Reply::json(400, &body).with_header("x-amzn-errortype", code)
+        })
+        .await;
+        let unstarted = Swivel::in_front_of_port(Port::free().number())
+            .store("aws-secretsmanager", "prod/orders")
+            .secret_line(&format!("endpoint = \"{}\"", service.url()))
+            .environment("AWS_REGION", "eu-west-1")
+            .environment("AWS_ACCESS_KEY_ID", "AKID")
+            .environment("AWS_SECRET_ACCESS_KEY", "SECRET");
+        let output = tokio::task::block_in_place(|| unstarted.check(&[]));
+        exits(&output, 1);
+        let said = text(&output);
+        assert!(said.contains(advice), "{said}");
+        assert!(!said.contains("secretsmanager:GetSecretValue"), "{said}");
+    }
+}
