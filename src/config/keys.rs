@@ -119,6 +119,7 @@ pub(super) const UPSTREAM: Keys = Keys {
         key("connections_max", Number(100), "connections at once; more clients queue, then get an error"),
         key("warm", Number(1), "logged-in connections kept ready"),
         key("reuse", Switch(true), "`DISCARD ALL` and lend a connection again"),
+        key("again", Switch(true), "ask a new connection once more for what Postgres says it rolled back when it ended the old one"),
     ],
 };
 
@@ -236,6 +237,7 @@ pub(super) const LIMITS: Keys = Keys {
         key("logins_per_endpoint", Number(8), "upstream logins at once, per endpoint"),
         key("queue_wait", Text("30s"), "how long a client waits for one of `connections_max`"),
         key("statement_bytes", Number(1_048_576), "bytes of statement text kept per session for replay"),
+        key("again_bytes", Number(65_536), "bytes of a request kept while it is in flight, to be asked again (`upstream.again`)"),
         key("moves", Number(8), "sessions that change connections at once"),
         key("admin_connections", Number(64), "connections to the admin address at once"),
         key("refused_logins_per_minute", Number(10), "logins that an endpoint may refuse in a minute before doubtful credentials wait"),
@@ -314,7 +316,7 @@ const fn parameter(name: &'static str, key: &'static str, shape: Shape) -> Param
 }
 
 /// libpq's names where libpq has one.
-pub(super) const PARAMETERS: [Parameter; 18] = [
+pub(super) const PARAMETERS: [Parameter; 19] = [
     parameter("dbname", "database", Shape::Text),
     parameter("sslmode", "tls.mode", Shape::Text),
     parameter("sslrootcert", "tls.ca", Shape::Text),
@@ -333,6 +335,7 @@ pub(super) const PARAMETERS: [Parameter; 18] = [
     parameter("connections_max", "connections_max", Shape::Number),
     parameter("warm", "warm", Shape::Number),
     parameter("reuse", "reuse", Shape::Switch),
+    parameter("again", "again", Shape::Switch),
 ];
 
 /// A flag that describes the configuration, and its environment variable.

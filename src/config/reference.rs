@@ -45,6 +45,7 @@ user_timeout = "60s"
 connections_max = 100
 warm = 1
 reuse = true
+again = true
 
 [secret.a]
 store = "file"
@@ -77,6 +78,7 @@ cancels = 64
 logins_per_endpoint = 8
 queue_wait = "30s"
 statement_bytes = 1048576
+again_bytes = 65536
 moves = 8
 admin_connections = 64
 refused_logins_per_minute = 10

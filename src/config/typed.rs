@@ -101,6 +101,8 @@ pub struct Upstream {
     pub connections_max: u32,
     pub warm: u32,
     pub reuse: bool,
+    /// What a server says it has undone is asked of another link.
+    pub again: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -333,6 +335,8 @@ pub struct Limits {
     pub queue_wait: Duration,
     /// Bytes of statement text kept per session for replay.
     pub statement_bytes: u32,
+    /// Bytes of what a session has in flight, kept to be asked again.
+    pub again_bytes: u32,
     /// Sessions that change links at once.
     pub moves: u32,
     pub admin_connections: u32,

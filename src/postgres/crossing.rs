@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -13,6 +13,7 @@ use super::ledger::{Difference, Ledger, Pin};
 use super::replay::{self, Parses, Replay, ReplayError, forget, listen_for, overlap, recall};
 use super::survey::{Question, Survey, SurveyError};
 use super::talk::{Talk, TalkError};
+use super::wire::read::passes;
 
 /// What the old link is asked is bounded by the server; one that does not answer at all is lost.
 pub const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -66,6 +67,25 @@ pub enum Failed {
 }
 
 impl Failed {
+    /// Whether another attempt with a new link may fare better.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::NewLost(_) | Self::TimedOut => true,
+            Self::Replay(ReplayError::Refused { state, .. }) => passes(state.as_bytes()),
+            Self::Survey(SurveyError::Refused { state, .. }) => passes(state.as_bytes()),
+            _ => false,
+        }
+    }
+
+    /// Of the old link's server, if it ended that.
+    pub fn last_words(&self) -> Option<&Bytes> {
+        match self {
+            Self::OldLost(error) => error.last_words(),
+            Self::OldCut(broken) => broken.last_words(),
+            _ => None,
+        }
+    }
+
     /// Whether the session has no link any more.
     pub fn is_loss(&self) -> bool {
         matches!(self, Self::OldLost(_) | Self::OldCut(_))
@@ -263,7 +283,8 @@ where
     match timeout(SILENCE_MAX, recall(ledger).run(old, aside)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(refused @ ReplayError::Refused { .. })) => Err(Failed::Replay(refused)),
-        Ok(Err(ReplayError::Lost(_))) | Err(_) => Err(Failed::OldCut(silent())),
+        Ok(Err(ReplayError::Lost(broken))) => Err(Failed::OldCut(broken.anywhere())),
+        Err(_) => Err(Failed::OldCut(silent())),
     }
 }
 
@@ -274,7 +295,8 @@ where
 {
     match timeout(SILENCE_MAX, step.run(old, aside)).await {
         Ok(Ok(()) | Err(ReplayError::Refused { .. })) => Ok(()),
-        Ok(Err(ReplayError::Lost(_))) | Err(_) => Err(Failed::OldCut(silent())),
+        Ok(Err(ReplayError::Lost(broken))) => Err(Failed::OldCut(broken.anywhere())),
+        Err(_) => Err(Failed::OldCut(silent())),
     }
 }
 

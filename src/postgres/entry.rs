@@ -83,6 +83,11 @@ pub async fn enter(client: Client, deadline: Instant, wing: &Arc<Wing>) -> Optio
             debug!(session = id, %error, "TLS with the client failed");
             return None;
         }
+        Err(Failed::Unanswered(error)) => {
+            lobby.turned_away(&error);
+            debug!(session = id, %error, "client not answered");
+            return None;
+        }
         Err(Failed::Refused(stream, error)) => {
             turn_away(*stream, &mut BytesMut::new(), &error, id, lobby).await;
             return None;

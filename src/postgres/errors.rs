@@ -10,7 +10,7 @@ use super::relay::Loss;
 use super::wire::aftermath::Unanswerable;
 use super::wire::frame::BadLength;
 use super::wire::opening::BadOpening;
-use super::wire::read::error_field;
+use super::wire::read::{error_field, passes};
 use super::wire::say;
 use super::wire::scram::server::ScramServerError;
 use crate::metrics::Limit;
@@ -181,6 +181,11 @@ impl ClientError {
     /// The server refused the login because it has too many sessions.
     pub fn is_server_full(&self) -> bool {
         matches!(self, Self::Server { body, .. } if error_field(body, b'C') == Some(b"53300"))
+    }
+
+    /// Whether the server may let in the same client in a moment.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Server { body, .. } if error_field(body, b'C').is_some_and(passes))
     }
 
     /// Of a session that ends with its link the server's last words are passed on, and ours explain them.

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::talk::{Message, Talk, TalkError};
@@ -113,7 +113,7 @@ pub enum Broken<T: fmt::Debug> {
     #[error("the link was lost: {0}")]
     Talk(#[from] TalkError),
     #[error("the server ended the link with {0}")]
-    Fatal(SqlState),
+    Fatal(LastWords),
     #[error("the server sent message {0:?} out of place")]
     Unexpected(char),
     #[error("more than {ASIDE_MAX} bytes came for the client meanwhile")]
@@ -121,6 +121,42 @@ pub enum Broken<T: fmt::Debug> {
     /// The link is at rest, and as it was before.
     #[error("the server refused {at:?} with {state}")]
     Refused { at: T, state: SqlState },
+}
+
+/// The body of the FATAL with which a server ends a link.
+#[derive(Clone, Debug)]
+pub struct LastWords(pub Bytes);
+
+impl LastWords {
+    fn of(message: &[u8]) -> Self {
+        Self(Bytes::copy_from_slice(message))
+    }
+}
+
+impl fmt::Display for LastWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SqlState::of(&self.0).fmt(f)
+    }
+}
+
+impl<T: fmt::Debug> Broken<T> {
+    pub fn last_words(&self) -> Option<&Bytes> {
+        match self {
+            Self::Fatal(words) => Some(&words.0),
+            _ => None,
+        }
+    }
+
+    /// Wherever it was.
+    pub fn anywhere(self) -> Broken<()> {
+        match self {
+            Self::Talk(error) => Broken::Talk(error),
+            Self::Fatal(words) => Broken::Fatal(words),
+            Self::Unexpected(tag) => Broken::Unexpected(tag),
+            Self::Aside => Broken::Aside,
+            Self::Refused { state, .. } => Broken::Refused { at: (), state },
+        }
+    }
 }
 
 /// As the server gave it.
@@ -231,7 +267,7 @@ fn refusal<T: Copy + fmt::Debug>(body: &[u8], first: Option<(T, u8)>) -> Result<
     let state = SqlState::of(body);
     let severity = error_field(body, b'V').or_else(|| error_field(body, b'S'));
     if matches!(severity, Some(b"FATAL" | b"PANIC")) {
-        return Err(Broken::Fatal(state));
+        return Err(Broken::Fatal(LastWords::of(body)));
     }
     let (at, _) = first.ok_or(Broken::Unexpected('E'))?;
     Ok((at, state))
@@ -346,7 +382,7 @@ pub async fn drain_until_marker<S: AsyncRead + AsyncWrite + Unpin>(
         let message = talk.hear(MESSAGE_MAX).await?;
         match message.tag {
             b'S' | b'N' | b'A' => aside.take_in(&message)?,
-            b'E' => return Err(Broken::Fatal(SqlState::of(message.body()))),
+            b'E' => return Err(Broken::Fatal(LastWords::of(message.body()))),
             other => return Err(Broken::Unexpected(char::from(other))),
         }
     }
@@ -445,7 +481,10 @@ mod tests {
         }
         let (mut talk, _far) = server(&error("FATAL")).await;
         let broken = two_steps().run(&mut talk, &mut Aside::kept()).await.unwrap_err();
-        assert!(matches!(broken, Broken::Fatal(state) if state.as_bytes() == b"57P01"));
+        assert!(
+            broken.to_string().ends_with("with 57P01")
+                && broken.last_words().unwrap() == &error("FATAL")[5..]
+        );
     }
 
     #[tokio::test]

@@ -132,6 +132,15 @@ impl Lane {
         self.ended = false;
     }
 
+    /// Whole messages that were shown before and are shown again, before anything else that has not been shown.
+    pub fn show_again(&mut self, messages: &[u8]) {
+        debug_assert!(!self.is_cut(), "shown again in the middle of a message");
+        let unseen = self.buffer.split_off(self.ready);
+        self.buffer.extend_from_slice(messages);
+        self.buffer.unsplit(unseen);
+        self.unseen = true;
+    }
+
     /// Bytes that somebody else read from this lane's stream. They come after what was inserted.
     pub fn append_unseen(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
@@ -178,10 +187,16 @@ impl Lane {
         }
     }
 
-    /// Reads ahead while there is nobody to write to, until the stream ends. At the bound nothing more is read,
-    /// and an end is not noticed.
+    /// Whether the first message that was not shown is a client's Terminate.
+    fn begins_with_terminate(&self) -> bool {
+        let left = self.buffer[self.ready..].get(self.cutter.left()..);
+        left.is_some_and(|unseen| unseen.starts_with(b"X\0\0\0\x04"))
+    }
+
+    /// Reads ahead while there is nobody to write to, until the stream ends, or says that it does. At the bound nothing
+    /// more is read, and an end is not noticed.
     pub fn poll_hear<F: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, from: &mut F) -> Poll<()> {
-        while !self.ended {
+        while !self.ended && !self.begins_with_terminate() {
             if self.buffer.len() - self.ready >= AHEAD_MAX {
                 return Poll::Pending;
             }

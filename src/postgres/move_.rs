@@ -84,7 +84,7 @@ impl Session {
             }
             Err(error) => {
                 debug!(session = self.id, %error, "link lost");
-                return Err(End::LinkLost(Loss::default()).into());
+                return Err(End::LinkLost(Loss::with(error.last_words())).into());
             }
         }
         Ok(())
@@ -100,7 +100,7 @@ impl Session {
             Err(SurveyError::Refused { state, .. }) => Ok(state.as_bytes() == UNDEFINED_OBJECT),
             Err(error) => {
                 debug!(session = self.id, %error, "link lost");
-                Err(End::LinkLost(Loss::default()).into())
+                Err(End::LinkLost(Loss::with(error.last_words())).into())
             }
         }
     }
@@ -197,7 +197,7 @@ impl Session {
         debug!(session = self.id, reason = %failed, "session not moved");
         tokio::spawn(leave(stream, berth));
         if failed.is_loss() {
-            return Err(End::LinkLost(Loss::default()).into());
+            return Err(End::LinkLost(Loss::with(failed.last_words())).into());
         }
         self.relay.resume(&aside.take(), &unseen);
         let pins = failed.pins();

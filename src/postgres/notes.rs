@@ -149,6 +149,17 @@ impl Notes {
         self.parses.made.values().filter_map(|body| body.as_deref())
     }
 
+    /// The body of the Parse that made a statement since the last survey.
+    pub fn parse_of(&self, name: &[u8]) -> Option<&[u8]> {
+        self.parses.made.get(name)?.as_deref()
+    }
+
+    /// Whether a text, and everything that it names, is known to do no more than it says.
+    pub fn is_plain(&self, text: &[u8]) -> bool {
+        let spotted = self.vocabulary.read(text);
+        !(spotted.signalled || spotted.lasting || spotted.blind) && spotted.unseen.is_empty()
+    }
+
     /// Statements of the last survey that are there no more, or were made anew since.
     pub fn is_replaced(&self, name: &[u8]) -> bool {
         self.parses.made.contains_key(name)

@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::bell::Bell;
 use super::lane::{Lane, See, Stop};
 use super::notes::Notes;
-use super::wire::aftermath::Still;
+use super::wire::aftermath::{Again, Still};
 use super::wire::frame::{BadLength, Fate, Piece};
 use super::wire::read::error_field;
 use super::wire::say;
@@ -49,6 +49,16 @@ pub struct Loss {
     pub error: Option<io::Error>,
 }
 
+impl Loss {
+    /// In a conversation of our own with the server.
+    pub fn with(last_words: Option<&Bytes>) -> Self {
+        Self {
+            fatal: last_words.cloned(),
+            error: None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Relay<C, L> {
     client: C,
@@ -74,6 +84,8 @@ struct State {
     statements: Statements,
     /// What a lost link has left to do.
     still: Still,
+    /// What is in flight, if it may have to be asked for once more.
+    again: Again,
     /// For the client, as soon as it can be told.
     answers: BytesMut,
     /// The client's large message that is under way is not for the link.
@@ -153,6 +165,9 @@ impl State {
         if self.dropping {
             return fate;
         }
+        (self.again).asked(tag, body, whole, || {
+            self.tracker.is_idle() && self.still.is_nothing()
+        });
         self.tracker.from_client(tag, asked.work);
         match &mut self.notes {
             Some(notes) if whole => notes.asked(tag, body),
@@ -200,6 +215,7 @@ impl State {
                 // Nor do most of the other answers in a pipeline, but that they are answers.
                 b'2' | b'T' | b'n' => {
                     self.tracker.completed();
+                    self.again.told();
                     Fate::PassedOn
                 }
                 _ => self.answered(tag, body),
@@ -214,7 +230,11 @@ impl State {
             b'E' => return self.see_error(body),
             b'A' => self.translate(body),
             _ => {
+                self.again.told();
                 self.tracker.from_server(tag, body.first().copied());
+                if tag == b'Z' && self.tracker.is_idle() {
+                    self.again.answered();
+                }
                 if let Some(notes) = &mut self.notes {
                     notes.answered(tag, body);
                     if tag == b'Z' && self.tracker.is_quiet() {
@@ -227,6 +247,7 @@ impl State {
     }
 
     fn answered_beginning(&mut self, tag: u8, body: &[u8]) -> Fate {
+        self.again.told();
         self.tracker.from_server(tag, None);
         self.farewell |= tag == b'E' && is_fatal(body);
         Fate::PassedOn
@@ -235,6 +256,7 @@ impl State {
     #[inline(never)]
     fn see_error(&mut self, body: &[u8]) -> Fate {
         if !is_fatal(body) {
+            self.again.told();
             self.tracker.from_server(b'E', None);
             self.statements.doubt();
             if let Some(notes) = &mut self.notes {
@@ -379,6 +401,11 @@ where
         self.state.keeps_link = true;
     }
 
+    /// A unit up to so many bytes is kept while it is in flight, in case that it has to be asked for again.
+    pub fn keep_units_up_to(&mut self, bytes_max: u32) {
+        self.state.again = Again::up_to(bytes_max);
+    }
+
     /// Grows with everything that the client says.
     pub fn turns(&self) -> u64 {
         self.state.turns
@@ -511,6 +538,7 @@ where
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::task::JoinHandle;
 
@@ -627,6 +655,34 @@ mod tests {
         (&[(b'Q', b"BEGIN\0"), (b'Q', b"SELEC\0")], &[(b'Z', b"E")]),
         (&[(b'Q', b"SELECT 1\0")], &[]),
     ];
+
+    proptest! {
+        #[test]
+        fn a_terminate_is_for_the_server_unless_it_comes_at_rest_and_nothing_is_behind_it(
+            before in prop::collection::vec((any::<bool>(), prop::sample::select(b"QPBESCHdcTZ12CEGN".to_vec())), 0..12),
+            behind in prop::collection::vec(prop::sample::select(b"QPSXdF".to_vec()), 0..4),
+            keeps_link in any::<bool>(),
+        ) {
+            let mut state = State { keeps_link, ..State::default() };
+            for (from_client, tag) in before {
+                let mut body = *b"I\0\0\0\0\0\0\0\0";
+                let piece = Piece::Message { tag, body: &mut body };
+                match from_client {
+                    true => state.see_client(piece),
+                    false => state.see_server(piece),
+                };
+            }
+            let is_kept = keeps_link && state.tracker.is_idle() && state.still.is_nothing();
+            let fate = state.see_client(Piece::Message { tag: b'X', body: &mut [] });
+            prop_assert_eq!(fate == Fate::Dropped, is_kept);
+            let tracker = format!("{:?}", state.tracker);
+            for tag in behind {
+                let fate = state.see_client(Piece::Message { tag, body: &mut [0, 0] });
+                prop_assert_eq!(fate, Fate::Dropped);
+            }
+            prop_assert_eq!(format!("{:?}", state.tracker), tracker);
+        }
+    }
 
     #[tokio::test]
     async fn a_terminate_that_does_not_come_at_rest_is_for_the_server() {

@@ -1,5 +1,7 @@
 //! A session whose link was lost goes on over another one, if what it holds is known and can be made again.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -7,7 +9,7 @@ use tracing::{debug, info};
 
 use super::converse::{Over, Session};
 use super::crossing::{Failed, Unnamed};
-use super::errors::{ClientError, Gone, Unrecoverable};
+use super::errors::{Gone, Unrecoverable};
 use super::ledger::Pin;
 use super::links::{self, Arrival};
 use super::login::Facts;
@@ -19,7 +21,7 @@ use super::roster::Berth;
 use super::session::address_of;
 use super::survey::Question;
 use super::talk::Talk;
-use super::wire::aftermath::InFlight;
+use super::wire::aftermath::{Aftermath, InFlight};
 use super::wire::read::{error_field, is_going_away};
 use crate::backoff::Backoff;
 use crate::metrics::Rescue;
@@ -33,7 +35,7 @@ impl Session {
     pub async fn rescue(&mut self, loss: Loss) -> Result<(), Over> {
         let rescued = self.save(loss).await;
         let result = match &rescued {
-            Ok(InFlight::Nothing | InFlight::FailedTransaction) => Rescue::Unnoticed,
+            Ok(InFlight::Nothing | InFlight::FailedTransaction | InFlight::AskedAgain) => Rescue::Unnoticed,
             Ok(_) => Rescue::Interrupted,
             Err(_) => Rescue::Lost,
         };
@@ -84,15 +86,17 @@ impl Session {
         gone: &impl Fn(Unrecoverable) -> Over,
     ) -> Result<InFlight, Over> {
         let rebuilding = self.rebuilding();
+        let is_undone = self.is_undone(loss);
         let deadline = Instant::now() + self.mapping.book.patience;
         let mut pause = Backoff::starting_at(RETRY_FIRST);
         loop {
             self.follow();
-            let Arrival { link, berth, target } = self.log_in_again(gone).await?;
+            let Arrival { link, berth, target } = self.log_in_again(deadline, &mut pause, gone).await?;
             let mut talk = Talk::resume(link.stream, link.unread);
             let mut rebuilt = self.rebuild(&rebuilding, &berth, &mut talk).await;
             // Only now: what the client has sent ahead meanwhile counts.
             let aftermath = match self.relay.aftermath(loss) {
+                Ok(_) if is_undone => Aftermath::unnoticed(),
                 Ok(aftermath) => aftermath,
                 Err(unanswerable) => return Err(gone(unanswerable.into())),
             };
@@ -123,12 +127,11 @@ impl Session {
                 Err(failed) => failed,
             };
             tokio::spawn(leave(stream, berth));
-            let may_pass = matches!(failed, Failed::NewLost(_) | Failed::TimedOut);
-            if !may_pass || Instant::now() >= deadline {
+            if !failed.may_pass() || Instant::now() >= deadline {
                 return Err(gone(Unrecoverable::Rebuilding(failed)));
             }
             debug!(session = self.id, reason = %failed, "rescue tried again");
-            sleep(pause.next(RETRY_CAP)).await;
+            self.while_wanted(sleep(pause.next(RETRY_CAP))).await?;
         }
     }
 
@@ -153,16 +156,62 @@ impl Session {
         }
     }
 
-    /// Waits as a new client would, for as long as the session's own stays.
-    async fn log_in_again(&mut self, gone: &impl Fn(Unrecoverable) -> Over) -> Result<Arrival, Over> {
+    /// Waits as a new client would, for as long as the session's own stays. What keeps new clients out may be its own
+    /// backend, which has not gone yet.
+    async fn log_in_again(
+        &mut self,
+        deadline: Instant,
+        pause: &mut Backoff,
+        gone: &impl Fn(Unrecoverable) -> Over,
+    ) -> Result<Arrival, Over> {
+        loop {
+            let (mapping, startup, id) = (Arc::clone(&self.mapping), self.startup.clone(), self.id);
+            let logged_in = self.while_wanted(links::log_in(&mapping, &startup, id)).await?;
+            let error = match logged_in {
+                Ok(arrival) => return Ok(arrival),
+                Err(error) => error,
+            };
+            if !error.may_pass() || Instant::now() >= deadline {
+                return Err(gone(Unrecoverable::Login(Box::new(error))));
+            }
+            debug!(session = id, %error, "login tried again");
+            if error.is_server_full()
+                && let Some(leaving) = mapping.target.lender.make_room()
+            {
+                // The server has the last word on whether there is room now.
+                let _ = self.while_wanted(leaving).await?;
+            } else {
+                self.while_wanted(sleep(pause.next(RETRY_CAP))).await?;
+            }
+            self.follow();
+        }
+    }
+
+    /// Waits for it, unless nobody needs it any more.
+    async fn while_wanted<T>(&mut self, done: impl Future<Output = T>) -> Result<T, Over> {
         let mut stop = self.wing.lobby.stop.clone();
-        let logged_in = tokio::select! {
+        tokio::select! {
             biased;
-            () = self.relay.client_left() => return Err(End::ClientGone.into()),
-            _ = stop.wait_for(|stop| *stop) => return Err(Over::Stopping),
-            logged_in = links::log_in(&self.mapping, &self.startup, self.id) => logged_in,
+            () = self.relay.client_left() => Err(End::ClientGone.into()),
+            _ = stop.wait_for(|stop| *stop) => Err(Over::Stopping),
+            done = done => Ok(done),
+        }
+    }
+
+    /// Whether the lost server has undone what was in flight, so that it can be asked of another.
+    fn is_undone(&self, loss: &Loss) -> bool {
+        let Some(notes) = self.relay.notes() else {
+            return false;
         };
-        logged_in.map_err(|error: ClientError| gone(Unrecoverable::Login(Box::new(error))))
+        let statements = self.ledger.iter().flat_map(|ledger| ledger.statements());
+        let statements: BTreeMap<&[u8], &[u8]> = statements
+            .map(|statement| (&*statement.name, &*statement.text))
+            .collect();
+        self.relay.is_undone(loss, |name| match name {
+            b"" => text_in(notes.unnamed()?),
+            name if notes.is_replaced(name) => text_in(notes.parse_of(name)?),
+            name => statements.get(name).copied(),
+        })
     }
 
     fn rebuilding(&self) -> Rebuilding {
@@ -183,4 +232,9 @@ impl Session {
             bytes_max: self.wing.limits.statement_bytes,
         }
     }
+}
+
+/// The text in the body of a Parse.
+fn text_in(parse: &[u8]) -> Option<&[u8]> {
+    parse.split(|byte| *byte == 0).nth(1)
 }

@@ -130,6 +130,9 @@ async fn greet(
         relay.keep_link();
     }
     if speaks_sql(&upstream) {
+        if mapping.target.upstream.again {
+            relay.keep_units_up_to(wing.limits.again_bytes);
+        }
         let lore = wing.lobby.library.of(&mapping, &upstream);
         relay.observe(Notes::new(lore, wing.limits.statement_bytes));
     }

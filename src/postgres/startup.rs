@@ -26,6 +26,9 @@ pub enum Failed {
     Left,
     /// TLS did not come about: there is nothing left to speak on.
     Tls(TlsError),
+    /// What it says is no packet. Postgres does not answer that: it speaks something else, or leaves in a hurry, as
+    /// drivers do with a bare Terminate.
+    Unanswered(ClientError),
     /// It can be told why.
     Refused(Box<Stream>, ClientError),
 }
@@ -106,10 +109,7 @@ async fn packet(
     stream: &mut (impl AsyncRead + Unpin),
     prefix: [u8; 4],
 ) -> Result<Result<Opening, BadOpening>, Failed> {
-    let length = match opening::body_length(prefix) {
-        Ok(length) => length,
-        Err(bad) => return Ok(Err(bad)),
-    };
+    let length = opening::body_length(prefix).map_err(|bad| Failed::Unanswered(bad.into()))?;
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.map_err(|_| Failed::Left)?;
     match Opening::read(&body) {

@@ -7,6 +7,7 @@
 //!   the views over them: nothing to lock, less to plan.
 //! * Text comes as `bytea` in the database's encoding: the client's may not have every character of it.
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::exchange::{Aside, Broken, Exchange, Script, SqlState};
@@ -171,6 +172,14 @@ pub enum SurveyError {
 }
 
 impl SurveyError {
+    /// Of the server, if it ended the link.
+    pub fn last_words(&self) -> Option<&Bytes> {
+        match self {
+            Self::Lost(broken) => broken.last_words(),
+            _ => None,
+        }
+    }
+
     /// Whether the session can go on over the same link.
     pub fn leaves_the_link(&self) -> bool {
         matches!(self, Self::Refused { .. })

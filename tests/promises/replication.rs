@@ -2,7 +2,9 @@
 
 use tokio_postgres::Client;
 
-use crate::support::{Postgres, Swivel, eventually};
+use crate::moves::rotate;
+use crate::support::wire::PROTOCOL_3_0;
+use crate::support::{Postgres, Swivel, Wire, eventually};
 
 async fn replicating(version: u16, wal_level: &str) -> Postgres {
     let postgres = Postgres::version(version).setting("wal_level", wal_level).start();
@@ -89,5 +91,33 @@ promise! {
         })
         .await;
         follower.batch_execute("DROP SUBSCRIPTION promise").await.unwrap();
+    }
+}
+
+promise! {
+    /// It never rests, and can't move.
+    async fn replication_under_cut_ends_at_the_deadline_and_says_why(version) {
+        let postgres = replicating(version, "replica").await;
+        let swivel = Swivel::in_front_of(&postgres)
+            .secret_line("sessions = \"cut\"")
+            .secret_line("grace = \"1s\"")
+            .start()
+            .await;
+        let mut wire = Wire::connect(&swivel.address()).await;
+        let parameters = [("user", Swivel::USER), ("database", Postgres::DATABASE), ("replication", "true")];
+        wire.startup(PROTOCOL_3_0, &parameters).await;
+        wire.authenticate(Swivel::PASSWORD.as_bytes()).await.unwrap();
+        wire.until(b'Z').await;
+        let at = text(&postgres.admin().await, "SELECT pg_current_wal_insert_lsn()::text").await;
+        wire.query(&format!("START_REPLICATION PHYSICAL {at}")).await;
+        wire.expect(b'W').await;
+        rotate(&postgres, &swivel, Postgres::USER, "next").await;
+        let last = wire.rest().await.pop().expect("a last word").error();
+        assert_eq!((last.severity.as_str(), last.code.as_str()), ("FATAL", "57P01"));
+        assert!(last.message.contains("replication"), "{}", last.message);
+        eventually("its backend ends", async || {
+            text(&postgres.admin().await, "SELECT count(*)::text FROM pg_stat_replication").await == "0"
+        })
+        .await;
     }
 }

@@ -1,6 +1,10 @@
 //! Sessions whose backend went away, and that go on.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::moves::Carried;
+use crate::support::wire::message;
 use crate::support::{Postgres, Swivel, eventually};
 
 async fn before(postgres: &Postgres) -> Swivel {
@@ -237,5 +241,226 @@ promise! {
         let row = answer.iter().find(|message| message.tag == b'D').unwrap();
         assert_eq!(row.first_column().as_deref(), Some("kept"));
         assert_eq!(carried.query("SELECT name FROM pg_prepared_statements").await, ["kept"]);
+    }
+}
+
+/// Whether something waits to be read by a server that listens there.
+fn has_arrived(port: u16) -> bool {
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    sockets.lines().any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_here = fields
+            .get(1)
+            .is_some_and(|local| local.ends_with(&format!(":{port:04X}")));
+        let is_open = fields.get(3) == Some(&"01");
+        is_here && is_open && fields.get(4).is_some_and(|queues| !queues.ends_with(":00000000"))
+    })
+}
+
+impl Carried {
+    /// Says this to a backend that is being terminated and has not read it.
+    async fn says_as_it_is_terminated(&mut self, postgres: &Postgres, messages: &[(u8, &[u8])]) {
+        let backend = Pid::from_raw(self.backend());
+        kill(backend, Signal::SIGSTOP).unwrap();
+        let bytes: Vec<u8> = messages
+            .iter()
+            .flat_map(|(tag, body)| message(*tag, body))
+            .collect();
+        self.wire.send(&bytes).await;
+        eventually("it has arrived", async || has_arrived(postgres.port())).await;
+        kill(backend, Signal::SIGTERM).unwrap();
+        kill(backend, Signal::SIGCONT).unwrap();
+    }
+
+    async fn count(&mut self) -> String {
+        self.query("SELECT count(*) FROM t").await.remove(0)
+    }
+}
+
+type Messages = &'static [(u8, &'static [u8])];
+
+/// What the unit leaves in the table, and its answer.
+const ASKED_AGAIN: [(Messages, &str, &[u8]); 6] = [
+    (&[(b'Q', b"SELECT n FROM t\0")], "0", b"TCZ"),
+    (&[(b'Q', b"INSERT INTO t (n) VALUES (1)\0")], "1", b"CZ"),
+    (
+        &[
+            (b'B', b"\0kept\0\0\0\0\0\0\0"),
+            (b'E', b"\0\0\0\0\0"),
+            (b'S', b""),
+        ],
+        "1",
+        b"2CZ",
+    ),
+    (
+        &[
+            (b'P', b"new\0INSERT INTO t VALUES (2)\0\0\0"),
+            (b'B', b"\0new\0\0\0\0\0\0\0"),
+            (b'E', b"\0\0\0\0\0"),
+            (b'B', b"\0kept\0\0\0\0\0\0\0"),
+            (b'E', b"\0\0\0\0\0"),
+            (b'S', b""),
+        ],
+        "2",
+        b"12C2CZ",
+    ),
+    (
+        &[
+            (b'P', b"\0BEGIN\0\0\0"),
+            (b'B', b"\0\0\0\0\0\0\0\0"),
+            (b'E', b"\0\0\0\0\0"),
+            (b'S', b""),
+        ],
+        "0",
+        b"12CZ",
+    ),
+    (&[(b'Q', b"SET work_mem = '5MB'\0")], "0", b"CZ"),
+];
+
+promise! {
+    /// As an operator does who ends what is left of the old user.
+    async fn what_postgres_undid_is_asked_again_and_the_client_notices_nothing(version) {
+        let postgres = Postgres::start(version);
+        let swivel = before(&postgres).await;
+        let mut carried = Carried::through(&swivel, &postgres, "asked again", &[]).await;
+        carried.query("CREATE TABLE t (n int)").await;
+        carried.is_surveyed(&postgres).await;
+        carried.extended(&[(b'P', b"kept\0INSERT INTO t VALUES (1)\0\0\0")]).await;
+        for (number, (messages, left, answer)) in ASKED_AGAIN.iter().enumerate() {
+            carried.says_as_it_is_terminated(&postgres, messages).await;
+            let heard = carried.wire.until(b'Z').await;
+            assert_eq!(heard.iter().map(|message| message.tag).collect::<Vec<_>>(), *answer, "{number}");
+            assert_eq!(swivel.said("asked_again"), number + 1);
+            carried.moves(&postgres).await;
+            assert_eq!(carried.count().await, *left, "{number}");
+            carried.query("ROLLBACK; TRUNCATE t").await;
+        }
+    }
+}
+
+promise! {
+    async fn a_write_that_waited_when_its_backend_was_terminated_is_done_once(version) {
+        let postgres = Postgres::start(version);
+        let swivel = before(&postgres).await;
+        let mut carried = Carried::through(&swivel, &postgres, "waiting", &[]).await;
+        carried.query("CREATE TABLE t (n int)").await;
+        carried.is_surveyed(&postgres).await;
+        let mut locks = postgres.admin_of(Postgres::DATABASE).await;
+        let lock = locks.transaction().await.unwrap();
+        lock.batch_execute("LOCK TABLE t").await.unwrap();
+        carried.wire.query("INSERT INTO t VALUES (1)").await;
+        carried.is_busy(&postgres).await;
+        carried.is_terminated(&postgres).await;
+        carried.moves(&postgres).await;
+        carried.is_busy(&postgres).await;
+        // It was asked once more, and is not a third time.
+        carried.is_terminated(&postgres).await;
+        assert_eq!(carried.ends().await, ("08007".to_owned(), b'I'));
+        carried.moves(&postgres).await;
+        carried.wire.query("INSERT INTO t VALUES (1)").await;
+        carried.is_busy(&postgres).await;
+        carried.is_terminated(&postgres).await;
+        carried.moves(&postgres).await;
+        carried.is_busy(&postgres).await;
+        lock.rollback().await.unwrap();
+        carried.wire.until(b'Z').await;
+        assert_eq!(carried.count().await, "1");
+    }
+}
+
+/// Each would insert a row.
+const NOT_ASKED_AGAIN: [Messages; 8] = [
+    &[(b'Q', b"INSERT INTO t VALUES (1); INSERT INTO t VALUES (2)\0")],
+    &[(b'Q', b"CALL p()\0")],
+    &[(b'Q', b"DO 'BEGIN INSERT INTO t VALUES (1); COMMIT; END'\0")],
+    &[(b'Q', b"SELECT inserts()\0")],
+    &[
+        (b'Q', b"INSERT INTO t VALUES (1)\0"),
+        (b'Q', b"INSERT INTO t VALUES (2)\0"),
+    ],
+    &[(b'Q', b"COPY t FROM STDIN\0")],
+    &[
+        (b'P', b"\0SELECT inserts()\0\0\0"),
+        (b'B', b"\0\0\0\0\0\0\0\0"),
+        (b'E', b"\0\0\0\0\0"),
+        (b'S', b""),
+    ],
+    &[(b'Q', b"SELECT pg_terminate_backend(pg_backend_pid())\0")],
+];
+
+promise! {
+    async fn what_may_reach_outside_of_its_transaction_is_not_asked_again(version) {
+        let postgres = Postgres::start(version);
+        let swivel = before(&postgres).await;
+        let mut carried = Carried::through(&swivel, &postgres, "not asked again", &[]).await;
+        let made = "CREATE TABLE t (n int); \
+             CREATE PROCEDURE p() LANGUAGE sql AS 'INSERT INTO t VALUES (1)'; \
+             CREATE FUNCTION inserts() RETURNS void LANGUAGE sql AS 'INSERT INTO t VALUES (1)'";
+        carried.query(made).await;
+        carried.is_surveyed(&postgres).await;
+        for messages in NOT_ASKED_AGAIN {
+            carried.says_as_it_is_terminated(&postgres, messages).await;
+            assert_eq!(carried.ends().await, ("08007".to_owned(), b'I'), "{messages:?}");
+            if messages.len() == 2 {
+                carried.ends().await;
+            }
+            carried.moves(&postgres).await;
+            assert_eq!(carried.count().await, "0", "{messages:?}");
+        }
+        assert_eq!(swivel.said("asked_again"), 0);
+    }
+}
+
+promise! {
+    async fn nothing_is_asked_again_where_that_is_not_wanted(version) {
+        let postgres = Postgres::start(version);
+        for line in ["[upstream.orders] again", "[limits] again_bytes"] {
+            let swivel = Swivel::in_front_of(&postgres).trusting().credential(Postgres::USER, Postgres::PASSWORD);
+            let swivel = match line {
+                "[limits] again_bytes" => swivel.section("[limits]\nagain_bytes = 0"),
+                _ => swivel.upstream_line("again = false"),
+            };
+            let swivel = swivel.start().await;
+            let mut carried = Carried::through(&swivel, &postgres, line, &[]).await;
+            carried.says_as_it_is_terminated(&postgres, &[(b'Q', b"SELECT 1\0")]).await;
+            assert_eq!(carried.ends().await.0, "08007", "{line}");
+        }
+    }
+}
+
+promise! {
+    /// Its own backend holds the last place until it has gone.
+    async fn a_rescue_waits_for_room_in_the_server(version) {
+        let postgres = Postgres::start(version);
+        let swivel = before(&postgres).await;
+        let mut carried = Carried::through(&swivel, &postgres, "no room", &[]).await;
+        let other = postgres.connect().await;
+        let limit = format!("ALTER ROLE {} CONNECTION LIMIT 1", Postgres::USER);
+        postgres.execute(&limit).await;
+        carried.is_terminated(&postgres).await;
+        eventually("there is no room", async || swivel.said("login tried again") > 1).await;
+        drop(other);
+        carried.moves(&postgres).await;
+        assert_eq!(carried.query("SELECT 'here'").await, ["here"]);
+    }
+}
+
+promise! {
+    async fn a_rescue_waits_for_a_lock_that_somebody_holds(version) {
+        let postgres = Postgres::start(version);
+        let swivel = before(&postgres).await;
+        let mut carried = Carried::through(&swivel, &postgres, "locked out", &[]).await;
+        carried.query("CREATE TABLE t (n int)").await;
+        carried.is_surveyed(&postgres).await;
+        carried.extended(&[(b'P', b"kept\0INSERT INTO t VALUES (1)\0\0\0")]).await;
+        let mut locks = postgres.admin_of(Postgres::DATABASE).await;
+        let lock = locks.transaction().await.unwrap();
+        lock.batch_execute("LOCK TABLE t").await.unwrap();
+        carried.is_terminated(&postgres).await;
+        eventually("the lock is in the way", async || swivel.said("rescue tried again") > 0).await;
+        lock.rollback().await.unwrap();
+        carried.moves(&postgres).await;
+        carried.extended(&[(b'B', b"\0kept\0\0\0\0\0\0\0"), (b'E', b"\0\0\0\0\0")]).await;
+        assert_eq!(carried.count().await, "1");
     }
 }

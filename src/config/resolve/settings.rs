@@ -33,6 +33,7 @@ pub(super) fn limits(reader: Reader<'_>) -> Limits {
         logins_per_endpoint: reader.number("logins_per_endpoint", 1..=COUNT_MAX),
         queue_wait: reader.duration("queue_wait", Duration::ZERO..=HOUR),
         statement_bytes: reader.number("statement_bytes", 0..=1 << 30),
+        again_bytes: reader.number("again_bytes", 0..=1 << 20),
         moves: reader.number("moves", 1..=COUNT_MAX),
         admin_connections: reader.number("admin_connections", 1..=COUNT_MAX),
         refused_logins_per_minute: reader.number("refused_logins_per_minute", 1..=COUNT_MAX),

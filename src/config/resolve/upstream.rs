@@ -65,6 +65,7 @@ pub(super) fn upstream(name: &str, section: &Section, loading: &Loading<'_>) -> 
         connections_max,
         warm,
         reuse: reader.switch("reuse"),
+        again: reader.switch("again"),
     };
     reader.finish();
     (!upstream.hosts.is_empty()).then_some(upstream)

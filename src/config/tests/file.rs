@@ -147,6 +147,7 @@ fn what_is_not_written_has_these_defaults() {
         logins_per_endpoint: 8,
         queue_wait: seconds(30),
         statement_bytes: 1_048_576,
+        again_bytes: 65_536,
         moves: 8,
         admin_connections: 64,
         refused_logins_per_minute: 10,

@@ -102,6 +102,7 @@ fn limits() -> Limits {
         logins_per_endpoint: 16,
         queue_wait: SECOND,
         statement_bytes: 0,
+        again_bytes: 0,
         moves: 1,
         admin_connections: 1,
         refused_logins_per_minute: 20,

@@ -59,7 +59,11 @@ impl Session {
         let retirement = page.retirement(credential);
         self.course.user_changed = retirement.is_some_and(|retirement| retirement.change == Change::User);
         match course {
-            Course::Leave(_) if self.relay.notes().is_none() => self.pin(vec![Pin::Replication]),
+            // It never rests. What is to be cut is, all the same.
+            Course::Leave(leave) if self.relay.notes().is_none() => {
+                self.course.leave = Some(leave);
+                self.pin(vec![Pin::Replication]);
+            }
             Course::Leave(leave) => {
                 // A page says many things; that it says this again is no reason to start anew.
                 if self.course.leave.is_none() {

@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::mem;
 
 use super::{Loss, ProcessIds, Relay};
-use crate::postgres::wire::aftermath::{Aftermath, Unanswerable};
+use crate::postgres::wire::aftermath::{Aftermath, InFlight, Unanswerable};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 impl<C, L> Relay<C, L>
@@ -27,6 +27,17 @@ where
         Aftermath::of(&self.state.tracker, more, loss.fatal.as_deref())
     }
 
+    /// Whether the lost server has undone what was in flight, and it can be asked of another. `text_of`: what the client
+    /// has prepared before.
+    pub fn is_undone<'a>(&self, loss: &Loss, text_of: impl Fn(&[u8]) -> Option<&'a [u8]>) -> bool {
+        let (Some(fatal), Some(notes)) = (&loss.fatal, self.notes()) else {
+            return false;
+        };
+        let is_whole = !self.down.is_cut() && !self.up.is_cut();
+        let is_plain = |text: &[u8]| notes.is_plain(text);
+        is_whole && self.state.again.is_undone(fatal, text_of, is_plain)
+    }
+
     /// Resolves when the client leaves while there is no link. What it says meanwhile is kept, up to a bound; then
     /// nothing more is read, and that it leaves is not noticed.
     pub async fn client_left(&mut self) {
@@ -34,13 +45,19 @@ where
     }
 
     /// Answers what was in flight, and goes on with `link`, which is at rest: in a failed transaction if the
-    /// aftermath has one, else in none. What was in flight is not asked of it. Returns the lost link.
+    /// aftermath has one, else in none. What was in flight is not asked of it, unless the aftermath says so. Returns the
+    /// lost link.
     pub fn take_up(&mut self, aftermath: Aftermath, link: L, process_ids: Option<ProcessIds>) -> L {
         // Of a large message on its way up, the rest is still to come; it counts as sent.
         self.state.dropping = self.up.is_cut();
         self.up.forget_shown();
         self.down.forget_unfinished();
         self.down.insert(&aftermath.answer);
+        let again = &mut self.state.again;
+        match aftermath.in_flight {
+            InFlight::AskedAgain => self.up.show_again(&again.take()),
+            _ => again.lost(),
+        }
         aftermath.settle(&mut self.state.tracker, &mut self.state.still);
         self.state.fatal = None;
         self.link_shut = false;
@@ -51,12 +68,16 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::BytesMut;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::super::tests::message;
     use super::super::{End, Loss, Relay, Want};
-    use crate::postgres::wire::aftermath::{InFlight, Unanswerable};
+    use crate::postgres::lore::Lore;
+    use crate::postgres::notes::Notes;
+    use crate::postgres::wire::aftermath::{Aftermath, InFlight, Unanswerable};
     use crate::postgres::wire::read::error_field;
 
     const FATAL: &[u8] = b"SFATAL\0VFATAL\0C57P02\0Mcrashed\0\0";
@@ -300,6 +321,73 @@ mod tests {
         scene.client.write_all(&message(b'X', b"")).await.unwrap();
         drop(std::mem::replace(&mut scene.client, duplex(1).0));
         scene.relay.client_left().await;
+    }
+
+    #[tokio::test]
+    async fn a_client_that_says_terminate_while_there_is_no_link_does_not_wait_for_one() {
+        for large in [0, 100_000] {
+            let mut scene = Scene::new(1 << 20);
+            let half = message(b'Q', &vec![b'x'; large]);
+            scene.says(&half[..half.len() - large / 2]).await;
+            scene.lose(b"").await;
+            let rest = [&half[half.len() - large / 2..], &message(b'X', b"")].concat();
+            scene.client.write_all(&rest).await.unwrap();
+            scene.relay.client_left().await;
+        }
+        // What it asked for before is asked of the next link.
+        let mut scene = Scene::new(1 << 20);
+        scene.lose(b"").await;
+        let asked = [message(b'Q', b"INSERT 1\0"), message(b'X', b"")].concat();
+        scene.client.write_all(&asked).await.unwrap();
+        tokio::select! {
+            biased;
+            () = scene.relay.client_left() => panic!("the client has asked for something"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+
+    const UNDONE: &[u8] = b"SFATAL\0VFATAL\0C57P01\0Mgoing\0\0";
+
+    #[tokio::test]
+    async fn what_was_undone_is_asked_of_the_next_link_once() {
+        let mut scene = Scene::new(1 << 10);
+        scene.relay.observe(Notes::new(Arc::new(Lore::plain()), 1000));
+        scene.relay.keep_units_up_to(1000);
+        scene.says(&message(b'Q', b"INSERT INTO t VALUES (1)\0")).await;
+        let loss = scene.lose(&message(b'E', UNDONE)).await;
+        assert!(scene.relay.is_undone(&loss, |_| None));
+        // What it says meanwhile comes behind it.
+        scene
+            .client
+            .write_all(&message(b'Q', b"INSERT 2\0"))
+            .await
+            .unwrap();
+        let (server, near) = duplex(1 << 20);
+        scene.server = server;
+        scene.relay.take_up(Aftermath::unnoticed(), near, None);
+        let (_, first) = scene.server_hears().await;
+        assert_eq!(first, b"INSERT INTO t VALUES (1)\0");
+        let loss = scene.lose(&message(b'E', UNDONE)).await;
+        assert!(!scene.relay.is_undone(&loss, |_| None), "once");
+        scene.take_up(&loss);
+        scene.hears_error(b"08007").await;
+    }
+
+    #[tokio::test]
+    async fn what_the_client_has_heard_of_is_not_asked_again() {
+        for said in [
+            &b"T\0\0\0\x06\0\0"[..],
+            &message(b'N', b"SWARNING\0\0"),
+            &message(b'C', b"INSERT\0"),
+        ] {
+            let mut scene = Scene::new(1 << 10);
+            scene.relay.observe(Notes::new(Arc::new(Lore::plain()), 1000));
+            scene.relay.keep_units_up_to(1000);
+            scene.says(&message(b'Q', b"INSERT INTO t VALUES (1)\0")).await;
+            scene.server_says(said).await;
+            let loss = scene.lose(&message(b'E', UNDONE)).await;
+            assert!(!scene.relay.is_undone(&loss, |_| None));
+        }
     }
 
     #[tokio::test]

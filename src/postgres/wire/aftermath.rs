@@ -10,6 +10,8 @@
 //! and nothing else does. Otherwise what a client has sent ahead, believing itself in a transaction, would be
 //! carried out on its own.
 
+mod again;
+mod repeatable;
 mod still;
 #[cfg(test)]
 mod tests;
@@ -21,6 +23,7 @@ use super::read::error_field;
 use super::say;
 use super::tracker::{Copy, Tracker, Transaction};
 use super::work::Status;
+pub use again::Again;
 pub use still::Still;
 use walk::{Course, Step, walk};
 
@@ -44,6 +47,8 @@ pub enum InFlight {
     Commit,
     CopyIn,
     CopyOut,
+    /// What was in flight is asked of the next link.
+    AskedAgain,
 }
 
 impl InFlight {
@@ -58,6 +63,7 @@ impl InFlight {
             Self::Commit => "commit",
             Self::CopyIn => "copy_in",
             Self::CopyOut => "copy_out",
+            Self::AskedAgain => "asked_again",
         }
     }
 }
@@ -134,6 +140,18 @@ impl Aftermath {
             skipping: course.skipping,
             still,
         })
+    }
+
+    /// Of what will be asked of the next link: the client is told nothing.
+    pub fn unnoticed() -> Self {
+        Self {
+            in_flight: InFlight::AskedAgain,
+            outcome_known: true,
+            transaction_failed: false,
+            answer: BytesMut::new(),
+            skipping: false,
+            still: Still::Nothing,
+        }
     }
 
     /// Everything that was in flight counts as answered, and `still` says what is left to do.

@@ -107,6 +107,11 @@ impl Cutter {
         Ok(Some((HEADER + length, Piece::Message { tag, body })))
     }
 
+    /// Bytes still to come of a large message that has begun.
+    pub fn left(&self) -> usize {
+        self.passing
+    }
+
     /// Whether a large message has begun and not ended.
     pub fn is_passing(&self) -> bool {
         self.passing > 0

@@ -122,6 +122,15 @@ pub fn is_going_away(sqlstate: &[u8]) -> bool {
     matches!(sqlstate, b"57P01" | b"57P02" | b"57P03")
 }
 
+/// Whether what a server refuses with this SQLSTATE it may grant in a moment: it has no room, something is locked, in use
+/// or not ready, or somebody cancelled it.
+pub fn passes(sqlstate: &[u8]) -> bool {
+    matches!(
+        sqlstate,
+        [b'5', b'3', ..] | b"40001" | b"40P01" | b"55000" | b"55006" | b"55P03" | b"57014"
+    ) || is_going_away(sqlstate)
+}
+
 /// All fields, as far as the body is well formed.
 pub fn error_fields(mut rest: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {

@@ -1,0 +1,192 @@
+//! What a client has asked for last, kept while it is in flight: if a server says that it has undone it, and the
+//! client has heard nothing of it, it can be asked for once more.
+
+use bytes::{BufMut, Bytes};
+
+use super::repeatable::repeats;
+use crate::postgres::wire::frame::HEADER;
+use crate::postgres::wire::read::error_field;
+
+/// What an administrator or a timeout says to a backend that has not begun to commit.
+const UNDONE: [&[u8]; 2] = [b"57P01", b"57P05"];
+
+/// One unit: a Query, or the messages up to a Sync.
+#[derive(Debug, Default)]
+pub struct Again {
+    /// Whole messages.
+    bytes: Vec<u8>,
+    bytes_max: usize,
+    keeping: Keeping,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Keeping {
+    /// Nothing is in flight.
+    #[default]
+    Rests,
+    /// A unit that may not be whole yet.
+    Begun,
+    Whole,
+    /// Too large, more than one unit, in a transaction, or the client has heard of it.
+    Not,
+    /// It was asked for once more, and has no answer yet.
+    Asked,
+}
+
+impl Again {
+    /// 0: nothing is kept.
+    pub fn up_to(bytes_max: u32) -> Self {
+        Self {
+            bytes_max: bytes_max as usize,
+            ..Self::default()
+        }
+    }
+
+    /// A message of the client's passes, `whole` or the beginning of one. `is_idle`: nothing is in flight, and no
+    /// transaction is open.
+    #[inline]
+    pub fn asked(&mut self, tag: u8, body: &[u8], whole: bool, is_idle: impl FnOnce() -> bool) {
+        let is_kept = match self.keeping {
+            Keeping::Not | Keeping::Asked => return,
+            Keeping::Rests => is_idle(),
+            // A Query in the middle of a unit is one too many.
+            Keeping::Begun => tag != b'Q',
+            Keeping::Whole => false,
+        };
+        if !is_kept || !whole || self.bytes.len() + HEADER + body.len() > self.bytes_max {
+            return self.forget();
+        }
+        self.bytes.reserve(HEADER + body.len());
+        self.bytes.put_u8(tag);
+        self.bytes.put_u32(body.len() as u32 + 4);
+        self.bytes.put_slice(body);
+        self.keeping = match tag {
+            b'Q' | b'F' | b'S' => Keeping::Whole,
+            _ => Keeping::Begun,
+        };
+    }
+
+    /// The client hears something.
+    #[inline]
+    pub fn told(&mut self) {
+        if matches!(self.keeping, Keeping::Begun | Keeping::Whole) {
+            self.forget();
+        }
+    }
+
+    /// Everything was answered, and no transaction is open.
+    #[inline]
+    pub fn answered(&mut self) {
+        self.keeping = Keeping::Rests;
+    }
+
+    #[inline(never)]
+    fn forget(&mut self) {
+        self.keeping = Keeping::Not;
+        self.bytes = Vec::new();
+    }
+
+    /// What was in flight is answered by somebody else than the server.
+    pub fn lost(&mut self) {
+        self.forget();
+        self.keeping = Keeping::Rests;
+    }
+
+    /// Whether it can be asked for once more after these last words of the server's. `text_of` knows the statements
+    /// that the client has prepared before; `is_plain`: that nothing a text names does more than the text says.
+    pub fn is_undone<'a>(
+        &self,
+        fatal: &[u8],
+        text_of: impl Fn(&[u8]) -> Option<&'a [u8]>,
+        is_plain: impl Fn(&[u8]) -> bool,
+    ) -> bool {
+        let is_kept = matches!(self.keeping, Keeping::Begun | Keeping::Whole);
+        let is_undone = error_field(fatal, b'C').is_some_and(|state| UNDONE.contains(&state));
+        is_kept && is_undone && repeats(&self.bytes, text_of, is_plain)
+    }
+
+    /// The messages, to be shown again.
+    pub fn take(&mut self) -> Bytes {
+        self.keeping = Keeping::Asked;
+        std::mem::take(&mut self.bytes).into()
+    }
+
+    /// Memory held.
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FATAL: &[u8] = b"SFATAL\0VFATAL\0C57P01\0Mgoing\0\0";
+
+    const SELECT: (u8, &[u8]) = (b'Q', b"SELECT 1\0");
+
+    fn after(asked: &[(u8, &[u8])]) -> Again {
+        let mut again = Again::up_to(60);
+        for (at, (tag, body)) in asked.iter().enumerate() {
+            again.asked(*tag, body, true, || at == 0);
+        }
+        again
+    }
+
+    fn is_undone(again: &Again, fatal: &[u8]) -> bool {
+        again.is_undone(fatal, |_| None, |_| true)
+    }
+
+    #[test]
+    fn what_the_client_has_heard_nothing_of_is_undone_if_the_server_says_so() {
+        assert!(is_undone(&after(&[SELECT]), FATAL));
+        for fatal in [&b"C57P02\0\0"[..], b"C57P03\0\0", b"CXX000\0\0", b"\0"] {
+            assert!(!is_undone(&after(&[SELECT]), fatal));
+        }
+        let mut told = after(&[SELECT]);
+        told.told();
+        assert!(!is_undone(&told, FATAL) && told.capacity() == 0);
+        assert!(!is_undone(&Again::default(), FATAL));
+    }
+
+    #[test]
+    fn one_unit_outside_of_a_transaction_is_kept() {
+        let parse = (b'P', &b"\0SELECT 1\0\0\0"[..]);
+        let run = [parse, (b'B', b"\0\0\0\0\0\0\0\0"), (b'E', b"\0\0\0\0\0")];
+        let unit = [&run[..], &[(b'S', b"")]].concat();
+        assert!(is_undone(&after(&run), FATAL) && is_undone(&after(&unit), FATAL));
+        for more in [SELECT, parse, (b'S', b"")] {
+            assert!(!is_undone(&after(&[&unit[..], &[more]].concat()), FATAL));
+            assert!(!is_undone(&after(&[SELECT, more]), FATAL));
+        }
+        let mut open = Again::up_to(60);
+        open.asked(SELECT.0, SELECT.1, true, || false);
+        assert!(!is_undone(&open, FATAL));
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_kept() {
+        let long = [b"SELECT '", &[b'x'; 60][..], b"'\0"].concat();
+        let again = after(&[(b'Q', &long)]);
+        assert!(!is_undone(&again, FATAL) && again.capacity() == 0);
+        let mut cut = Again::up_to(60);
+        cut.asked(SELECT.0, SELECT.1, false, || true);
+        assert!(!is_undone(&cut, FATAL));
+        let mut off = Again::up_to(0);
+        off.asked(SELECT.0, SELECT.1, true, || true);
+        assert!(!is_undone(&off, FATAL) && off.capacity() == 0);
+    }
+
+    #[test]
+    fn nothing_is_asked_for_twice_until_something_is_answered() {
+        let mut again = after(&[SELECT]);
+        assert_eq!(again.take(), &b"Q\0\0\0\x0dSELECT 1\0"[..]);
+        again.asked(SELECT.0, SELECT.1, true, || true);
+        again.told();
+        assert!(!is_undone(&again, FATAL));
+        again.answered();
+        again.asked(SELECT.0, SELECT.1, true, || true);
+        assert!(is_undone(&again, FATAL));
+    }
+}
