@@ -15,6 +15,7 @@
 //! | 1 | [`metrics`] | what is counted: built once, passed down, read by `admin` |
 //! | 1 | [`journal`] | what happened to credentials: audit lines, and the last events for the page |
 //! | 1 | [`net`] | sockets and TLS; the only room that names the TLS library is [`net::tls`] |
+//! | 1 | [`supervise`] | tasks that nobody waits for: begun again and counted when they panic |
 //! | 1 | [`backoff`] | waits that grow, with jitter |
 //! | 1 | [`complaint`] | when a failure that goes on is worth a log line |
 //! | 1 | [`limit`] | how many at once: a number that changes while some are taken |
@@ -72,3 +73,4 @@ pub mod net;
 pub mod postgres;
 pub mod server;
 pub mod stores;
+pub mod supervise;

@@ -35,9 +35,10 @@ use crate::complaint::{Complaint, Over};
 use crate::config::Config;
 use crate::keeper::{self, Records};
 use crate::limit::Limit;
-use crate::metrics;
+use crate::metrics::{self, Task};
 use crate::names::SecretName;
 use crate::postgres::Roster;
+use crate::supervise::supervise;
 
 /// A client that takes longer to ask is no health check.
 const HEADER_TIME: Duration = Duration::from_secs(5);
@@ -123,31 +124,41 @@ impl Admin {
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener).map_err(failed)?
         };
-        let serving = async move {
-            if let Some(name) = name {
-                tokio::spawn(whereabouts::tell(name, address));
-            }
-            serve(listener, connections, Arc::new(facts)).await;
-        };
         let thread = std::thread::Builder::new().name("admin".to_owned());
-        thread.spawn(move || runtime.block_on(serving)).map_err(failed)?;
+        let run = move || {
+            runtime.block_on(async {
+                if let Some(name) = name {
+                    tokio::spawn(whereabouts::tell(name, address));
+                }
+                serve_and_sample(&listener, &connections, &Arc::new(facts)).await;
+            });
+        };
+        thread.spawn(run).map_err(failed)?;
         info!(%address, "admin server listening");
         Ok(())
     }
 }
 
 /// Remembers the last minutes.
-async fn sample(facts: Arc<Facts>) {
+async fn sample(facts: &Facts) {
     let mut due = tokio::time::interval(SAMPLE_EVERY);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let now = due.tick().await;
-        facts.history.take_sample(&facts, now.into_std());
+        facts.history.take_sample(facts, now.into_std());
     }
 }
 
-async fn serve(listener: tokio::net::TcpListener, connections: Arc<Limit>, facts: Arc<Facts>) {
-    tokio::spawn(sample(Arc::clone(&facts)));
+async fn serve_and_sample(listener: &tokio::net::TcpListener, connections: &Arc<Limit>, facts: &Arc<Facts>) {
+    let metrics = || Arc::clone(&facts.records.metrics);
+    let sampling = supervise(Task::Samples, metrics(), async || sample(facts).await);
+    let serving = supervise(Task::Admin, metrics(), async || {
+        serve(listener, connections, facts).await
+    });
+    tokio::join!(sampling, serving);
+}
+
+async fn serve(listener: &tokio::net::TcpListener, connections: &Arc<Limit>, facts: &Arc<Facts>) {
     let hit = || facts.records.metrics.hit(metrics::Limit::AdminConnections);
     let mut complaint = Complaint::default();
     loop {
@@ -165,7 +176,7 @@ async fn serve(listener: tokio::net::TcpListener, connections: Arc<Limit>, facts
         if let Some(Over { failures, lasted }) = complaint.ended(Instant::now()) {
             info!(failures, ?lasted, "the admin address accepts again");
         }
-        let facts = Arc::clone(&facts);
+        let facts = Arc::clone(facts);
         tokio::spawn(async move {
             let service = service_fn(|request| {
                 let facts = Arc::clone(&facts);

@@ -3,7 +3,9 @@
 mod lines;
 
 use std::io::{self, IsTerminal};
+use std::panic::{self, PanicHookInfo};
 
+use tracing::error;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{FilterExt, Targets};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
@@ -50,7 +52,20 @@ fn begin(log: &Log, writer: BoxMakeWriter, is_terminal: bool) -> Level {
         LogFormat::Text => layer.with_ansi(is_terminal).with_filter(filter).boxed(),
     };
     tracing_subscriber::registry().with(layer).init();
+    panic::set_hook(Box::new(say_panic));
     Level(level)
+}
+
+/// One line, as everything else. What a panic says may quote what somebody sent, unless it stands in the source.
+fn say_panic(panic: &PanicHookInfo<'_>) {
+    let words = panic.payload().downcast_ref::<&'static str>();
+    let at = panic.location().map(ToString::to_string);
+    let thread = std::thread::current();
+    error!(
+        at,
+        thread = thread.name(),
+        message = words.copied().unwrap_or("a fault in this program"),
+    );
 }
 
 fn wanted(log: &Log) -> Targets {

@@ -30,9 +30,10 @@ pub use self::turns::Turns;
 use crate::config::Secret;
 use crate::credentials::{Credential, Page, Refusal, Verdicts};
 use crate::journal::Journal;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Task};
 use crate::names::Endpoint;
 use crate::stores::Store;
+use crate::supervise::supervise;
 
 /// One real login to one endpoint, and out again. It may report to the verdicts itself, before others who
 /// wait for this login go on; being told twice does no harm.
@@ -79,6 +80,7 @@ struct Running {
     desk: Arc<Desk>,
     reader: Mutex<AbortOnDropHandle<()>>,
     _prover: AbortOnDropHandle<()>,
+    metrics: Arc<Metrics>,
 }
 
 /// Where a keeper leaves word of what happens.
@@ -96,11 +98,17 @@ pub fn start(
     policy: Policy,
     records: Records,
 ) -> Handle {
+    let metrics = Arc::clone(&records.metrics);
     let (desk, page) = Desk::new(secret, policy, store.calls(), records);
     let reader = Reader::new(secret, store, desk.clone());
+    let proving = supervise(Task::Prover, Arc::clone(&metrics), {
+        let desk = desk.clone();
+        async move || prover::run(desk.clone(), Arc::clone(&prove)).await
+    });
     let running = Arc::new(Running {
-        reader: Mutex::new(AbortOnDropHandle::new(tokio::spawn(reader.run()))),
-        _prover: AbortOnDropHandle::new(tokio::spawn(prover::run(desk.clone(), prove))),
+        reader: Mutex::new(read(reader, Arc::clone(&metrics))),
+        _prover: AbortOnDropHandle::new(tokio::spawn(proving)),
+        metrics,
         desk,
     });
     Handle {
@@ -108,6 +116,11 @@ pub fn start(
         verdicts: running.clone(),
         running,
     }
+}
+
+fn read(mut reader: Reader, metrics: Arc<Metrics>) -> AbortOnDropHandle<()> {
+    let reading = supervise(Task::Reader, metrics, async move || reader.run().await);
+    AbortOnDropHandle::new(tokio::spawn(reading))
 }
 
 impl Handle {
@@ -131,7 +144,7 @@ impl Handle {
         let desk = &self.running.desk;
         desk.count_calls(store.calls());
         let reader = Reader::new(secret, store, desk.clone());
-        let reader = AbortOnDropHandle::new(tokio::spawn(reader.run()));
+        let reader = read(reader, Arc::clone(&self.running.metrics));
         let mut place = self.running.reader.lock().unwrap_or_else(PoisonError::into_inner);
         *place = reader;
     }

@@ -54,7 +54,7 @@ impl Reader {
         }
     }
 
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(&mut self) {
         loop {
             self.wait().await;
             if self.is_elsewhere {

@@ -59,6 +59,34 @@ labels! {
 }
 
 labels! {
+    /// What runs in the background, for as long as the process does or what it looks after.
+    Task {
+        /// Reads a secret's store.
+        Reader => "reader",
+        /// Proves credentials.
+        Prover => "prover",
+        /// Says in the log how a rotation goes.
+        Story => "story",
+        /// Says in the audit log that a credential is safe to revoke.
+        Revocable => "revocable",
+        Listener => "listener",
+        /// Looks for a changed configuration.
+        Configuration => "configuration",
+        /// Tells systemd how things are.
+        Systemd => "systemd",
+        /// Says which limits are exceeded.
+        Limits => "limits",
+        /// Learns what a database's functions do.
+        Learning => "learning",
+        /// Keeps connections ready.
+        Warm => "warm",
+        Admin => "admin",
+        /// Remembers the last minutes for the page.
+        Samples => "samples",
+    }
+}
+
+labels! {
     /// What can be exhausted. The words are those of the configuration, where it has one.
     Limit {
         Clients => "clients",

@@ -18,7 +18,7 @@ use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
 
-pub use self::labels::{Limit, Login, Move, Rescue};
+pub use self::labels::{Limit, Login, Move, Rescue, Task};
 pub use self::scrape::Scrape;
 use self::table::{Family, Kind};
 use crate::credentials::Position;
@@ -40,6 +40,7 @@ pub struct Metrics {
     governor: IntCounterVec,
     limits: IntCounterVec,
     clients: IntGauge,
+    restarts: IntCounterVec,
 }
 
 /// Something that is counted for as long as it lives.
@@ -60,16 +61,20 @@ impl Metrics {
             governor: counters(&table::GOVERNOR_HITS),
             limits: counters(&table::LIMIT_HITS),
             clients: gauge(&table::CLIENTS),
+            restarts: counters(&table::TASK_RESTARTS),
         };
         metrics.register();
         for limit in Limit::ALL {
             metrics.limits.with_label_values(&[limit.label()]);
         }
+        for task in Task::ALL {
+            metrics.restarts.with_label_values(&[task.label()]);
+        }
         Arc::new(metrics)
     }
 
     fn register(&self) {
-        let families: [Box<dyn Collector>; 11] = [
+        let families: [Box<dyn Collector>; 12] = [
             Box::new(self.logins.clone()),
             Box::new(self.held.clone()),
             Box::new(self.hold.clone()),
@@ -80,6 +85,7 @@ impl Metrics {
             Box::new(self.governor.clone()),
             Box::new(self.limits.clone()),
             Box::new(self.clients.clone()),
+            Box::new(self.restarts.clone()),
             Box::new(ProcessCollector::for_self()),
         ];
         for family in families {
@@ -160,6 +166,15 @@ impl Metrics {
 
     pub fn hit(&self, limit: Limit) {
         self.limits.with_label_values(&[limit.label()]).inc();
+    }
+
+    /// A background task broke off and is begun again.
+    pub fn restarted(&self, task: Task) {
+        self.restarts.with_label_values(&[task.label()]).inc();
+    }
+
+    pub fn restarts(&self, task: Task) -> u64 {
+        self.restarts.with_label_values(&[task.label()]).get()
     }
 
     /// A client has logged in here.

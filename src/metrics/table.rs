@@ -79,10 +79,13 @@ pub const LINKS: Family = family("pgswivel_links", Gauge, &["upstream"],
     "Connections to the upstream: being opened, open, or being closed.");
 pub const LOG_LINES_DROPPED: Family = family("pgswivel_log_lines_dropped_total", Counter, &[],
     "Log lines that were dropped because whoever reads the log did not keep up.");
+pub const TASK_RESTARTS: Family = family("pgswivel_task_restarts_total", Counter, &["task"],
+    "Background tasks that broke off because of a fault in this program, and were begun again, by what they do (reader, prover, story, revocable, listener, configuration, systemd, limits, learning, warm, admin, samples).");
 
-pub const ALL: [&Family; 26] = [
+pub const ALL: [&Family; 27] = [
     &CREDENTIAL_INFO, &CREDENTIAL_GENERATION, &CREDENTIAL_AGE, &CREDENTIAL_MAX_AGE, &CREDENTIAL_WORKING,
-    &CREDENTIAL_SAFE_TO_REVOKE, &USER_LINKS, &CREDENTIAL_READ, &LOGINS, &STORE_REFRESHES, &STORE_LAST_SUCCESS, &STORE_POLL, &LOGINS_HELD,
-    &LOGIN_HOLD, &SESSIONS, &SESSIONS_PINNED, &SESSIONS_PINNED_PAST_GRACE, &MOVES, &MOVE, &RESCUES, &ROTATION,
-    &GOVERNOR_HITS, &LIMIT_HITS, &CLIENTS, &LINKS, &LOG_LINES_DROPPED,
+    &CREDENTIAL_SAFE_TO_REVOKE, &USER_LINKS, &CREDENTIAL_READ, &LOGINS, &STORE_REFRESHES, &STORE_LAST_SUCCESS,
+    &STORE_POLL, &LOGINS_HELD, &LOGIN_HOLD, &SESSIONS, &SESSIONS_PINNED, &SESSIONS_PINNED_PAST_GRACE, &MOVES,
+    &MOVE, &RESCUES, &ROTATION, &GOVERNOR_HITS, &LIMIT_HITS, &CLIENTS, &LINKS, &LOG_LINES_DROPPED,
+    &TASK_RESTARTS,
 ];

@@ -176,6 +176,21 @@ pub enum Difference {
 }
 
 impl Ledger {
+    /// One prepared statement and nothing else.
+    #[cfg(test)]
+    pub fn holding(name: &str, text: &str) -> Self {
+        let statement = Statement {
+            name: name.as_bytes().into(),
+            text: text.as_bytes().into(),
+            parameters: Box::default(),
+            origin: Origin::Parse,
+        };
+        Self {
+            statements: vec![statement],
+            ..Self::default()
+        }
+    }
+
     /// What keeps the session where it is.
     pub fn pins(&self) -> impl Iterator<Item = Pin> {
         self.pins.iter().copied()

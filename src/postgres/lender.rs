@@ -7,7 +7,7 @@ mod wash;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -23,7 +23,9 @@ use super::roster::Berth;
 use super::wire::opening::Startup;
 use crate::credentials::Page;
 use crate::limit::Permit;
+use crate::metrics::Task;
 use crate::names::RoleName;
+use crate::supervise::supervise;
 
 pub use self::queue::Place;
 pub use self::wash::take_back;
@@ -182,9 +184,14 @@ impl Lender {
             Entry::Occupied(entry) => entry,
             Entry::Vacant(entry) => {
                 let shelf = Shelf::new(mapping.book.page.clone());
+                let metrics = Arc::clone(&mapping.book.metrics);
                 let (mapping, change) = (Arc::downgrade(mapping), Arc::clone(&shelf.change));
                 let kind = entry.key().clone();
-                tokio::spawn(tend::tend(mapping, kind, startup.clone(), change));
+                let startup = startup.clone();
+                tokio::spawn(supervise(Task::Warm, metrics, async move || {
+                    let (mapping, kind) = (Weak::clone(&mapping), kind.clone());
+                    tend::tend(mapping, kind, &startup, &change).await;
+                }));
                 entry.insert_entry(shelf)
             }
         };

@@ -2,6 +2,7 @@
 //! session holds, and the names of custom settings.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -17,11 +18,11 @@ use super::talk::{Talk, TalkError};
 use super::wire::opening::Startup;
 use super::wire::read::{Malformed, error_field, row};
 use super::wire::say;
-use super::wire::state_words::{
-    DEFINITIONS_MAX, Definition, LEARN_QUERY, Learned, Spotted, Vocabulary, learn,
-};
+use super::wire::state_words::{DEFINITIONS_MAX, Definition, LEARN_QUERY, Learned, Vocabulary, learn};
 use crate::backoff::{Backoff, jittered};
+use crate::metrics::Task;
 use crate::names::UpstreamName;
+use crate::supervise::supervise;
 
 /// Others define functions too.
 const LEARN_EVERY: Duration = Duration::from_secs(300);
@@ -96,21 +97,19 @@ impl Library {
         startup.set(b"database", database);
         startup.set(b"application_name", b"pgswivel");
         startup.set(b"client_encoding", b"UTF8");
-        tokio::spawn(keep(Arc::clone(&lore), key.0, startup));
+        let (book, metrics) = (Arc::clone(&lore), Arc::clone(&mapping.book.metrics));
+        tokio::spawn(supervise(Task::Learning, metrics, async move || {
+            keep(&book, &key.0, &startup).await;
+        }));
         lore
     }
 }
 
 impl Lore {
     /// Until something is learned, any statement may change anything.
-    fn unlearned() -> Self {
-        let nothing = Learned {
-            risky: BTreeMap::new(),
-            settings: BTreeSet::new(),
-            complete: false,
-        };
+    pub fn unlearned() -> Self {
         Self {
-            vocabulary: watch::Sender::new(Arc::new(Vocabulary::taught(&nothing))),
+            vocabulary: watch::Sender::new(Arc::new(Vocabulary::unlearned())),
             settings: Mutex::default(),
             doubted: Notify::new(),
             is_stale: AtomicBool::new(false),
@@ -143,19 +142,20 @@ impl Lore {
 
     /// Custom settings that somebody may have set.
     pub fn settings(&self) -> BTreeSet<String> {
-        self.names().clone()
+        let mut names = self.names().clone();
+        names.extend(self.vocabulary.borrow().settings().map(str::to_owned));
+        names
     }
 
-    /// False: there is no room for all of them.
-    pub fn note(&self, spotted: &Spotted) -> bool {
-        if spotted.settings.is_empty() {
-            return true;
-        }
+    /// Whether everybody asks for this one.
+    pub fn knows(&self, name: &str) -> bool {
+        self.names().contains(name)
+    }
+
+    /// Has everybody ask for this one. False: there is no room for it.
+    pub fn share(&self, name: &str) -> bool {
         let mut names = self.names();
-        spotted.settings.iter().all(|name| {
-            let is_known = names.contains(name);
-            is_known || names.len() < SETTINGS_MAX && names.insert(name.clone())
-        })
+        names.len() < SETTINGS_MAX && names.insert(name.to_owned())
     }
 
     /// A definition may have changed.
@@ -167,20 +167,21 @@ impl Lore {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, learned: Learned) {
-        self.vocabulary
-            .send_replace(Arc::new(Vocabulary::taught(&learned)));
-        let mut names = self.names();
-        let room = SETTINGS_MAX.saturating_sub(names.len());
-        names.extend(learned.settings.into_iter().take(room));
+    /// What is as it was is no news.
+    pub fn take(&self, learned: Learned) {
+        if self.vocabulary.borrow().is_taught(&learned) {
+            return;
+        }
+        let vocabulary = Vocabulary::taught(Arc::new(learned));
+        self.vocabulary.send_replace(Arc::new(vocabulary));
     }
 }
 
 /// Learns, and learns again while there are sessions.
-async fn keep(lore: Arc<Lore>, upstream: UpstreamName, startup: Startup) {
+async fn keep(lore: &Arc<Lore>, upstream: &UpstreamName, startup: &Startup) {
     let mut pause = Backoff::starting_at(RETRY_FIRST);
     loop {
-        let learned = timeout(LEARN_TIME, ask(lore.mapping(), &startup)).await;
+        let learned = timeout(LEARN_TIME, ask(lore.mapping(), startup)).await;
         let wait = match learned.unwrap_or(Err(LearnError::TimedOut)) {
             Ok(learned) => {
                 debug!(%upstream, risky = learned.risky.len(), "learned what functions do");
@@ -195,7 +196,7 @@ async fn keep(lore: Arc<Lore>, upstream: UpstreamName, startup: Startup) {
         };
         if timeout(wait, lore.doubted.notified()).await.is_ok() {
             sleep(DOUBT_PAUSE).await;
-        } else if Arc::strong_count(&lore) <= OWNERS {
+        } else if Arc::strong_count(lore) <= OWNERS {
             lore.is_stale.store(true, Ordering::Relaxed);
             lore.doubted.notified().await;
         }
@@ -243,7 +244,7 @@ async fn ask(mapping: Option<Arc<Mapping>>, startup: &Startup) -> Result<Learned
         learned.complete &= rows.len() < DEFINITIONS_MAX;
         learned
     });
-    Ok(learning
-        .await
-        .expect("reading definitions does not panic, and nobody cancels it"))
+    // What it panics with, this task panics with.
+    let learned = learning.await;
+    learned.map_err(|error| panic::resume_unwind(error.into_panic()))
 }

@@ -106,10 +106,10 @@ impl Session {
     }
 
     fn surveyed(&mut self, ledger: Ledger) {
-        self.ledger = Some(Box::new(ledger));
         if let Some(notes) = self.relay.notes_mut() {
-            notes.surveyed();
+            notes.surveyed(&ledger);
         }
+        self.ledger = Some(Box::new(ledger));
     }
 
     async fn survey_link(&mut self) -> Result<Ledger, SurveyError> {
@@ -132,7 +132,7 @@ impl Session {
     /// Of custom settings that the session may have.
     pub fn custom_names(&self) -> BTreeSet<String> {
         let notes = self.relay.notes();
-        notes.map(|notes| notes.lore().settings()).unwrap_or_default()
+        notes.map(Notes::custom_names).unwrap_or_default()
     }
 
     /// A link with a credential that is not about to be left itself, once the client rests again. It is served
@@ -164,6 +164,9 @@ impl Session {
 
     /// From the old link to the new, at a safe point. The client waits.
     async fn cross(&mut self, arrival: Arrival) -> Result<bool, Over> {
+        if let Some(notes) = self.relay.notes_mut() {
+            notes.hear_news();
+        }
         let pins: Vec<Pin> = self.pins().collect();
         if !pins.is_empty() {
             self.pin(pins);

@@ -1,22 +1,28 @@
 //! What passing messages give away about the state of a session, between two surveys.
 
+mod judgement;
+mod names;
 mod parses;
+mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use memchr::memchr;
 use tokio::sync::watch;
 
-use super::ledger::Pin;
+use super::ledger::{Ledger, Pin};
 use super::lore::Lore;
 use super::wire::read::error_field;
 use super::wire::state_words::{
-    Listener, Message, Spotted, Unseen, Vocabulary, function_signals, tag_eases, tag_lasts, tag_redefines,
-    tag_signals,
+    Called, Listener, Message, Parameters, Spotted, Unseen, Vocabulary, function_called, tag_eases,
+    tag_lasts, tag_redefines, tag_signals,
 };
-use parses::{NAME_MAX, Parses, Pending, name_in};
+use judgement::Judgement;
+use names::Names;
+use parses::{Answered, NAME_MAX, Parses, Pending, Remade, name_in};
+use values::{argument_of, value_of};
 
 /// How a server refuses the work of a user who was dropped, or has lost every right, under a live session.
 const DISOWNED: [&[u8]; 3] = [b"42501", b"42704", b"28000"];
@@ -51,8 +57,14 @@ pub struct Notes {
     /// The server refused something as if the user were gone.
     disowned: bool,
     pins: Vec<Pin>,
+    /// What holds if a DO is done that is under way.
+    in_do: Vec<Pin>,
     /// Of statements that do more than their message says, each time they are run.
     spotted: BTreeMap<Box<[u8]>, Arc<Spotted>>,
+    judgement: Judgement,
+    names: Names,
+    /// Of the Parse message that the listener is in the middle of.
+    listening_name: Box<[u8]>,
     unnamed: Unnamed,
     parses: Parses,
     bytes_max: usize,
@@ -86,15 +98,22 @@ impl Notes {
             eased: false,
             disowned: false,
             pins: Vec::new(),
+            in_do: Vec::new(),
             spotted: BTreeMap::new(),
+            judgement: Judgement::default(),
+            names: Names::default(),
+            listening_name: Box::default(),
             unnamed: Unnamed::default(),
             parses: Parses::default(),
             bytes_max: bytes_max as usize,
         }
     }
 
-    pub fn lore(&self) -> &Arc<Lore> {
-        &self.lore
+    /// Of custom settings that the session may have.
+    pub fn custom_names(&self) -> BTreeSet<String> {
+        let mut names = self.lore.settings();
+        names.extend(self.names.own().map(str::to_owned));
+        names
     }
 
     /// Whether a survey would tell anything new.
@@ -131,7 +150,14 @@ impl Notes {
     /// What no survey sees.
     pub fn pins(&self) -> impl Iterator<Item = Pin> {
         let too_large = self.unnamed.too_large.then_some(Pin::TooLarge);
-        self.pins.iter().copied().chain(too_large)
+        // Until it is known what the database has.
+        let early = self.judgement.is_early().then_some(Pin::UnknownSettings);
+        self.pins.iter().copied().chain(too_large).chain(early)
+    }
+
+    /// Whether its link can be lent to somebody else.
+    pub fn leaves_nothing(&self) -> bool {
+        self.pins.is_empty() && !self.unnamed.too_large
     }
 
     /// The body of the client's Parse, if its unnamed statement may be alive.
@@ -166,7 +192,9 @@ impl Notes {
     }
 
     /// Postgres was asked, at a safe point.
-    pub fn surveyed(&mut self) {
+    pub fn surveyed(&mut self, ledger: &Ledger) {
+        self.hear_news();
+        self.judge_again(ledger);
         (self.settled, self.present) = (false, false);
         (self.lasting, self.lasted, self.eased) = (false, false, false);
         self.parses.surveyed();
@@ -174,6 +202,7 @@ impl Notes {
 
     /// Nothing is in flight.
     pub fn quiet(&mut self) {
+        self.in_do.clear();
         self.parses.quiet();
     }
 
@@ -190,7 +219,8 @@ impl Notes {
         match tag {
             b'Q' => self.query(body),
             b'P' => self.parse(body),
-            b'B' if self.spotted.is_empty() && self.unnamed.spotted.is_none() => {}
+            b'B' if self.spotted.is_empty() && self.unnamed.spotted.is_none() && self.judgement.is_made() => {
+            }
             b'B' => self.bind(body),
             b'C' => self.close(body),
             b'F' => self.call(body),
@@ -219,8 +249,11 @@ impl Notes {
 
     #[inline(never)]
     fn parsed_or_closed(&mut self, tag: u8) {
-        if let Some(closed) = self.parses.answered(tag) {
-            self.spotted.remove(&closed);
+        match self.parses.answered(tag) {
+            Answered::Nothing => {}
+            Answered::Closed(name) => drop(self.spotted.remove(&name)),
+            Answered::Replaced(name, Some(spotted)) => drop(self.spotted.insert(name, spotted)),
+            Answered::Replaced(name, None) => drop(self.spotted.remove(&name)),
         }
         // It stays made, or closed, whatever becomes of the rest.
         self.lasted |= self.lasting;
@@ -239,15 +272,88 @@ impl Notes {
         // The message ends where its text does, or the server refuses it.
         let text = body.strip_suffix(b"\0").unwrap_or(body);
         let spotted = self.vocabulary.read(text);
-        self.ran(&spotted);
+        self.ran(&spotted, None);
+        self.note_early(text);
         self.parses.units_sent += 1;
         // A simple query drops the unnamed statement first of all.
         self.drop_unnamed();
     }
 
-    fn hear_news(&mut self) {
+    /// What functions do was learned, or learned anew: to be called before anybody goes by these notes.
+    #[inline]
+    pub fn hear_news(&mut self) {
         if self.news.has_changed().unwrap_or(false) {
-            self.vocabulary = self.news.borrow_and_update().clone();
+            self.take_news();
+        }
+    }
+
+    /// Waits until it is known what functions do, if that matters.
+    pub async fn learned(&mut self) {
+        self.hear_news();
+        while self.judgement.is_early() && self.news.changed().await.is_ok() {
+            self.take_news();
+        }
+    }
+
+    #[inline(never)]
+    fn take_news(&mut self) {
+        let now = self.news.borrow_and_update().clone();
+        let before = std::mem::replace(&mut self.vocabulary, now);
+        let has_spoken = self.parses.units_sent > 0 || self.judgement.is_early();
+        let (early, is_all) = self.judgement.take_early();
+        for text in early.split(|byte| *byte == 0).filter(|text| !text.is_empty()) {
+            let mut spotted = self.vocabulary.read(text);
+            // Their values were seen when they passed.
+            spotted.parameters = Parameters::default();
+            self.settled |= spotted.signalled;
+            self.ran(&spotted, None);
+        }
+        // What a function did before it was known for it can be seen now, or never.
+        let news = match is_all {
+            true => self.vocabulary.news(&before),
+            false => self.vocabulary.worst(),
+        };
+        if !has_spoken {
+            return;
+        }
+        if let Some(risk) = news {
+            self.settled = true;
+            self.unknown(risk.blind, risk.unseen);
+        }
+        self.judgement.doubt();
+    }
+
+    /// Kept to be read again: nothing is known yet.
+    fn note_early(&mut self, text: &[u8]) {
+        if !self.vocabulary.is_learned() {
+            self.judgement.keep_early(text);
+        }
+    }
+
+    /// Statements that were read before the latest news, by what Postgres says that they are.
+    fn judge_again(&mut self, ledger: &Ledger) {
+        let Some(ran) = self.judgement.settle() else {
+            return;
+        };
+        for statement in ledger.statements() {
+            let spotted = self.vocabulary.read(&statement.text);
+            if is_of_note(&spotted) {
+                self.spot(&statement.name, spotted);
+            } else {
+                self.spotted.remove(&statement.name);
+            }
+        }
+        for name in ran {
+            let is_there = ledger.statements().iter().any(|statement| statement.name == name);
+            let (blind, unseen) = match self.spotted.get(&name) {
+                Some(spotted) if is_there => (spotted.blind, spotted.unseen),
+                None if is_there => continue,
+                _ => match self.vocabulary.worst() {
+                    Some(risk) => (risk.blind, risk.unseen),
+                    None => continue,
+                },
+            };
+            self.unknown(blind, unseen);
         }
     }
 
@@ -258,6 +364,7 @@ impl Notes {
         let text = body.get(name.len() + 1..).unwrap_or_default();
         let end = memchr(0, text).unwrap_or(text.len());
         let spotted = self.vocabulary.read(&text[..end]);
+        self.note_early(&text[..end]);
         if name.is_empty() {
             self.parses.expect(Pending::Parse(None));
             if self.unnamed.body.capacity() > UNNAMED_KEPT.max(2 * body.len()) {
@@ -283,11 +390,26 @@ impl Notes {
         } else {
             (self.present, self.lasting) = (true, true);
         }
-        self.parses.expect(Pending::Parse(kept.map(Into::into)));
-        if is_of_note(&spotted) {
+        let name = known_as(name);
+        self.judgement.judged(name);
+        let body = kept.map(Into::into);
+        let spotted = is_of_note(&spotted).then_some(spotted);
+        let Some(before) = self.spotted.get(name).cloned().filter(|_| name != ANY_OTHER) else {
+            self.parses.expect(Pending::Parse(body));
+            if let Some(spotted) = spotted {
+                self.spot(name, spotted);
+            }
+            return;
+        };
+        // Refused, the older one stays.
+        self.parses.expect(Pending::Instead(Box::new(Remade {
+            body,
+            name: name.into(),
+            spotted: spotted.clone().map(Arc::new),
+        })));
+        if let Some(mut spotted) = spotted {
+            spotted.merge(&before);
             self.spot(name, spotted);
-        } else if !self.spotted.is_empty() && name != ANY_OTHER {
-            self.spotted.remove(name);
         }
     }
 
@@ -297,9 +419,9 @@ impl Notes {
             self.spotted.insert(name.into(), Arc::new(spotted));
             return;
         }
-        if spotted.blind || !self.lore.note(&spotted) {
-            self.pin(Pin::UnknownSettings);
-        }
+        let is_known = self.names.note(&spotted.settings, &self.lore);
+        let is_blind = spotted.blind || spotted.parameters.outlive() || !is_known;
+        self.unknown(is_blind, Unseen::NONE);
         let before = self.spotted.get(ANY_OTHER).map(|before| before.unseen);
         let others = Spotted {
             signalled: true,
@@ -319,11 +441,15 @@ impl Notes {
         let spotted = if statement.is_empty() {
             self.unnamed.spotted.clone()
         } else {
+            let statement = known_as(statement);
+            if self.judgement.doubts(statement) {
+                (self.present, self.lasting) = (true, true);
+            }
             let known = self.spotted.get(statement);
             known.or_else(|| self.spotted.get(ANY_OTHER)).cloned()
         };
         if let Some(spotted) = spotted {
-            self.ran(&spotted);
+            self.ran(&spotted, Some(body));
         }
     }
 
@@ -336,7 +462,8 @@ impl Notes {
             (self.present, self.lasting) = (true, true);
         }
         let is_kept = !name.is_empty() && name.len() <= NAME_MAX;
-        self.parses.expect(Pending::Close(is_kept.then(|| name.into())));
+        self.parses
+            .expect(Pending::Close(is_kept.then(|| known_as(name).into())));
         if is_unnamed {
             self.drop_unnamed();
         }
@@ -345,8 +472,15 @@ impl Notes {
     #[inline(never)]
     fn call(&mut self, body: &[u8]) {
         let oid = body.first_chunk().map_or(0, |oid| u32::from_be_bytes(*oid));
-        if function_signals(oid) {
+        let called = function_called(oid);
+        if called != Called::Nothing {
             (self.present, self.lasting) = (true, true);
+        }
+        match called {
+            Called::Nothing | Called::AdvisoryLock => {}
+            Called::SetConfig => self.set_config(argument_of(body)),
+            Called::SetSeed => self.pin(Pin::RandomSeed),
+            Called::Anything => self.pin(Pin::UnknownSettings),
         }
         self.parses.units_sent += 1;
     }
@@ -357,7 +491,10 @@ impl Notes {
         self.listening = None;
         match tag {
             b'Q' => self.listener.begin(Message::Query),
-            b'P' => self.listener.begin(Message::Parse),
+            b'P' => {
+                self.listener.begin(Message::Parse);
+                self.listening_name = known_as(name_in(body)).into();
+            }
             b'B' => return self.bind(body),
             b'F' => return self.call(body),
             _ => return,
@@ -377,14 +514,14 @@ impl Notes {
         self.listening = None;
         self.hear_news();
         let spotted = self.listener.end(&self.vocabulary, body);
+        self.judgement.miss_early(!self.vocabulary.is_learned());
         if tag == b'Q' {
-            self.ran(&spotted);
+            self.ran(&spotted, None);
             self.parses.units_sent += 1;
             self.drop_unnamed();
         } else if self.listener.is_named() {
-            // Its name went by with its first piece: whatever it is run as may change anything.
-            self.named(b"", None, Spotted::default());
-            self.ran(&spotted);
+            let name = std::mem::take(&mut self.listening_name);
+            self.named(&name, None, spotted);
         } else {
             self.parses.expect(Pending::Parse(None));
             self.unnamed = Unnamed {
@@ -396,16 +533,55 @@ impl Notes {
     }
 
     /// A statement with this text was given to the server to run.
-    fn ran(&mut self, spotted: &Spotted) {
-        if !is_of_note(spotted) {
-            return;
+    #[inline]
+    fn ran(&mut self, spotted: &Spotted, bind: Option<&[u8]>) {
+        if is_of_note(spotted) {
+            self.ran_of_note(spotted, bind);
         }
+    }
+
+    #[inline(never)]
+    fn ran_of_note(&mut self, spotted: &Spotted, bind: Option<&[u8]>) {
         self.present |= spotted.signalled;
         self.lasting |= spotted.lasting;
-        if spotted.blind || !self.lore.note(spotted) {
+        let is_known = self.names.note(&spotted.settings, &self.lore);
+        self.unknown(spotted.blind || !is_known, spotted.unseen);
+        if spotted.dynamic {
+            self.in_do.push(Pin::UnknownSettings);
+        }
+        if spotted.foreign {
+            self.in_do.push(Pin::InterpreterData);
+        }
+        if !spotted.parameters.is_empty() {
+            self.name_parameters(spotted.parameters, bind);
+        }
+    }
+
+    /// Settings that are named by values.
+    fn name_parameters(&mut self, parameters: Parameters, bind: Option<&[u8]>) {
+        let Some(bind) = bind else {
+            return self.unknown(parameters.outlive(), Unseen::NONE);
+        };
+        for (index, outlives) in parameters.each() {
+            match index.and_then(|index| value_of(bind, index)) {
+                Some(name) => self.set_config(Some(name)),
+                None => self.unknown(outlives, Unseen::NONE),
+            }
+        }
+    }
+
+    fn set_config(&mut self, name: Option<&[u8]>) {
+        match name {
+            Some(name) => self.ran(&Spotted::set_config(name), None),
+            None => self.pin(Pin::UnknownSettings),
+        }
+    }
+
+    fn unknown(&mut self, blind: bool, unseen: Unseen) {
+        if blind {
             self.pin(Pin::UnknownSettings);
         }
-        Pin::of_unseen(spotted.unseen).for_each(|pin| self.pin(pin));
+        Pin::of_unseen(unseen).for_each(|pin| self.pin(pin));
     }
 
     #[inline(never)]
@@ -416,6 +592,11 @@ impl Notes {
         }
         self.present = true;
         self.lasting |= tag_lasts(tag);
+        if tag.starts_with(b"DO") {
+            for pin in std::mem::take(&mut self.in_do) {
+                self.pin(pin);
+            }
+        }
         if tag.starts_with(b"LOAD") {
             Pin::of_unseen(Unseen::LIBRARY).for_each(|pin| self.pin(pin));
         }
@@ -454,8 +635,18 @@ impl Notes {
     }
 }
 
+/// Postgres cuts names of statements.
+fn known_as(name: &[u8]) -> &[u8] {
+    const KEPT: usize = 63;
+    &name[..name.len().min(KEPT)]
+}
+
 fn is_of_note(spotted: &Spotted) -> bool {
-    spotted.signalled || spotted.blind || !spotted.unseen.is_empty() || !spotted.settings.is_empty()
+    spotted.signalled
+        || spotted.blind
+        || spotted.foreign
+        || !spotted.unseen.is_empty()
+        || !spotted.settings.is_empty()
 }
 
 impl std::fmt::Debug for Notes {
@@ -470,6 +661,7 @@ impl std::fmt::Debug for Notes {
 
 #[cfg(test)]
 mod tests {
+    use super::super::wire::state_words::{Definition, Learned, learn};
     use super::*;
 
     /// `>Q text`, `>P name text`, `>B statement`, `>C name`, `>S`; `<C tag`, `<Z status`, `<1`, `<3`, `<E`.
@@ -524,7 +716,7 @@ mod tests {
     fn a_setting_is_a_signal_until_a_survey() {
         let mut notes = after(&[">Q SET work_mem = '5MB'", "<C SET", "<Z I"]);
         assert!(notes.is_signalled() && !notes.is_rebuildable());
-        notes.surveyed();
+        notes.surveyed(&Ledger::default());
         assert!(!notes.is_signalled() && notes.is_rebuildable());
     }
 
@@ -579,7 +771,7 @@ mod tests {
         let mut notes = after(&[">P one SELECT 1", ">P two SELECT 2", ">S", "<1", "<1", "<Z I"]);
         assert!(notes.is_signalled() && notes.is_rebuildable());
         assert_eq!(made(&notes), ["one", "two"]);
-        notes.surveyed();
+        notes.surveyed(&Ledger::default());
         assert!(made(&notes).is_empty());
         let notes = after(&[
             ">P one SELECT 1",
@@ -644,7 +836,7 @@ mod tests {
             let parse = format!(">P {name} SELECT set_config('a.b', $1, false)");
             let bind = format!(">B {name}");
             let mut notes = after(&[&parse, ">S", "<1", "<Z I"]);
-            notes.surveyed();
+            notes.surveyed(&Ledger::default());
             notes.bind(format!("\0{name}\0").as_bytes());
             notes.ready(Some(b'I'));
             assert!(!notes.is_rebuildable(), "{bind}");
@@ -672,5 +864,249 @@ mod tests {
         assert_eq!(notes.pins().collect::<Vec<_>>(), [Pin::ForeignConnections]);
         let notes = after(&[">Q LOAD 'auto_explain'", "<C LOAD", "<Z I"]);
         assert_eq!(notes.pins().collect::<Vec<_>>(), [Pin::LoadedLibrary]);
+    }
+
+    fn pins_after(steps: &[&str]) -> Vec<Pin> {
+        after(steps).pins().collect()
+    }
+
+    #[test]
+    fn a_do_that_executes_what_is_not_written_down_pins_and_one_that_shows_it_does_not() {
+        let pins = |text: &str| pins_after(&[&format!(">Q {text}"), "<C DO", "<Z I"]);
+        for text in [
+            "DO $$ BEGIN EXECUTE format('SET app.%I = %L', 'a', 'b'); END $$",
+            "DO $$ BEGIN EXECUTE 'SET ' || k || ' = 1'; END $$",
+            "DO $$ BEGIN EXECUTE 'SET app.' || k || ' = 1'; END $$",
+            "DO $$ BEGIN EXECUTE q; END $$",
+            "DO $$ BEGIN EXECUTE format('%s', q); END $$",
+        ] {
+            assert_eq!(pins(text), [Pin::UnknownSettings], "{text}");
+        }
+        for text in [
+            "DO $$ BEGIN EXECUTE 'SELECT count(*) FROM ' || t; END $$",
+            "DO $$ BEGIN EXECUTE format('INSERT INTO %I VALUES (1)', t); END $$",
+            "DO $$ BEGIN EXECUTE 'SET app.x = 1'; END $$",
+        ] {
+            assert_eq!(pins(text), [], "{text}");
+        }
+        let defined = [
+            ">Q CREATE FUNCTION f() AS $$ BEGIN EXECUTE q; END $$",
+            "<C CREATE FUNCTION",
+            "<Z I",
+        ];
+        assert_eq!(pins_after(&defined), []);
+        assert_eq!(pins_after(&[">Q EXECUTE p", "<C SELECT 1", "<Z I"]), []);
+    }
+
+    #[test]
+    fn what_a_do_keeps_in_its_interpreter_pins() {
+        let text = "DO LANGUAGE plpython3u $$ GD['a'] = 1 $$";
+        let steps = [format!(">Q {text}"), "<C DO".to_owned(), "<Z I".to_owned()];
+        assert_eq!(
+            pins_after(&steps.each_ref().map(String::as_str)),
+            [Pin::InterpreterData]
+        );
+        let loads = [">Q DO $$ BEGIN LOAD 'auto_explain'; END $$", "<C DO", "<Z I"];
+        assert_eq!(pins_after(&loads), [Pin::LoadedLibrary]);
+        let rows = [">Q INSERT INTO t VALUES ('load', 'x')", "<C INSERT 0 1", "<Z I"];
+        assert_eq!(pins_after(&rows), []);
+    }
+
+    #[test]
+    fn a_seed_pins_however_it_is_set() {
+        for text in [
+            "SET seed = 0.5",
+            "SET SESSION seed TO 0.5",
+            "SELECT set_config('seed', '0.5', false)",
+        ] {
+            let query = format!(">Q {text}");
+            assert_eq!(
+                pins_after(&[&query, "<C SET", "<Z I"]),
+                [Pin::RandomSeed],
+                "{text}"
+            );
+        }
+        assert_eq!(
+            pins_after(&[">Q UPDATE games SET seed = 1", "<C UPDATE 1", "<Z I"]),
+            []
+        );
+        let called = |oid: u32| {
+            let mut notes = after(&[]);
+            let mut body = oid.to_be_bytes().to_vec();
+            body.extend_from_slice(b"\0\0\0\x01\0\0\0\x03a.b\0\0");
+            notes.asked(b'F', &body);
+            (notes.pins().collect::<Vec<_>>(), notes.custom_names())
+        };
+        assert_eq!(called(1599).0, [Pin::RandomSeed]);
+        let (pins, names) = called(2078);
+        assert_eq!((pins, names.contains("a.b")), (Vec::new(), true));
+        assert_eq!(called(16384).0, [Pin::UnknownSettings]);
+        assert_eq!(called(2880).0, []);
+    }
+
+    #[test]
+    fn settings_that_not_everybody_is_shown_pin() {
+        for name in ["dynamic_library_path", "transform_null_equals"] {
+            let query = format!(">Q SET {name} = 'on'");
+            assert_eq!(pins_after(&[&query, "<C SET", "<Z I"]), [Pin::UnknownSettings]);
+        }
+    }
+
+    /// Parse and Bind of `text` under `name`, with one parameter.
+    fn bound(name: &str, text: &str, value: &[u8]) -> Notes {
+        let parse = format!(">P {name} {text}");
+        let mut notes = after(&[&parse, ">S", "<1", "<Z I"]);
+        let mut body = format!("\0{name}\0\0\0\0\x01").into_bytes();
+        body.extend_from_slice(&(value.len() as u32).to_be_bytes());
+        body.extend_from_slice(value);
+        notes.asked(b'B', &body);
+        notes
+    }
+
+    #[test]
+    fn a_setting_that_a_parameter_names_is_known_by_its_value() {
+        for name in ["", "s"] {
+            let notes = bound(name, "SELECT set_config($1, 'x', false)", b"App.Tenant");
+            assert_eq!(notes.pins().collect::<Vec<_>>(), []);
+            assert!(notes.custom_names().contains("app.tenant"));
+        }
+        let seeded = bound("s", "SELECT set_config($1, '0.1', false)", b"seed");
+        assert_eq!(seeded.pins().collect::<Vec<_>>(), [Pin::RandomSeed]);
+        let unknown = bound("s", "SELECT set_config('a.' || $1, '0.1', false)", b"b");
+        assert_eq!(unknown.pins().collect::<Vec<_>>(), [Pin::UnknownSettings]);
+    }
+
+    #[test]
+    fn what_is_set_for_a_transaction_does_not_pin() {
+        for text in [
+            "SELECT set_config(name, value, true) FROM wanted",
+            "SELECT set_config(lower('A.b'), f(1, 'x,('), true)",
+            "SELECT set_config($1, $2, TRUE)",
+            "SET LOCAL %I = 1",
+        ] {
+            let query = format!(">Q {text}");
+            assert_eq!(pins_after(&[&query, "<C SELECT 1", "<Z I"]), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn one_client_with_many_settings_spoils_no_other() {
+        let lore = Arc::new(Lore::plain());
+        let mut greedy = Notes::new(Arc::clone(&lore), 200);
+        for number in 0..4200 {
+            greedy.asked(b'Q', format!("SET a.n{number} = 1\0").as_bytes());
+        }
+        assert_eq!(greedy.pins().collect::<Vec<_>>(), [Pin::UnknownSettings]);
+        assert!(lore.settings().len() < 100);
+        let mut modest = Notes::new(lore, 200);
+        modest.asked(b'Q', b"SET b.own = 1\0");
+        assert_eq!(modest.pins().collect::<Vec<_>>(), []);
+        assert!(modest.custom_names().contains("b.own"));
+    }
+
+    #[test]
+    fn names_of_statements_are_cut_as_postgres_cuts_them() {
+        let (name, other) = ("n".repeat(70), "n".repeat(64) + "other");
+        let parse = format!(">P {name} SELECT set_config('a.b', $1, false)");
+        let mut notes = after(&[&parse, ">S", "<1", "<Z I"]);
+        notes.surveyed(&Ledger::default());
+        notes.asked(b'B', format!("\0{other}\0").as_bytes());
+        notes.ready(Some(b'I'));
+        assert!(!notes.is_rebuildable());
+    }
+
+    #[test]
+    fn a_refused_parse_leaves_the_older_statement_what_it_was() {
+        let first = [">P s SELECT set_config('a.b', $1, false)", ">S", "<1", "<Z I"];
+        let refused = [">P s SELECT 1", ">S", "<E", "<Z I"];
+        let replaced = [">C s", ">P s SELECT 1", ">S", "<3", "<1", "<Z I"];
+        for (then, is_still_there) in [(&refused[..], true), (&replaced[..], false)] {
+            let mut notes = after(&[&first[..], then].concat());
+            notes.surveyed(&Ledger::default());
+            notes.asked(b'B', b"\0s\0");
+            notes.ready(Some(b'I'));
+            assert_eq!(!notes.is_rebuildable(), is_still_there);
+        }
+    }
+
+    #[test]
+    fn a_large_statement_is_known_by_its_name() {
+        let mut notes = after(&[]);
+        notes.asked_beginning(b'P', b"s\0SELECT set_config('a.b', '1', false) -- ");
+        notes.asked_more(b"more\0\0\0", true);
+        let mut notes = {
+            for (tag, body) in [(b'1', &b""[..]), (b'Z', b"I")] {
+                notes.answered(tag, body);
+            }
+            notes
+        };
+        notes.surveyed(&Ledger::default());
+        notes.asked(b'B', b"\0s\0");
+        notes.ready(Some(b'I'));
+        assert!(!notes.is_rebuildable());
+    }
+
+    fn taught(bodies: &[(&str, &str)]) -> Learned {
+        learn(bodies.iter().map(|(name, body)| Definition {
+            name,
+            language: "sql",
+            body: Some(body),
+        }))
+    }
+
+    const SETS: &str = "SELECT set_config('app.f', '1', false)";
+    const SETS_ANY: &str = "SELECT set_config($1, '1', false)";
+
+    #[test]
+    fn nothing_said_before_functions_are_known_is_taken_for_harmless() {
+        for (body, is_pinned) in [(SETS, false), (SETS_ANY, true), ("SELECT 1", false)] {
+            let lore = Arc::new(Lore::unlearned());
+            let mut notes = Notes::new(Arc::clone(&lore), 200);
+            notes.asked(b'Q', b"SELECT f('a.b')\0");
+            notes.ready(Some(b'I'));
+            assert_eq!(notes.pins().collect::<Vec<_>>(), [Pin::UnknownSettings]);
+            lore.take(taught(&[("f", body), ("g", SETS_ANY)]));
+            notes.hear_news();
+            assert_eq!(notes.pins().next().is_some(), is_pinned, "{body}");
+            assert!(notes.is_unsure());
+        }
+    }
+
+    #[test]
+    fn a_function_that_was_replaced_is_judged_by_what_it_does_now() {
+        for (body, is_pinned) in [(SETS, false), (SETS_ANY, true)] {
+            let lore = Arc::new(Lore::unlearned());
+            lore.take(taught(&[("f", "SELECT 1")]));
+            let mut notes = Notes::new(Arc::clone(&lore), 200);
+            notes.asked(b'P', b"s\0SELECT f('a.b')\0\0\0");
+            notes.asked(b'S', b"");
+            notes.answered(b'1', b"");
+            notes.ready(Some(b'I'));
+            let ledger = Ledger::holding("s", "SELECT f('a.b')");
+            notes.surveyed(&ledger);
+            assert!(!notes.is_unsure());
+            lore.take(taught(&[("f", body)]));
+            notes.hear_news();
+            // It may have been run meanwhile.
+            assert!(notes.is_unsure() && !notes.is_rebuildable());
+            assert_eq!(notes.pins().next().is_some(), is_pinned, "{body}");
+            notes.surveyed(&ledger);
+            notes.asked(b'B', b"\0s\0");
+            notes.ready(Some(b'I'));
+            assert!(!notes.is_rebuildable());
+            assert!(notes.custom_names().contains("app.f") || is_pinned);
+        }
+    }
+
+    #[test]
+    fn what_is_learned_again_and_is_the_same_is_no_news() {
+        let lore = Arc::new(Lore::unlearned());
+        lore.take(taught(&[("f", SETS_ANY)]));
+        let mut notes = Notes::new(Arc::clone(&lore), 200);
+        notes.asked(b'Q', b"SELECT 1\0");
+        notes.ready(Some(b'I'));
+        lore.take(taught(&[("f", SETS_ANY)]));
+        notes.hear_news();
+        assert!(!notes.is_unsure());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info};
 
 use super::converse::{Over, Session};
@@ -29,6 +29,8 @@ use crate::net::Stream;
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_CAP: Duration = Duration::from_secs(2);
+/// A session that spoke before it was known what functions do waits for that so long.
+const LEARN_WAIT: Duration = Duration::from_secs(3);
 
 impl Session {
     /// Answers what was in flight, and carries on.
@@ -62,6 +64,10 @@ impl Session {
         };
         if let Err(unanswerable) = self.relay.aftermath(&loss) {
             return Err(gone(unanswerable.into()));
+        }
+        if let Some(notes) = self.relay.notes_mut() {
+            // Nothing learned in time is nothing known.
+            let _ = timeout(LEARN_WAIT, notes.learned()).await;
         }
         let pins: Vec<Pin> = self.pins().collect();
         if !pins.is_empty() {
@@ -117,11 +123,11 @@ impl Session {
                     (self.facts, self.target) = (link.facts, target);
                     self.berth = berth;
                     self.berth.seat(self.id);
-                    self.ledger = Some(Box::new(rebuilt.ledger));
                     if let Some(notes) = self.relay.notes_mut() {
                         notes.undone();
-                        notes.surveyed();
+                        notes.surveyed(&rebuilt.ledger);
                     }
+                    self.ledger = Some(Box::new(rebuilt.ledger));
                     return Ok(in_flight);
                 }
                 Err(failed) => failed,

@@ -36,7 +36,7 @@ pub struct Changes {
 
 impl Changes {
     /// For ever.
-    pub async fn follow(mut self) {
+    pub async fn follow(&mut self) {
         let mut is_put_off = false;
         loop {
             let is_asked = tokio::select! {

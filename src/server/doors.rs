@@ -10,9 +10,11 @@ use tracing::{info, warn};
 
 use crate::complaint::{Complaint, Over};
 use crate::limit::Limit;
+use crate::metrics::{Metrics, Task};
 use crate::net::Peer;
 use crate::net::listen::{Bound, Listener};
 use crate::postgres::{Client, Wing, serve};
+use crate::supervise::supervise;
 
 /// After a failed accept: out of descriptors, most likely, and that does not pass in a microsecond.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -29,6 +31,7 @@ pub struct Hall {
     pub numbers: Arc<AtomicU64>,
     /// For new clients.
     pub wing: watch::Receiver<Arc<Wing>>,
+    pub metrics: Arc<Metrics>,
 }
 
 pub struct Doors {
@@ -67,17 +70,22 @@ impl Doors {
         });
         for listener in fresh {
             info!(address = %listener.at(), "listening");
+            let (at, wanted) = (listener.at().clone(), listener.wanted().clone());
+            let (hall, metrics) = (self.hall.clone(), Arc::clone(&self.hall.metrics));
+            let accepting = supervise(Task::Listener, metrics, async move || {
+                accept(&listener, &hall).await
+            });
             self.open.push(Door {
-                at: listener.at().clone(),
-                wanted: listener.wanted().clone(),
-                _accepting: AbortOnDropHandle::new(tokio::spawn(accept(listener, self.hall.clone()))),
+                at,
+                wanted,
+                _accepting: AbortOnDropHandle::new(tokio::spawn(accepting)),
             });
         }
     }
 }
 
 /// For ever.
-async fn accept(listener: Listener, hall: Hall) {
+async fn accept(listener: &Listener, hall: &Hall) {
     let is_exposed = is_exposed(listener.at());
     let mut complaint = Complaint::default();
     loop {

@@ -64,6 +64,7 @@ impl House {
             places: Limit::new(limits::places(&scene.config)),
             numbers: Arc::new(AtomicU64::new(1)),
             wing: wing.subscribe(),
+            metrics: Arc::clone(&records.metrics),
         };
         let places = Arc::clone(&hall.places);
         let mut doors = Doors::none(hall);

@@ -11,8 +11,10 @@ use super::{revocable, story};
 use crate::config::{LoginPolicy, Secret};
 use crate::credentials::{Credential, Verdicts};
 use crate::keeper::{self, Policy, ProofError, Prove, Records, Turns};
+use crate::metrics::Task;
 use crate::names::{Endpoint, SecretName};
 use crate::postgres::{self, AttemptError, Lobby, Proof, Target};
+use crate::supervise::supervise;
 
 /// The upstreams that a secret opens.
 type Users = Vec<Arc<Target>>;
@@ -95,8 +97,17 @@ impl Kept {
         let prove = prover(name.clone(), users.subscribe(), lobby.clone());
         let keeper = keeper::start(&open.secret, open.store, prove, policy, records.clone());
         let (page, roster) = (keeper.page.clone(), Arc::clone(lobby.roster()));
-        let story = story::tell(name.clone(), page.clone(), Arc::clone(&roster));
-        let revocable = revocable::watch(name.clone(), page, roster, Arc::clone(&records.journal));
+        let (metrics, journal) = (&records.metrics, Arc::clone(&records.journal));
+        let about = (name.clone(), page, roster);
+        let story = supervise(Task::Story, Arc::clone(metrics), {
+            let (name, page, roster) = about.clone();
+            async move || story::tell(name.clone(), page.clone(), Arc::clone(&roster)).await
+        });
+        let (name, page, roster) = about;
+        let revocable = supervise(Task::Revocable, Arc::clone(metrics), async move || {
+            let journal = Arc::clone(&journal);
+            revocable::watch(name.clone(), page.clone(), Arc::clone(&roster), journal).await;
+        });
         Self {
             keeper,
             secret: open.secret,

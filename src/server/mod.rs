@@ -27,9 +27,10 @@ use crate::admin::{Admin, AdminError, Facts, History, Scene};
 use crate::config::{Config, Problem, Problems};
 use crate::journal::Journal;
 use crate::keeper::Records;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Task};
 use crate::net::listen::{BindError, Passed};
 use crate::postgres::Lobby;
+use crate::supervise::supervise;
 use changes::Changes;
 pub use changes::SetLog;
 use house::House;
@@ -109,7 +110,7 @@ pub async fn run(config: Config, given: Given) -> Result<(), Failure> {
         problems,
     };
     let scene = house.scene();
-    let changes = Changes {
+    let mut changes = Changes {
         house,
         sources: Arc::new(sources),
         asked: Arc::clone(&asked),
@@ -117,10 +118,23 @@ pub async fn run(config: Config, given: Given) -> Result<(), Failure> {
         set_log,
         refused,
     };
-    let changing = tokio::spawn(changes.follow());
+    let metrics = || Arc::clone(&records.metrics);
+    let following = supervise(Task::Configuration, metrics(), async move || {
+        changes.follow().await
+    });
+    let changing = tokio::spawn(following);
+    let telling = {
+        let systemd = Arc::clone(&systemd);
+        supervise(Task::Systemd, metrics(), async move || {
+            tell(&systemd, &state).await
+        })
+    };
+    let looking = supervise(Task::Limits, metrics(), async move || {
+        look_at_limits(&lobby).await
+    });
     let _background = [
-        AbortOnDropHandle::new(tokio::spawn(tell(Arc::clone(&systemd), state))),
-        AbortOnDropHandle::new(tokio::spawn(look_at_limits(lobby))),
+        AbortOnDropHandle::new(tokio::spawn(telling)),
+        AbortOnDropHandle::new(tokio::spawn(looking)),
     ];
     // The listeners are bound: whoever comes is served, or held until there is a credential. To wait for the
     // database here would have systemd give up on a service that waits for its database.
@@ -175,7 +189,7 @@ async fn drain(limit: Duration, sessions: &TaskTracker, signals: &mut Signals, a
     }
 }
 
-async fn look_at_limits(lobby: Lobby) {
+async fn look_at_limits(lobby: &Lobby) {
     let mut ticks = interval(LIMITS_LOOKED_AT_EVERY);
     loop {
         ticks.tick().await;
@@ -213,6 +227,6 @@ impl State {
     }
 }
 
-async fn tell(systemd: Arc<Systemd>, state: State) {
+async fn tell(systemd: &Systemd, state: &State) {
     systemd.keep_telling(|| state.line()).await;
 }

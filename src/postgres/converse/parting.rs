@@ -57,11 +57,7 @@ impl Session {
     /// The link, to be lent again if nothing is left on it that it can't be rid of. Returns the client.
     fn give_back(self) -> Stream {
         let is_at_rest = self.relay.is_at_rest();
-        let is_clean = is_at_rest
-            && self
-                .relay
-                .notes()
-                .is_some_and(|notes| notes.pins().next().is_none());
+        let is_clean = is_at_rest && self.relay.notes().is_some_and(Notes::leaves_nothing);
         let is_touched = self.ledger.is_some() || self.relay.notes().is_none_or(Notes::is_signalled);
         let is_live = self.course.page.borrow().is_live(self.berth.credential())
             && Arc::ptr_eq(&self.target, &self.mapping.target);

@@ -1,6 +1,6 @@
 //! Keeps links ready.
 
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -17,7 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const NO_SESSION: u64 = 0;
 
 /// Keeps the links of one kind fit, and as many of them ready as are wanted, for as long as the mapping is in use.
-pub async fn tend(mapping: Weak<Mapping>, kind: Kind, startup: Startup, change: Arc<Notify>) {
+pub async fn tend(mapping: Weak<Mapping>, kind: Kind, startup: &Startup, change: &Notify) {
     let (mut look_at, mut generation) = (Instant::now(), None);
     loop {
         let Some(mapping) = mapping.upgrade() else {
@@ -39,7 +39,7 @@ pub async fn tend(mapping: Weak<Mapping>, kind: Kind, startup: Startup, change: 
         if target.lender.ready(&kind) < target.upstream.warm as usize
             && let Some(connection) = target.connections.try_take()
         {
-            match links::log_in(&mapping, &startup, NO_SESSION).await {
+            match links::log_in(&mapping, startup, NO_SESSION).await {
                 Ok(mut arrival) => {
                     target.lender.share(&kind, &mut arrival.link.facts.greeting);
                     target.lender.keep(&kind, Kept::new(arrival, connection));

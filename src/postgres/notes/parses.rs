@@ -1,6 +1,10 @@
 //! Which named statements came and went since Postgres was last asked.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::super::wire::state_words::Spotted;
+use super::known_as;
 
 /// More kinds of messages in turn are not remembered until they are answered.
 const PENDING_MAX: usize = 4096;
@@ -32,8 +36,26 @@ pub(super) struct Parses {
 pub(super) enum Pending {
     /// The body, if it has a name and is kept.
     Parse(Option<Box<[u8]>>),
+    /// A Parse under a name that is known for what it does.
+    Instead(Box<Remade>),
     /// The name, if it is a statement with one.
     Close(Option<Box<[u8]>>),
+}
+
+/// What a statement of this name is once it is made.
+pub(super) struct Remade {
+    pub body: Option<Box<[u8]>>,
+    pub name: Box<[u8]>,
+    pub spotted: Option<Arc<Spotted>>,
+}
+
+/// What an answer changed.
+pub(super) enum Answered {
+    Nothing,
+    /// A statement of this name is no more.
+    Closed(Box<[u8]>),
+    /// It is another one, of which this is known.
+    Replaced(Box<[u8]>, Option<Arc<Spotted>>),
 }
 
 impl Parses {
@@ -53,25 +75,34 @@ impl Parses {
         }
     }
 
-    /// A ParseComplete or CloseComplete: replies come in the order of what they answer. Returns the name of a
-    /// statement that is no more.
-    pub fn answered(&mut self, tag: u8) -> Option<Box<[u8]>> {
+    /// A ParseComplete or CloseComplete: replies come in the order of what they answer.
+    pub fn answered(&mut self, tag: u8) -> Answered {
         if let Some((_, times @ 2.., _)) = self.pending.front_mut() {
             *times -= 1;
-            return None;
+            return Answered::Nothing;
         }
-        match (tag, self.pending.pop_front()?) {
+        let Some(answered) = self.pending.pop_front() else {
+            return Answered::Nothing;
+        };
+        match (tag, answered) {
             (b'1', (.., Pending::Parse(Some(body)))) => {
-                self.change(name_in(&body).into(), Some(body));
-                None
+                self.change(known_as(name_in(&body)).into(), Some(body));
+                Answered::Nothing
+            }
+            (b'1', (.., Pending::Instead(remade))) => {
+                let Remade { body, name, spotted } = *remade;
+                if let Some(body) = body {
+                    self.change(name.clone(), Some(body));
+                }
+                Answered::Replaced(name, spotted)
             }
             (b'3', (.., Pending::Close(Some(name)))) => {
                 self.change(name.clone(), None);
-                Some(name)
+                Answered::Closed(name)
             }
             (_, (.., pending)) => {
                 self.forget(pending);
-                None
+                Answered::Nothing
             }
         }
     }
@@ -87,7 +118,12 @@ impl Parses {
     }
 
     fn forget(&mut self, pending: Pending) {
-        if let Pending::Parse(Some(body)) = pending {
+        let body = match &pending {
+            Pending::Parse(body) => body,
+            Pending::Instead(remade) => &remade.body,
+            Pending::Close(_) => &None,
+        };
+        if let Some(body) = body {
             self.bytes -= body.len().min(self.bytes);
         }
     }

@@ -12,8 +12,8 @@
 //!
 //! Not covered, because no text or catalog row shows it in words:
 //!
-//! * functions written in C, other than those that `words` names, and what PL/Python and PL/Perl keep
-//!   elsewhere than in `GD` and `%_SHARED`
+//! * functions written in C, other than those that `words` names, and what functions in PL/Python and PL/Perl keep
+//!   elsewhere than in `GD`, `SD` and `%_SHARED`
 //! * in a client's text, operators and casts whose function is risky; in any text, the call `(row).function`
 //! * a risky domain inside an array or a composite type, and risky expressions in an index
 //! * tables that SELECT INTO or CREATE TABLE AS makes while `pg_temp` stands first in search_path
@@ -25,6 +25,7 @@ mod execute;
 mod glance;
 mod learning;
 mod listener;
+mod parameters;
 mod place;
 mod setting;
 mod tags;
@@ -36,9 +37,12 @@ mod words;
 
 pub use learning::{DEFINITIONS_MAX, Definition, LEARN_QUERY, Learned, Risk, learn};
 pub use listener::{Listener, Message};
-pub use tags::{function_signals, tag_eases, tag_lasts, tag_redefines, tag_signals};
+pub use parameters::Parameters;
+pub use tags::{Called, function_called, tag_eases, tag_lasts, tag_redefines, tag_signals};
 pub use unseen::Unseen;
 pub use vocabulary::Vocabulary;
+
+use setting::Named;
 
 /// More names in one text than this are not kept; the text is then blind.
 const NAMES_MAX: usize = 64;
@@ -57,11 +61,51 @@ pub struct Spotted {
     pub blind: bool,
     /// State that no survey can see.
     pub unseen: Unseen,
+    /// If it is a DO that runs, it executes what its text does not show.
+    pub dynamic: bool,
+    /// The same: it is in a language that keeps data of its own.
+    pub foreign: bool,
+    /// Parameters that name a setting.
+    pub parameters: Parameters,
     /// Libraries that a LOAD in it names, in the order of the text. They are loaded if LOAD's tag comes.
     pub libraries: Vec<String>,
 }
 
 impl Spotted {
+    /// What set_config does with this name.
+    pub fn set_config(name: &[u8]) -> Self {
+        let mut spotted = Self {
+            signalled: true,
+            ..Self::default()
+        };
+        match setting::of_value(name) {
+            Named::Custom(name) => spotted.learn_setting(&name),
+            Named::Seed => spotted.unseen |= Unseen::SEED,
+            Named::Unknown => spotted.blind = true,
+            Named::Nothing | Named::Parameter(_) => {}
+        }
+        spotted
+    }
+
+    /// What either does.
+    pub fn merge(&mut self, other: &Self) {
+        self.signalled |= other.signalled;
+        self.lasting |= other.lasting;
+        self.blind |= other.blind;
+        self.unseen |= other.unseen;
+        self.dynamic |= other.dynamic;
+        self.foreign |= other.foreign;
+        self.parameters.merge(other.parameters);
+        other
+            .settings
+            .iter()
+            .for_each(|name| self.learn_setting(name.as_bytes()));
+        other
+            .libraries
+            .iter()
+            .for_each(|name| self.learn_library(name.as_bytes()));
+    }
+
     fn learn_setting(&mut self, name: &[u8]) {
         let name = std::str::from_utf8(name).map(str::to_ascii_lowercase);
         self.blind |= !keep(&mut self.settings, name.ok());

@@ -83,11 +83,12 @@ impl Glance {
                 let mark = marks.trailing_zeros() as usize;
                 marks &= marks - 1;
                 let [a, b, c, d, e] = *block[mark..].first_chunk().expect("a mark has bytes around it");
-                if self.has([c, d, e]) {
-                    return Some(at + mark);
-                }
+                // First: its word begins earlier than one that begins here.
                 if c == b'_' && self.has([a, b, c]) {
                     return Some((at + mark).saturating_sub(self.underscore_at).max(from));
+                }
+                if self.has([c, d, e]) {
+                    return Some(at + mark);
                 }
             }
         }
@@ -165,6 +166,11 @@ mod tests {
             add(&mut glance, b"f");
             assert_eq!(glance.first(b"select 1", 3), Some(3));
         }
+    }
+
+    #[test]
+    fn a_word_that_seems_to_begin_behind_an_underscore_hides_none_around_it() {
+        assert!(Vocabulary::default().read(b"advisory_fconfig").signalled);
     }
 
     #[test]

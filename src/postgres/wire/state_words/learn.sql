@@ -159,4 +159,4 @@ sized AS (
 SELECT name, language,
     CASE WHEN size OPERATOR(pg_catalog.<=) 262144 AND total OPERATOR(pg_catalog.<=) 16777216 THEN body END
 FROM sized
-LIMIT 20000
+LIMIT 200000

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::BitOr;
 
 use super::blanks::{is_name_byte, trim_start};
-use super::execute::{Runs, runs};
+use super::execute::{Runs, runs, runs_at, runs_foreign};
 use super::{Spotted, Unseen, Vocabulary};
 
 /// Tells what a database has that runs out of a client's sight: one row a [`Definition`], in its order.
@@ -13,7 +13,24 @@ use super::{Spotted, Unseen, Vocabulary};
 pub const LEARN_QUERY: &str = include_str!("learn.sql");
 
 /// As many rows as [`LEARN_QUERY`] returns at most: with so many, some may be missing.
-pub const DEFINITIONS_MAX: usize = 20_000;
+pub const DEFINITIONS_MAX: usize = 200_000;
+
+/// In so many EXECUTEs of one body the variable is looked up.
+const EXECUTES_MAX: usize = 64;
+
+/// What runs a text in PL/Python, PL/Perl, PL/Tcl and PL/v8.
+const FOREIGN_EXECUTES: [&str; 7] = [
+    "execute",
+    "prepare",
+    "spi_exec_query",
+    "spi_query",
+    "spi_prepare",
+    "spi_exec",
+    "cursor",
+];
+
+/// More names of settings make whatever sets one blind.
+const SETTINGS_MAX: usize = 1024;
 
 /// Something that a statement may use by its name, and what happens then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +74,16 @@ pub struct Learned {
     pub complete: bool,
 }
 
+impl Learned {
+    /// The worst of what is risky now, and was not, or less. None: nothing is.
+    pub(super) fn news(&self, before: &Self) -> Option<Risk> {
+        let is_news = |(name, risk): &(&String, &Risk)| before.risky.get(*name) != Some(*risk);
+        let news = self.risky.iter().filter(is_news).map(|(_, risk)| *risk);
+        let names = self.settings.is_subset(&before.settings);
+        news.reduce(Risk::bitor).or((!names).then(Risk::default))
+    }
+}
+
 /// Which names are risky: their definition is, or uses one that is.
 pub fn learn<'a>(definitions: impl IntoIterator<Item = Definition<'a>>) -> Learned {
     let definitions: Vec<Definition<'a>> = definitions.into_iter().collect();
@@ -69,7 +96,15 @@ pub fn learn<'a>(definitions: impl IntoIterator<Item = Definition<'a>>) -> Learn
         match executed(definition) {
             Runs::Shown => {}
             Runs::Writes => writers.push(index),
-            Runs::Anything => spotted.signalled = true,
+            Runs::Queries => {
+                spotted.signalled = true;
+                writers.push(index);
+            }
+            Runs::Anything => {
+                spotted.signalled = true;
+                spotted.lasting = true;
+                spotted.blind = true;
+            }
         }
         risks.push(spotted.signalled.then_some(Risk {
             blind: spotted.blind,
@@ -97,6 +132,10 @@ pub fn learn<'a>(definitions: impl IntoIterator<Item = Definition<'a>>) -> Learn
             *all = *all | risk;
         }
     }
+    if settings.len() > SETTINGS_MAX {
+        risky.values_mut().for_each(|risk| risk.blind = true);
+        settings.clear();
+    }
     Learned {
         risky,
         settings,
@@ -115,11 +154,11 @@ fn read(vocabulary: &Vocabulary, definition: &Definition<'_>) -> Spotted {
         };
     };
     let mut spotted = vocabulary.read(body.as_bytes());
-    if !matches!(definition.language, "" | "sql" | "plpgsql") {
+    if is_foreign(definition.language) {
         // How other languages run a statement is not looked into.
         spotted.signalled = true;
         spotted.lasting = true;
-        let shares = names_in(body).any(|name| matches!(name.text, "GD" | "_SHARED"));
+        let shares = names_in(body).any(|name| matches!(name.text, "GD" | "SD" | "_SHARED"));
         if shares {
             spotted.unseen |= Unseen::INTERPRETER;
         }
@@ -127,15 +166,28 @@ fn read(vocabulary: &Vocabulary, definition: &Definition<'_>) -> Spotted {
     spotted
 }
 
+fn is_foreign(language: &str) -> bool {
+    !matches!(language, "" | "sql" | "plpgsql")
+}
+
 /// The worst that a function executes.
 fn executed(definition: &Definition<'_>) -> Runs {
     let body = definition.body.unwrap_or_default();
+    let is_foreign = is_foreign(definition.language);
+    let runs_text = |name: &Name<'_>| match is_foreign {
+        true => FOREIGN_EXECUTES.contains(&name.text),
+        false => name.text.eq_ignore_ascii_case("execute"),
+    };
+    let executes = names_in(body).filter(runs_text);
     let mut worst = Runs::Shown;
-    for name in names_in(body).filter(|name| name.text.eq_ignore_ascii_case("execute")) {
-        match runs(&body.as_bytes()[name.end..]) {
-            Runs::Shown => {}
-            Runs::Writes => worst = Runs::Writes,
-            Runs::Anything => return Runs::Anything,
+    for (count, name) in executes.enumerate() {
+        worst = worst.max(match count {
+            _ if is_foreign => runs_foreign(&body.as_bytes()[name.end..]),
+            0..EXECUTES_MAX => runs_at(body.as_bytes(), name.end),
+            _ => runs(&body.as_bytes()[name.end..]),
+        });
+        if worst == Runs::Anything {
+            break;
         }
     }
     worst
@@ -224,13 +276,15 @@ fn in_quotes(text: &str, begin: usize, end: usize) -> Option<(usize, usize)> {
     const NAME_MAX: usize = 128;
     let bytes = text.as_bytes();
     let opened = begin > 0 && bytes[begin - 1] == b'"';
-    let rest = &bytes[end..bytes.len().min(begin + NAME_MAX)];
+    let rest = bytes.get(end..bytes.len().min(begin + NAME_MAX))?;
     let close = rest.iter().position(|byte| *byte == b'"').filter(|_| opened)?;
     (close > 0).then_some((begin, end + close))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -323,7 +377,7 @@ mod tests {
     fn who_writes_to_any_table_is_as_risky_as_any_table() {
         let writer = ("writes", "plpgsql", "BEGIN EXECUTE 'DELETE FROM ' || t; END");
         assert_eq!(names(&learned(&[writer])), [""; 0]);
-        let blind = ("guard", "plpgsql", "BEGIN PERFORM set_config(n, '1', true); END");
+        let blind = ("guard", "plpgsql", "BEGIN PERFORM set_config(n, '1', false); END");
         let learned = learned(&[
             writer,
             blind,
@@ -351,6 +405,26 @@ mod tests {
     }
 
     #[test]
+    fn a_word_of_any_length_leaves_the_rest_of_a_body_to_be_read() {
+        for word in [
+            "x".repeat(129),
+            "\"".to_owned() + &"x".repeat(127),
+            "\u{4e2d}".repeat(43),
+            "\"".to_owned() + &"\u{4e2d}".repeat(50) + "\"",
+        ] {
+            for body in [
+                format!("/* {word} */ SELECT set_config('app.x', '1', false)"),
+                format!("SELECT '{word}', set_config('app.x', '1', false) -- {word}"),
+                format!("SELECT set_config('app.x', '1', false) || \"{word}"),
+            ] {
+                let learned = learned(&[("f", "sql", &body)]);
+                assert_eq!(names(&learned), ["f"], "{body}");
+                assert_eq!(learned.settings.iter().collect::<Vec<_>>(), ["app.x"]);
+            }
+        }
+    }
+
+    #[test]
     fn an_answer_as_long_as_it_may_be_is_not_complete() {
         let definition = Definition {
             name: "f",
@@ -359,13 +433,13 @@ mod tests {
         };
         let learned = learn(std::iter::repeat_n(definition, DEFINITIONS_MAX));
         assert!(!learned.complete);
-        assert!(Vocabulary::taught(&learned).read(b"select 1").signalled);
+        assert!(Vocabulary::taught(Arc::new(learned)).read(b"select 1").signalled);
     }
 
     #[test]
     fn a_risk_reaches_whoever_uses_the_name() {
         let learned = learned(&[("f", "sql", "SELECT set_config($1, '1', false), setseed(0.1)")]);
-        let spotted = Vocabulary::taught(&learned).read(b"SELECT F('app.x')");
+        let spotted = Vocabulary::taught(Arc::new(learned)).read(b"SELECT F('app.x')");
         assert!(spotted.signalled && spotted.blind && spotted.unseen == Unseen::SEED);
     }
 

@@ -1,3 +1,5 @@
+use std::ops::RangeInclusive;
+
 /// Whether the command that CommandComplete names may have changed what the session holds. `tag` is the
 /// message's body, with or without its NUL.
 ///
@@ -82,10 +84,31 @@ const LARGE_OBJECTS: [u32; 13] = [
     715, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172,
 ];
 
-/// Whether a FunctionCall message may change what the session holds: it names its function by OID alone.
+/// What a FunctionCall message does, as far as it matters: it names its function by OID alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Called {
+    Nothing,
+    SetConfig,
+    SetSeed,
+    /// What a survey sees.
+    AdvisoryLock,
+    Anything,
+}
+
+const SET_CONFIG: u32 = 2078;
+const SET_SEED: u32 = 1599;
+/// Of sessions and of transactions.
+const ADVISORY_LOCKS: [RangeInclusive<u32>; 2] = [2880..=2892, 3089..=3096];
+
 /// What is left of its users are drivers that work on large objects.
-pub fn function_signals(oid: u32) -> bool {
-    !LARGE_OBJECTS.contains(&oid)
+pub fn function_called(oid: u32) -> Called {
+    match oid {
+        SET_CONFIG => Called::SetConfig,
+        SET_SEED => Called::SetSeed,
+        _ if LARGE_OBJECTS.contains(&oid) => Called::Nothing,
+        _ if ADVISORY_LOCKS.iter().any(|locks| locks.contains(&oid)) => Called::AdvisoryLock,
+        _ => Called::Anything,
+    }
 }
 
 #[cfg(test)]
@@ -161,10 +184,9 @@ mod tests {
 
     #[test]
     fn large_objects_end_with_their_transaction() {
-        const SET_CONFIG: u32 = 2077;
         const LO_OPEN: u32 = 952;
-        assert!(!function_signals(LO_OPEN));
-        assert!(function_signals(SET_CONFIG));
-        assert!(function_signals(16384));
+        assert_eq!(function_called(LO_OPEN), Called::Nothing);
+        assert_eq!(function_called(SET_CONFIG), Called::SetConfig);
+        assert_eq!(function_called(16384), Called::Anything);
     }
 }

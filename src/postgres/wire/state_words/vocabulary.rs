@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{BitOr, Range};
+use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
-use super::blanks::{literal, skip, starts_with};
+use super::blanks::{is_blank, literal, skip, starts_with, word};
+use super::execute::{Runs, runs};
 use super::glance::Glance;
 use super::learning::{Learned, Risk};
 use super::place::Place;
@@ -19,8 +21,11 @@ pub struct Vocabulary {
     /// By pattern.
     words: Vec<Word>,
     role: Role,
-    /// More names were learned than it takes: any text may contain one.
-    overflowing: bool,
+    /// More was learned than it takes, or nothing yet: any text may do this.
+    overflow: Option<Risk>,
+    /// What it was taught.
+    learned: Option<Arc<Learned>>,
+    is_learned: bool,
 }
 
 /// Whose text is read.
@@ -43,6 +48,13 @@ struct Word {
 const WORD_MAX: usize = 128;
 
 const LEARNED_MAX: usize = 4096;
+
+/// What is not known may do.
+const ANYTHING: Risk = Risk {
+    blind: true,
+    lasting: true,
+    unseen: Unseen::NONE,
+};
 
 /// Up to this many words a DFA is small enough to be worth its speed.
 const DFA_WORDS_MAX: usize = 256;
@@ -76,13 +88,57 @@ impl Vocabulary {
     }
 
     /// The same from what was learned, which also says more about each name.
-    pub fn taught(learned: &Learned) -> Self {
+    pub fn taught(learned: Arc<Learned>) -> Self {
         let mut vocabulary = Self::build(
             Role::Client,
             learned.risky.iter().map(|(name, risk)| (name.as_str(), *risk)),
         );
-        vocabulary.overflowing |= !learned.complete;
+        if !learned.complete {
+            let risk = vocabulary.overflow.unwrap_or_default();
+            vocabulary.overflow = Some(risk | ANYTHING);
+        }
+        vocabulary.learned = Some(learned);
         vocabulary
+    }
+
+    /// Before anything is learned: any text may change anything. What else it does is told when it is read again.
+    pub fn unlearned() -> Self {
+        Self {
+            overflow: Some(Risk {
+                lasting: true,
+                ..Risk::default()
+            }),
+            is_learned: false,
+            ..Self::default()
+        }
+    }
+
+    /// Whether it knows what a database has.
+    pub fn is_learned(&self) -> bool {
+        self.is_learned
+    }
+
+    /// The worst of what the database has. None: nothing that would change a session.
+    pub fn worst(&self) -> Option<Risk> {
+        let risks = self.learned.iter().flat_map(|learned| learned.risky.values());
+        risks.copied().reduce(Risk::bitor)
+    }
+
+    /// What something in the database does that it was not known for, when this was `before`.
+    pub fn news(&self, before: &Self) -> Option<Risk> {
+        let before = before.learned.as_deref()?;
+        self.learned.as_deref()?.news(before)
+    }
+
+    /// Custom settings that definitions name.
+    pub fn settings(&self) -> impl Iterator<Item = &str> {
+        let learned = self.learned.iter().flat_map(|learned| &learned.settings);
+        learned.map(String::as_str)
+    }
+
+    /// Whether there is nothing new in this.
+    pub fn is_taught(&self, learned: &Learned) -> bool {
+        self.learned.as_deref() == Some(learned)
     }
 
     /// The same without a glance.
@@ -99,15 +155,15 @@ impl Vocabulary {
 
     fn build<'a>(role: Role, learned: impl IntoIterator<Item = (&'a str, Risk)>) -> Self {
         let mut words = fixed_words(role);
-        let mut overflowing = false;
+        let mut overflow: Option<Risk> = None;
         for (count, (name, risk)) in learned
             .into_iter()
             .filter(|(name, _)| !name.is_empty())
             .enumerate()
         {
-            if count == LEARNED_MAX {
-                overflowing = true;
-                break;
+            if count >= LEARNED_MAX {
+                overflow = Some(overflow.unwrap_or_default() | risk);
+                continue;
             }
             let (text, bounds) = pattern(name);
             let word = words.entry(text).or_insert(Word {
@@ -141,7 +197,9 @@ impl Vocabulary {
             searcher,
             words: words.into_values().collect(),
             role,
-            overflowing,
+            overflow,
+            learned: None,
+            is_learned: true,
         }
     }
 
@@ -154,9 +212,14 @@ impl Vocabulary {
 
     /// What is spotted in an empty text.
     pub(super) fn blank(&self) -> Spotted {
+        let Some(risk) = self.overflow else {
+            return Spotted::default();
+        };
         Spotted {
-            signalled: self.overflowing,
-            lasting: self.overflowing,
+            signalled: true,
+            lasting: true,
+            blind: risk.blind,
+            unseen: risk.unseen,
             ..Spotted::default()
         }
     }
@@ -210,17 +273,38 @@ impl Vocabulary {
         }
     }
 
+    fn learn_setting(&self, named: Named, is_local: bool, spotted: &mut Spotted) {
+        match named {
+            Named::Nothing => {}
+            Named::Custom(name) => spotted.learn_setting(&name),
+            Named::Parameter(number) if self.role == Role::Client => {
+                spotted.parameters.add(number, is_local);
+            }
+            Named::Seed => {
+                spotted.signalled = true;
+                spotted.lasting = true;
+                spotted.unseen |= Unseen::SEED;
+            }
+            // What is set for the transaction goes with it.
+            Named::Parameter(_) | Named::Unknown => spotted.blind |= !is_local,
+        }
+    }
+
     fn interpret(&self, meaning: Meaning, place: Place<'_>, spotted: &mut Spotted) {
         let in_function = self.role == Role::Function;
         spotted.lasting |= match meaning {
             Meaning::Advisory => !starts_with(place.after(), b"xact_"),
             Meaning::Execute => !in_function,
             Meaning::Statement => place.begins_a_statement(),
-            Meaning::Load => in_function && place.begins_a_statement(),
+            Meaning::Load => place.begins_a_statement(),
+            Meaning::Runs => runs_unknown(place),
             Meaning::Risky(_) | Meaning::Escaped => true,
-            Meaning::Set | Meaning::SetConfig | Meaning::Temporary | Meaning::Settings | Meaning::Hold => {
-                false
-            }
+            Meaning::Set
+            | Meaning::SetConfig
+            | Meaning::Temporary
+            | Meaning::Settings
+            | Meaning::Hold
+            | Meaning::Language => false,
         };
         match meaning {
             Meaning::Risky(unseen) => {
@@ -229,18 +313,19 @@ impl Vocabulary {
             }
             Meaning::Set => {
                 spotted.signalled |= in_function && place.begins_a_statement();
-                learn_setting(after_set(place), spotted);
+                self.learn_setting(after_set(place), false, spotted);
             }
             Meaning::SetConfig => {
                 spotted.signalled = true;
-                learn_setting(after_set_config(place), spotted);
+                let (named, is_local) = after_set_config(place);
+                self.learn_setting(named, is_local, spotted);
             }
             Meaning::Load => {
                 let library = literal(skip(place.after()));
                 if let Some((name, _)) = library {
                     spotted.learn_library(name);
                 }
-                if in_function && place.begins_a_statement() {
+                if place.begins_a_statement() && (in_function || names_a_library(place)) {
                     spotted.signalled = true;
                     spotted.unseen |= Unseen::LIBRARY;
                 }
@@ -252,7 +337,16 @@ impl Vocabulary {
                 spotted.signalled = true;
                 spotted.blind = true;
             }
-            Meaning::Execute => spotted.signalled |= !in_function,
+            Meaning::Execute => {
+                spotted.signalled |= !in_function;
+                spotted.dynamic |= runs(place.after()) == Runs::Anything;
+            }
+            Meaning::Runs => {
+                let is_unknown = runs_unknown(place);
+                spotted.signalled |= is_unknown;
+                spotted.blind |= is_unknown;
+            }
+            Meaning::Language => spotted.foreign |= !in_function,
             Meaning::Statement => spotted.signalled |= place.begins_a_statement(),
             Meaning::Hold => spotted.signalled |= !in_function || place.follows_directly(b"with"),
         }
@@ -294,10 +388,20 @@ fn is_bounded(place: Place<'_>, bounds: Bounds) -> bool {
     }
 }
 
-fn learn_setting(named: Named, spotted: &mut Spotted) {
-    match named {
-        Named::Nothing => {}
-        Named::Custom(name) => spotted.learn_setting(&name),
-        Named::Unknown => spotted.blind = true,
+/// LOAD in a DO, or in a text that is executed: no tag tells.
+fn names_a_library(place: Place<'_>) -> bool {
+    let after = place.after();
+    let named = matches!(skip(after).first(), Some(b'\'' | b'$' | b'%' | b'e' | b'E'));
+    named && after.first().copied().is_some_and(is_blank)
+}
+
+/// The text that is run is not the one that is written down.
+fn runs_unknown(place: Place<'_>) -> bool {
+    let after = place.after();
+    let after = &after[word(after).len()..];
+    let after = skip(after.strip_prefix(b"\"").unwrap_or(after));
+    match after.strip_prefix(b"(").map(skip) {
+        Some(text) => literal(text).is_none() && runs(text) == Runs::Anything,
+        None => place.is_cut(after),
     }
 }

@@ -23,6 +23,10 @@ pub(super) enum Meaning {
     Set,
     SetConfig,
     Load,
+    /// It runs the text that it is given.
+    Runs,
+    /// The language of a DO may be one that keeps data of its own.
+    Language,
     Temporary,
     Advisory,
     /// An update of this view sets what it shows.
@@ -62,7 +66,7 @@ use Bounds::{Anywhere, Beginning, End, Whole};
 
 /// In any text. Not here: nextval and setval, since nothing can carry currval; what ends with its transaction
 /// (pg_export_snapshot, lo_open, transaction-level locks); NOTIFY, which leaves nothing behind.
-pub(super) const STATE_WORDS: [Fixed; 28] = [
+pub(super) const STATE_WORDS: [Fixed; 40] = [
     fixed("set", Whole, Meaning::Set),
     fixed("reset", Whole, Meaning::Set),
     fixed("set_config", Whole, Meaning::SetConfig),
@@ -75,6 +79,20 @@ pub(super) const STATE_WORDS: [Fixed; 28] = [
     fixed("execute", Whole, Meaning::Execute),
     fixed("hold", Whole, Meaning::Hold),
     fixed("u&\"", Beginning, Meaning::Escaped),
+    // And query_to_xmlschema, query_to_xml_and_xmlschema.
+    fixed("query_to_xml", Beginning, Meaning::Runs),
+    fixed("cursor_to_xml", Beginning, Meaning::Runs),
+    fixed("ts_stat", Whole, Meaning::Runs),
+    fixed("ts_rewrite", Whole, Meaning::Runs),
+    fixed("xpath_table", Whole, Meaning::Runs),
+    // tablefunc
+    fixed("crosstab", Beginning, Meaning::Runs),
+    fixed("connectby", Whole, Meaning::Runs),
+    fixed("plpython", Beginning, Meaning::Language),
+    fixed("plperl", Beginning, Meaning::Language),
+    fixed("pltcl", Beginning, Meaning::Language),
+    fixed("plv8", Beginning, Meaning::Language),
+    fixed("pllua", Beginning, Meaning::Language),
     risky("setseed", Whole, Unseen::SEED),
     risky("replication_origin_session_setup", Anywhere, Unseen::ORIGIN),
     // Temporary ones end with the session; pg_replication_slots shows them.

@@ -1,0 +1,39 @@
+//! Names of custom settings that a session has used.
+
+use std::collections::BTreeSet;
+
+use super::super::lore::Lore;
+
+/// So many names of one session are shared with the others of its database.
+const SHARED_MAX: u16 = 64;
+/// So many more are kept for itself. What is set beyond that is not known.
+const OWN_MAX: usize = 1024;
+
+#[derive(Default)]
+pub(super) struct Names {
+    shared: u16,
+    own: Option<Box<BTreeSet<String>>>,
+}
+
+impl Names {
+    /// False: there is no room for all of them.
+    pub fn note(&mut self, names: &[String], lore: &Lore) -> bool {
+        names.iter().all(|name| self.note_one(name, lore))
+    }
+
+    fn note_one(&mut self, name: &str, lore: &Lore) -> bool {
+        if self.own.as_ref().is_some_and(|own| own.contains(name)) || lore.knows(name) {
+            return true;
+        }
+        if self.shared < SHARED_MAX && lore.share(name) {
+            self.shared += 1;
+            return true;
+        }
+        let own = self.own.get_or_insert_default();
+        own.len() < OWN_MAX && own.insert(name.to_owned())
+    }
+
+    pub fn own(&self) -> impl Iterator<Item = &str> {
+        self.own.iter().flat_map(|own| own.iter()).map(String::as_str)
+    }
+}
