@@ -1,10 +1,12 @@
 //! Tasks that nobody waits for: one that panics is begun again, and counted.
 
-use std::panic::AssertUnwindSafe;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::time::{Instant, sleep};
 use tracing::error;
 
@@ -20,7 +22,7 @@ pub async fn supervise(task: Task, metrics: Arc<Metrics>, mut begin: impl AsyncF
     loop {
         let begun = Instant::now();
         // What a panic leaves behind is what locks guard, and none of those counts a panic as harm.
-        if AssertUnwindSafe(begin()).catch_unwind().await.is_ok() {
+        if ends_well(begin()).await {
             return;
         }
         metrics.restarted(task);
@@ -35,6 +37,16 @@ pub async fn supervise(task: Task, metrics: Arc<Metrics>, mut begin: impl AsyncF
         );
         sleep(wait).await;
     }
+}
+
+/// False: it panicked.
+async fn ends_well(task: impl Future<Output = ()>) -> bool {
+    let mut task = pin!(task);
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context)));
+        polled.map_or(Poll::Ready(false), |polled| polled.map(|()| true))
+    })
+    .await
 }
 
 #[cfg(test)]
