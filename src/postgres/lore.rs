@@ -103,7 +103,7 @@ impl Library {
 
 impl Lore {
     /// Until something is learned, any statement may change anything.
-    fn unlearned() -> Self {
+    pub(super) fn unlearned() -> Self {
         let nothing = Learned {
             risky: BTreeMap::new(),
             settings: BTreeSet::new(),

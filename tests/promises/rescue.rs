@@ -1,5 +1,7 @@
 //! Sessions whose backend went away, and that go on.
 
+mod said;
+
 use crate::moves::Carried;
 use crate::support::{Postgres, Swivel, eventually};
 

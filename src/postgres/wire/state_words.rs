@@ -26,10 +26,12 @@ mod glance;
 mod learning;
 mod listener;
 mod place;
+pub mod plain;
 mod setting;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod unseen;
 mod vocabulary;
 mod words;
