@@ -835,6 +835,17 @@ mod tests {
         assert!(notes.is_rebuildable());
         let released = [">Q RELEASE s", "<C RELEASE", "<Z T"];
         assert!(after(&[&BEGIN[..], &set, &released, &COMMIT].concat()).is_rebuildable());
+        // What it took back is no more, in the same message.
+        let text = ">Q BEGIN; SET a.b = 1; PREPARE p AS SELECT 1; ROLLBACK; DEALLOCATE p";
+        let done = [
+            "<C BEGIN",
+            "<C SET",
+            "<C PREPARE",
+            "<C ROLLBACK",
+            "<C DEALLOCATE",
+            "<Z I",
+        ];
+        assert_eq!(again(&after(&[&[text], &done[..]].concat())), ["touch a.b"]);
         // Nothing was set.
         assert!(!after(&[&BEGIN[..], &back, &COMMIT].concat()).is_signalled());
     }
@@ -898,6 +909,15 @@ mod tests {
         assert_eq!(again(&notes), expected[1..]);
         let discarded = [&steps[..], &[">Q DISCARD ALL", "<C DISCARD ALL", "<Z I"]].concat();
         assert_eq!(again(&after(&discarded)), ["DISCARD ALL"]);
+        let custom = [
+            ">Q SET a.b = 1",
+            "<C SET",
+            "<Z I",
+            ">Q DISCARD ALL",
+            "<C DISCARD ALL",
+            "<Z I",
+        ];
+        assert_eq!(again(&after(&custom)), ["DISCARD ALL", "touch a.b"]);
     }
 
     #[test]

@@ -313,8 +313,8 @@ impl Said {
             if let Entry::Said(step) = &entry {
                 match &step.effect {
                     Effect::Discards => {
-                        self.kept.clear();
-                        parses.drop_all();
+                        self.discard(entry, parses);
+                        continue;
                     }
                     // What was set before is of no use, if it is not for what comes between.
                     Effect::Setting(Some(name)) if !step.effect.reads() => {
@@ -327,8 +327,26 @@ impl Said {
         }
     }
 
+    /// Nothing of what was said is left but that custom settings are there.
+    fn discard(&mut self, entry: Entry, parses: &mut Parses) {
+        parses.drop_all();
+        let kept = mem::take(&mut self.kept);
+        self.keep(entry);
+        for entry in kept {
+            if let Entry::Said(Step {
+                effect: Effect::Setting(Some(name)),
+                ..
+            }) = entry
+            {
+                self.touch(&name);
+            }
+        }
+    }
+
     /// Statements were made, which a rollback leaves, by what it takes away.
     fn roll_back(&mut self, end: usize) {
+        // Statements among them may have been closed since.
+        let end = end.min(self.open.len());
         for entry in self.open.drain(..end).collect::<Vec<_>>() {
             match entry {
                 Entry::Said(Step {

@@ -138,6 +138,10 @@ pub fn read(text: &[u8]) -> Option<Vec<Plain>> {
         }
         all.push(one(statement.ok()?)?);
     }
+    // As it was sent: Postgres shows what made a prepared statement.
+    if let [Plain::Text { text: only, .. }] = all.as_mut_slice() {
+        *only = text.into();
+    }
     Some(all)
 }
 
