@@ -3,6 +3,7 @@
 mod judgement;
 mod names;
 mod parses;
+mod said;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,9 @@ use tokio::sync::watch;
 
 use super::ledger::{Ledger, Pin};
 use super::lore::Lore;
+use super::wire::bound;
 use super::wire::read::error_field;
+use super::wire::state_words::plain::{self, Plain};
 use super::wire::state_words::{
     Called, Listener, Message, Parameters, Spotted, Unseen, Vocabulary, function_called, tag_eases,
     tag_lasts, tag_redefines, tag_signals,
@@ -22,6 +25,8 @@ use super::wire::state_words::{
 use judgement::Judgement;
 use names::Names;
 use parses::{Answered, NAME_MAX, Parses, Pending, Remade, name_in};
+pub use said::Again;
+use said::{Done, Said};
 use values::{argument_of, value_of};
 
 /// How a server refuses the work of a user who was dropped, or has lost every right, under a live session.
@@ -31,6 +36,8 @@ const DISOWNED: [&[u8]; 3] = [b"42501", b"42704", b"28000"];
 const MADE_MAX: usize = 256;
 /// More statements that do more than their message says are not told apart.
 const SPOTTED_MAX: usize = 256;
+/// A longer text is not plain.
+const PLAIN_MAX: usize = 8 * 1024;
 /// In place of a name, for those.
 const ANY_OTHER: &[u8] = b"";
 /// A buffer for the unnamed statement that is larger goes with the statement.
@@ -67,6 +74,12 @@ pub struct Notes {
     listening_name: Box<[u8]>,
     unnamed: Unnamed,
     parses: Parses,
+    /// What was said in plain statements. None: nothing.
+    said: Option<Box<Said>>,
+    /// Of the unit that is being sent: how many of its statements were executed.
+    executed: u32,
+    /// Of the unit that is being answered: how many were.
+    done: u32,
     bytes_max: usize,
 }
 
@@ -105,6 +118,9 @@ impl Notes {
             listening_name: Box::default(),
             unnamed: Unnamed::default(),
             parses: Parses::default(),
+            said: None,
+            executed: 0,
+            done: 0,
             bytes_max: bytes_max as usize,
         }
     }
@@ -118,14 +134,21 @@ impl Notes {
 
     /// Whether a survey would tell anything new.
     pub fn is_signalled(&self) -> bool {
-        self.is_unsure() || !self.parses.made.is_empty()
+        self.is_unsure()
+            || !self.parses.made.is_empty()
+            || self.said.as_ref().is_some_and(|said| said.is_news())
     }
 
-    /// Whether something may have changed that these notes do not tell. Statements that came and went they do, as
-    /// long as it is not too many.
+    /// Whether something may have changed that these notes do not tell, or not for long. Statements that came and went
+    /// they do, as long as it is not too many.
     pub fn is_unsure(&self) -> bool {
         let Parses { made, untold, .. } = &self.parses;
-        self.settled || self.present || self.eased || *untold || made.len() > MADE_MAX
+        self.settled
+            || self.present
+            || self.eased
+            || *untold
+            || made.len() > MADE_MAX
+            || self.said.as_ref().is_some_and(|said| said.wants_survey())
     }
 
     /// Whether the server has refused something as it does when the user was dropped. Asking ends it.
@@ -137,14 +160,22 @@ impl Notes {
         self.disowned
     }
 
-    /// Whether all that the last survey said still holds once what is under way is undone. Named statements of
-    /// the extended protocol are amended.
+    /// Whether the last survey and these notes tell all there is once what is under way is undone.
     pub fn is_rebuildable(&self) -> bool {
         !self.settled
             && !self.lasted
             && !self.parses.untold
             && self.pins.is_empty()
             && !self.unnamed.too_large
+            && self.said.as_ref().is_none_or(|said| said.is_complete())
+    }
+
+    /// What has to be said after what the last survey told, in its order.
+    pub fn again(&self) -> Vec<Again> {
+        match &self.said {
+            Some(said) => said.again(&self.parses),
+            None => self.made().map(|body| Again::Parse(body.into())).collect(),
+        }
     }
 
     /// What no survey sees.
@@ -171,7 +202,7 @@ impl Notes {
     }
 
     /// Statements that were made and not dropped since the last survey: bodies of Parse messages.
-    pub fn made(&self) -> impl Iterator<Item = &[u8]> {
+    fn made(&self) -> impl Iterator<Item = &[u8]> {
         self.parses.made.values().filter_map(|body| body.as_deref())
     }
 
@@ -198,11 +229,16 @@ impl Notes {
         (self.settled, self.present) = (false, false);
         (self.lasting, self.lasted, self.eased) = (false, false, false);
         self.parses.surveyed();
+        if let Some(said) = &mut self.said {
+            said.surveyed();
+        }
+        self.tidy();
     }
 
     /// Nothing is in flight.
     pub fn quiet(&mut self) {
         self.in_do.clear();
+        (self.executed, self.done) = (0, 0);
         self.parses.quiet();
     }
 
@@ -211,6 +247,23 @@ impl Notes {
         (self.present, self.lasting, self.lasted) = (false, false, false);
         self.quiet();
         self.unnamed.doubtful = true;
+        if let Some(said) = &mut self.said {
+            said.undone();
+        }
+    }
+
+    fn tidy(&mut self) {
+        if self.said.as_ref().is_some_and(|said| said.is_blank()) {
+            self.said = None;
+        }
+    }
+
+    #[inline]
+    fn has_nothing_to_bind(&self) -> bool {
+        self.spotted.is_empty()
+            && self.unnamed.spotted.is_none()
+            && self.judgement.is_made()
+            && self.said.is_none()
     }
 
     /// A message of the client's. Most say nothing, which is seen where they pass; the rest is kept out of the way.
@@ -219,12 +272,20 @@ impl Notes {
         match tag {
             b'Q' => self.query(body),
             b'P' => self.parse(body),
-            b'B' if self.spotted.is_empty() && self.unnamed.spotted.is_none() && self.judgement.is_made() => {
+            b'B' if self.has_nothing_to_bind() => {}
+            b'B' => self.bind(body, true),
+            b'E' => {
+                self.executed += 1;
+                if self.said.is_some() {
+                    self.execute(body);
+                }
             }
-            b'B' => self.bind(body),
             b'C' => self.close(body),
             b'F' => self.call(body),
-            b'S' => self.parses.units_sent += 1,
+            b'S' => {
+                self.parses.units_sent += 1;
+                self.executed = 0;
+            }
             _ => {}
         }
     }
@@ -234,12 +295,14 @@ impl Notes {
     pub fn answered(&mut self, tag: u8, body: &[u8]) {
         match tag {
             b'C' => {
-                if tag_signals(body) {
+                if self.said.is_some() || tag_signals(body) {
                     self.completed(body);
                 }
+                self.done += 1;
                 // The client may count on it, whatever becomes of the rest.
                 self.lasted |= self.lasting;
             }
+            b'I' | b's' => self.done += 1,
             b'Z' => self.ready(body.first().copied()),
             b'1' | b'3' => self.parsed_or_closed(tag),
             b'E' => self.refused(body),
@@ -249,9 +312,20 @@ impl Notes {
 
     #[inline(never)]
     fn parsed_or_closed(&mut self, tag: u8) {
+        if tag == b'1'
+            && let Some(said) = &mut self.said
+            && let Some(name) = self.parses.parsed_next()
+        {
+            said.parsed(name);
+        }
         match self.parses.answered(tag) {
             Answered::Nothing => {}
-            Answered::Closed(name) => drop(self.spotted.remove(&name)),
+            Answered::Closed(name) => {
+                self.spotted.remove(&name);
+                if let Some(said) = &mut self.said {
+                    said.closed(&name);
+                }
+            }
             Answered::Replaced(name, Some(spotted)) => drop(self.spotted.insert(name, spotted)),
             Answered::Replaced(name, None) => drop(self.spotted.remove(&name)),
         }
@@ -262,6 +336,9 @@ impl Notes {
     #[inline(never)]
     fn refused(&mut self, error: &[u8]) {
         self.unnamed.doubtful = true;
+        if let Some(said) = &mut self.said {
+            said.failed(self.parses.units_done);
+        }
         let state = error_field(error, b'C');
         self.disowned |= state.is_some_and(|state| DISOWNED.contains(&state));
     }
@@ -272,11 +349,42 @@ impl Notes {
         // The message ends where its text does, or the server refuses it.
         let text = body.strip_suffix(b"\0").unwrap_or(body);
         let spotted = self.vocabulary.read(text);
-        self.ran(&spotted, None);
-        self.note_early(text);
+        // After an error the server leaves out this one as well, or does not.
+        let is_alone = std::mem::take(&mut self.executed) == 0;
+        match self.plain(text, &spotted).filter(|_| is_alone) {
+            Some(statements) => {
+                self.name_settings(&spotted);
+                let unit = self.parses.units_sent;
+                self.said.get_or_insert_default().asked(unit, statements);
+            }
+            None => {
+                self.ran(&spotted, None);
+                self.note_early(text);
+            }
+        }
         self.parses.units_sent += 1;
         // A simple query drops the unnamed statement first of all.
         self.drop_unnamed();
+    }
+
+    /// The statements of a text, if each of them says all that it does.
+    #[inline]
+    fn plain(&self, text: &[u8], spotted: &Spotted) -> Option<Vec<Plain>> {
+        let may_be =
+            plain::may_be_plain(text, spotted.signalled) && text.len() <= PLAIN_MAX.min(self.bytes_max);
+        if may_be { self.read_plain(text) } else { None }
+    }
+
+    #[inline(never)]
+    fn read_plain(&self, text: &[u8]) -> Option<Vec<Plain>> {
+        let statements = plain::read(text)?;
+        let calls = |plain: &Plain| matches!(plain, Plain::SetConfig(_));
+        if statements.iter().all(calls) {
+            return Some(statements);
+        }
+        let words = self.vocabulary.read_words(text);
+        let is_certain = !words.signalled && !words.blind && words.unseen.is_empty();
+        is_certain.then_some(statements)
     }
 
     /// What functions do was learned, or learned anew: to be called before anybody goes by these notes.
@@ -364,7 +472,11 @@ impl Notes {
         let text = body.get(name.len() + 1..).unwrap_or_default();
         let end = memchr(0, text).unwrap_or(text.len());
         let spotted = self.vocabulary.read(&text[..end]);
-        self.note_early(&text[..end]);
+        let plain = self.plain(&text[..end], &spotted);
+        let is_kept = (plain.is_some() || self.said.is_some()) && self.parse_plain(name, plain, body);
+        if !is_kept {
+            self.note_early(&text[..end]);
+        }
         if name.is_empty() {
             self.parses.expect(Pending::Parse(None));
             if self.unnamed.body.capacity() > UNNAMED_KEPT.max(2 * body.len()) {
@@ -380,6 +492,22 @@ impl Notes {
         } else {
             self.named(name, Some(body), spotted);
         }
+    }
+
+    /// Whether its text is all that has to be known of it.
+    #[inline(never)]
+    fn parse_plain(&mut self, name: &[u8], plain: Option<Vec<Plain>>, body: &[u8]) -> bool {
+        // More than one statement is refused.
+        let plain = plain.and_then(|mut plain| plain.pop().filter(|_| plain.is_empty()));
+        let plain = plain.filter(|plain| bound::declared(body).is_some_and(|types| plain.accepts(types)));
+        let is_plain = plain.is_some();
+        if is_plain || self.said.is_some() {
+            let unit = self.parses.units_sent;
+            self.said
+                .get_or_insert_default()
+                .parse(unit, known_as(name), plain);
+        }
+        is_plain
     }
 
     /// `body` is None if it is too long to be kept.
@@ -432,12 +560,10 @@ impl Notes {
         self.spotted.insert(ANY_OTHER.into(), Arc::new(others));
     }
 
+    /// `whole` or its beginning.
     #[inline(never)]
-    fn bind(&mut self, body: &[u8]) {
-        let statement = body
-            .iter()
-            .position(|byte| *byte == 0)
-            .map_or(&b""[..], |end| name_in(&body[end + 1..]));
+    fn bind(&mut self, body: &[u8], whole: bool) {
+        let (portal, statement) = bound::names(body);
         let spotted = if statement.is_empty() {
             self.unnamed.spotted.clone()
         } else {
@@ -448,8 +574,27 @@ impl Notes {
             let known = self.spotted.get(statement);
             known.or_else(|| self.spotted.get(ANY_OTHER)).cloned()
         };
-        if let Some(spotted) = spotted {
+        if let Some(said) = &mut self.said
+            && said.bind(portal, known_as(statement), if whole { body } else { b"" })
+        {
+            let settings = said.bound_names().filter(|name| plain::is_custom(name));
+            let settings = settings.map(|name| String::from_utf8_lossy(name).into_owned());
+            let named = Spotted {
+                settings: settings.collect(),
+                ..Spotted::default()
+            };
+            self.name_settings(&named);
+        } else if let Some(spotted) = spotted {
             self.ran(&spotted, Some(body));
+        }
+    }
+
+    #[inline(never)]
+    fn execute(&mut self, body: &[u8]) {
+        if let Some(said) = &mut self.said
+            && body.first() == Some(&0)
+        {
+            said.execute(self.parses.units_sent, self.executed - 1);
         }
     }
 
@@ -490,12 +635,19 @@ impl Notes {
     pub fn asked_beginning(&mut self, tag: u8, body: &[u8]) {
         self.listening = None;
         match tag {
-            b'Q' => self.listener.begin(Message::Query),
-            b'P' => {
-                self.listener.begin(Message::Parse);
-                self.listening_name = known_as(name_in(body)).into();
+            b'Q' => {
+                self.executed = 0;
+                self.listener.begin(Message::Query);
             }
-            b'B' => return self.bind(body),
+            b'P' => {
+                let name = known_as(name_in(body));
+                if let Some(said) = &mut self.said {
+                    said.parse(self.parses.units_sent, name, None);
+                }
+                self.listening_name = name.into();
+                self.listener.begin(Message::Parse);
+            }
+            b'B' => return self.bind(body, false),
             b'F' => return self.call(body),
             _ => return,
         }
@@ -544,8 +696,8 @@ impl Notes {
     fn ran_of_note(&mut self, spotted: &Spotted, bind: Option<&[u8]>) {
         self.present |= spotted.signalled;
         self.lasting |= spotted.lasting;
-        let is_known = self.names.note(&spotted.settings, &self.lore);
-        self.unknown(spotted.blind || !is_known, spotted.unseen);
+        self.name_settings(spotted);
+        self.unknown(spotted.blind, spotted.unseen);
         if spotted.dynamic {
             self.in_do.push(Pin::UnknownSettings);
         }
@@ -584,8 +736,27 @@ impl Notes {
         Pin::of_unseen(unseen).for_each(|pin| self.pin(pin));
     }
 
+    fn name_settings(&mut self, spotted: &Spotted) {
+        if !self.names.note(&spotted.settings, &self.lore) {
+            self.pin(Pin::UnknownSettings);
+        }
+    }
+
     #[inline(never)]
     fn completed(&mut self, tag: &[u8]) {
+        if let Some(said) = &mut self.said {
+            let done = said.done(self.parses.units_done, self.done, tag, &mut self.parses);
+            if done != Done::Other {
+                self.lasting |= tag_lasts(tag);
+                // What was parsed before it, and is not the statement itself, can't be put in its place.
+                self.present |=
+                    done == Done::PlainAndRead && !self.unnamed.body.is_empty() && !said.is_unnamed_plain();
+                return;
+            }
+            if !tag_signals(tag) {
+                return;
+            }
+        }
         if tag_eases(tag) {
             self.eased = true;
             return;
@@ -606,6 +777,10 @@ impl Notes {
     }
 
     fn ready(&mut self, status: Option<u8>) {
+        self.done = 0;
+        if self.said.is_some() {
+            self.said_ready(status);
+        }
         if status == Some(b'I') {
             self.settled |= self.present;
             (self.present, self.lasted) = (false, false);
@@ -622,6 +797,14 @@ impl Notes {
         self.parses.capacity() + self.spotted.len()
     }
 
+    #[inline(never)]
+    fn said_ready(&mut self, status: Option<u8>) {
+        if let Some(said) = &mut self.said {
+            self.present |= said.ready(status, self.parses.units_done, &mut self.parses);
+        }
+        self.tidy();
+    }
+
     fn pin(&mut self, pin: Pin) {
         if !self.pins.contains(&pin) {
             self.pins.push(pin);
@@ -629,6 +812,9 @@ impl Notes {
     }
 
     fn drop_unnamed(&mut self) {
+        if let Some(said) = &mut self.said {
+            said.forget_unnamed();
+        }
         if !self.unnamed.body.is_empty() || self.unnamed.too_large {
             self.unnamed = Unnamed::default();
         }
@@ -667,6 +853,11 @@ mod tests {
     /// `>Q text`, `>P name text`, `>B statement`, `>C name`, `>S`; `<C tag`, `<Z status`, `<1`, `<3`, `<E`.
     fn after(steps: &[&str]) -> Notes {
         let mut notes = Notes::new(Arc::new(Lore::plain()), 200);
+        play(&mut notes, steps);
+        notes
+    }
+
+    fn play(notes: &mut Notes, steps: &[&str]) {
         for step in steps {
             let (head, rest) = step.split_once(' ').unwrap_or((step, ""));
             let tag = head.as_bytes()[1];
@@ -687,7 +878,325 @@ mod tests {
                 notes.answered(tag, &body);
             }
         }
-        notes
+    }
+
+    /// What would be said again.
+    fn again(notes: &Notes) -> Vec<String> {
+        let text = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
+        let again = notes.again().into_iter().map(|again| match again {
+            Again::Text(said) | Again::Alone(said) => text(&said),
+            Again::SetConfig { name, value } => format!("{} = {}", text(&name), text(&value)),
+            Again::Touch(name) => format!("touch {}", text(&name)),
+            Again::Parse(body) => format!("parse {}", text(name_in(&body))),
+        });
+        again.collect()
+    }
+
+    const BEGIN: [&str; 3] = [">Q BEGIN", "<C BEGIN", "<Z T"];
+    const COMMIT: [&str; 3] = [">Q COMMIT", "<C COMMIT", "<Z I"];
+    const ROLLBACK: [&str; 3] = [">Q ROLLBACK", "<C ROLLBACK", "<Z I"];
+
+    #[test]
+    fn what_a_plain_statement_said_is_said_again() {
+        for (text, tag) in [
+            ("SET work_mem = '5MB'", "SET"),
+            ("RESET ALL", "RESET"),
+            ("LISTEN a", "LISTEN"),
+            ("PREPARE p AS SELECT 1", "PREPARE"),
+            ("DEALLOCATE ALL", "DEALLOCATE ALL"),
+            ("DISCARD ALL", "DISCARD ALL"),
+        ] {
+            let mut notes = after(&[&format!(">Q {text}"), &format!("<C {tag}"), "<Z I"]);
+            assert!(notes.is_unsure() && notes.is_rebuildable(), "{text}");
+            assert_eq!(again(&notes), [text]);
+            notes.surveyed(&Ledger::default());
+            assert!(!notes.is_signalled() && again(&notes).is_empty() && notes.said.is_none());
+        }
+    }
+
+    #[test]
+    fn the_extended_protocol_says_as_much() {
+        let unnamed = [
+            ">P  SET a.b = 1",
+            ">B ",
+            ">E \0",
+            ">S",
+            "<1",
+            "<2",
+            "<C SET",
+            "<Z I",
+        ];
+        assert_eq!(again(&after(&unnamed)), ["SET a.b = 1"]);
+        let named = [">P s SET a.b = 1", ">B s", ">E \0", ">S", "<1", "<C SET", "<Z I"];
+        let twice = [&named[..], &[">B s", ">E \0", ">S", "<C SET", "<Z I"]].concat();
+        assert_eq!(again(&after(&twice)), ["parse s", "SET a.b = 1"]);
+        let never = [">P  SET a.b = 1", ">B ", ">S", "<1", "<Z I"];
+        assert!(again(&after(&never)).is_empty());
+        let two = [
+            ">P  SELECT 1",
+            ">B ",
+            ">E \0",
+            ">P  SET a.b = 1",
+            ">B ",
+            ">E \0",
+            ">S",
+            "<1",
+            "<C SELECT 1",
+            "<1",
+            "<C SET",
+            "<Z I",
+        ];
+        let notes = after(&two);
+        assert!(notes.is_rebuildable());
+        assert_eq!(again(&notes), ["SET a.b = 1"]);
+    }
+
+    #[test]
+    fn a_statement_that_was_not_made_anew_is_what_it_was() {
+        let steps = [
+            ">P s SET a.b = 1",
+            ">S",
+            "<1",
+            "<Z I",
+            ">P s SET a.b = 2",
+            ">S",
+            "<E",
+            "<Z I",
+            ">B s",
+            ">E \0",
+            ">S",
+            "<C SET",
+            "<Z I",
+        ];
+        assert_eq!(again(&after(&steps)), ["parse s", "SET a.b = 1"]);
+        let ahead = [
+            ">P s SET a.b = 1",
+            ">S",
+            "<1",
+            "<Z I",
+            ">P s SET a.b = 2",
+            ">S",
+            ">B s",
+            ">E \0",
+            ">S",
+            "<E",
+            "<Z I",
+            "<C SET",
+            "<Z I",
+        ];
+        assert!(!after(&ahead).is_rebuildable());
+    }
+
+    #[test]
+    fn values_of_set_config_are_kept_with_their_names() {
+        let text = "SELECT set_config('a.b', $1, false)";
+        let mut notes = after(&[&format!(">P  {text}"), ">S", "<1", "<Z I"]);
+        notes.asked(b'B', b"\0\0\0\0\0\x01\0\0\0\x01x\0\0");
+        notes.asked(b'E', b"\0\0\0\0\0");
+        notes.asked(b'S', b"");
+        notes.answered(b'C', b"SELECT 1\0");
+        notes.answered(b'Z', b"I");
+        assert!(notes.is_rebuildable() && notes.is_unsure());
+        assert_eq!(again(&notes), ["a.b = x"]);
+        assert!(notes.lore().settings().contains("a.b"));
+        let literal = [">Q SELECT set_config('a.b', '1', false)", "<C SELECT 1", "<Z I"];
+        assert_eq!(again(&after(&literal)), ["a.b = 1"]);
+        let parse = format!(">P  {text}");
+        let null = [&parse, ">B ", ">E \0", ">S", "<1", "<C SELECT 1", "<Z I"];
+        assert!(!after(&null).is_rebuildable());
+    }
+
+    #[test]
+    fn what_was_rolled_back_was_not_said() {
+        let set = [">Q SET work_mem = '5MB'", "<C SET", "<Z T"];
+        let notes = after(&[&BEGIN[..], &set, &COMMIT].concat());
+        assert_eq!(again(&notes), ["SET work_mem = '5MB'"]);
+        let notes = after(&[&BEGIN[..], &set, &ROLLBACK].concat());
+        assert!(notes.is_rebuildable() && !notes.is_signalled());
+        let failed = [">Q SELECT 1/0", "<E", "<Z E", ">Q COMMIT", "<C ROLLBACK", "<Z I"];
+        let notes = after(&[&BEGIN[..], &set, &failed].concat());
+        assert!(notes.is_rebuildable() && !notes.is_signalled());
+        let together = [
+            ">P  SET work_mem = '5MB'",
+            ">B ",
+            ">E \0",
+            ">P  SELEC",
+            ">S",
+            "<1",
+            "<C SET",
+            "<E",
+            "<Z I",
+        ];
+        assert!(again(&after(&together)).is_empty());
+        let refused = [">Q SET a.b.c = 1", "<E", "<Z I"];
+        assert!(!after(&refused).is_signalled());
+        let in_one = [
+            ">Q BEGIN; SET work_mem = '5MB'; ROLLBACK; SET work_mem = '6MB'",
+            "<C BEGIN",
+            "<C SET",
+            "<C ROLLBACK",
+            "<C SET",
+            "<Z I",
+        ];
+        assert_eq!(again(&after(&in_one)), ["SET work_mem = '6MB'"]);
+    }
+
+    #[test]
+    fn a_savepoint_leaves_it_to_a_survey() {
+        let set = [">Q SET work_mem = '5MB'", "<C SET", "<Z T"];
+        let back = [">Q ROLLBACK TO s", "<C ROLLBACK", "<Z T"];
+        let notes = after(&[&BEGIN[..], &set, &back, &COMMIT].concat());
+        assert!(!notes.is_rebuildable() && notes.is_unsure());
+        let mut notes = after(&[&BEGIN[..], &set, &back].concat());
+        notes.undone();
+        assert!(notes.is_rebuildable());
+        let released = [">Q RELEASE s", "<C RELEASE", "<Z T"];
+        assert!(after(&[&BEGIN[..], &set, &released, &COMMIT].concat()).is_rebuildable());
+        // What it took back is no more, in the same message.
+        let text = ">Q BEGIN; SET a.b = 1; PREPARE p AS SELECT 1; ROLLBACK; DEALLOCATE p";
+        let done = [
+            "<C BEGIN",
+            "<C SET",
+            "<C PREPARE",
+            "<C ROLLBACK",
+            "<C DEALLOCATE",
+            "<Z I",
+        ];
+        assert_eq!(again(&after(&[&[text], &done[..]].concat())), ["touch a.b"]);
+        // Nothing was set.
+        assert!(!after(&[&BEGIN[..], &back, &COMMIT].concat()).is_signalled());
+    }
+
+    #[test]
+    fn what_ends_with_its_transaction_is_nothing_but_a_custom_name() {
+        let local = [">Q SET LOCAL work_mem = '5MB'", "<C SET", "<Z T"];
+        let notes = after(&[&BEGIN[..], &local, &COMMIT].concat());
+        assert!(!notes.is_signalled() && notes.is_rebuildable() && notes.said.is_none());
+        let custom = [">Q SELECT set_config('a.b', '1', true)", "<C SELECT 1", "<Z T"];
+        for end in [COMMIT, ROLLBACK] {
+            let twice = [&BEGIN[..], &custom, &end, &BEGIN, &custom, &end].concat();
+            let notes = after(&twice);
+            assert!(notes.is_signalled() && !notes.is_unsure() && notes.is_rebuildable());
+            assert_eq!(again(&notes), ["touch a.b"]);
+        }
+        let set = [">Q SET a.b = 1", "<C SET", "<Z T"];
+        assert_eq!(
+            again(&after(&[&BEGIN[..], &set, &ROLLBACK].concat())),
+            ["touch a.b"]
+        );
+    }
+
+    #[test]
+    fn statements_are_made_where_they_were() {
+        let parse = |name: &str| format!(">P {name} SELECT 1");
+        let (one, two, three) = (parse("one"), parse("two"), parse("three"));
+        let steps = [
+            &one,
+            ">S",
+            "<1",
+            "<Z I",
+            ">Q SET DateStyle = 'SQL'",
+            "<C SET",
+            "<Z I",
+            &two,
+            ">S",
+            "<1",
+            "<Z I",
+            ">Q SET DateStyle = 'ISO'",
+            "<C SET",
+            "<Z I",
+            &three,
+            ">S",
+            "<1",
+            "<Z I",
+        ];
+        let expected = [
+            "parse one",
+            "SET DateStyle = 'SQL'",
+            "parse two",
+            "SET DateStyle = 'ISO'",
+            "parse three",
+        ];
+        assert_eq!(again(&after(&steps)), expected);
+        let closed = [&steps[..], &[">C two", ">S", "<3", "<Z I"]].concat();
+        assert_eq!(again(&after(&closed)).len(), 4);
+        let dropped = [&steps[..], &[">Q DEALLOCATE one", "<C DEALLOCATE", "<Z I"]].concat();
+        let notes = after(&dropped);
+        assert!(notes.is_replaced(b"one") && notes.is_rebuildable());
+        assert_eq!(again(&notes), expected[1..]);
+        let discarded = [&steps[..], &[">Q DISCARD ALL", "<C DISCARD ALL", "<Z I"]].concat();
+        assert_eq!(again(&after(&discarded)), ["DISCARD ALL"]);
+        let custom = [
+            ">Q SET a.b = 1",
+            "<C SET",
+            "<Z I",
+            ">Q DISCARD ALL",
+            "<C DISCARD ALL",
+            "<Z I",
+        ];
+        assert_eq!(again(&after(&custom)), ["DISCARD ALL", "touch a.b"]);
+    }
+
+    #[test]
+    fn what_was_read_under_what_is_gone_leaves_it_to_a_survey() {
+        let parsed = [">P one SELECT 1", ">S", "<1", "<Z T"];
+        let local = [">Q SET LOCAL DateStyle = 'SQL'", "<C SET", "<Z T"];
+        assert!(!after(&[&BEGIN[..], &local, &parsed, &COMMIT].concat()).is_rebuildable());
+        let harmless = [">Q SET LOCAL a.b = 1", "<C SET", "<Z T"];
+        assert!(after(&[&BEGIN[..], &harmless, &parsed, &COMMIT].concat()).is_rebuildable());
+        let set = [">Q SET DateStyle = 'SQL'", "<C SET", "<Z T"];
+        assert!(after(&[&BEGIN[..], &set, &parsed, &COMMIT].concat()).is_rebuildable());
+        assert!(!after(&[&BEGIN[..], &set, &parsed, &ROLLBACK].concat()).is_rebuildable());
+        let prepare = [">Q PREPARE p AS SELECT 1", "<C PREPARE", "<Z T"];
+        assert!(!after(&[&BEGIN[..], &set, &prepare, &ROLLBACK].concat()).is_rebuildable());
+        assert_eq!(
+            again(&after(&[&BEGIN[..], &prepare, &ROLLBACK].concat())),
+            ["PREPARE p AS SELECT 1"]
+        );
+    }
+
+    #[test]
+    fn what_its_text_does_not_tell_leaves_it_to_a_survey() {
+        for text in ["SET a.b = 1; DO ''", "SET seed = 0.5", "SET a.b = E'1'"] {
+            let notes = after(&[&format!(">Q {text}"), "<C SET", "<Z I"]);
+            assert!(!notes.is_rebuildable() && notes.is_unsure(), "{text}");
+        }
+        let both = after(&[">Q SET a.b = 1", "<C SET", "<Z I", ">Q DO ''", "<C DO", "<Z I"]);
+        assert!(!both.is_rebuildable());
+    }
+
+    #[test]
+    fn more_than_is_kept_leaves_it_to_a_survey() {
+        let each = |count: usize| {
+            let steps = (0..count).flat_map(|_| [">Q SET DateStyle = 'SQL'", "<C SET", "<Z I"]);
+            after(&steps.collect::<Vec<_>>())
+        };
+        assert!(each(64).is_rebuildable() && !each(65).is_rebuildable());
+        let harmless = (0..100).flat_map(|_| [">Q SET a.b = 1", "<C SET", "<Z I"]);
+        assert_eq!(again(&after(&harmless.collect::<Vec<_>>())), ["SET a.b = 1"]);
+        let long = format!(">Q SET a.b = '{}'", "x".repeat(300));
+        assert!(!after(&[&long, "<C SET", "<Z I"]).is_rebuildable());
+    }
+
+    #[test]
+    fn before_anything_is_learned_a_session_is_unsure_only_of_what_may_do_something() {
+        let unlearned = |steps: &[&str]| {
+            let mut notes = Notes::new(Arc::new(Lore::unlearned()), 200);
+            play(&mut notes, steps);
+            notes
+        };
+        let first = [
+            ">Q SET a.b = 1",
+            "<C SET",
+            "<Z I",
+            ">Q SELECT 1",
+            "<C SELECT 1",
+            "<Z I",
+        ];
+        let notes = unlearned(&first);
+        assert!(notes.is_rebuildable());
+        assert_eq!(again(&notes), ["SET a.b = 1"]);
+        assert!(!unlearned(&[">Q SELECT f()", "<C SELECT 1", "<Z I"]).is_rebuildable());
     }
 
     fn made(notes: &Notes) -> Vec<String> {
@@ -713,8 +1222,8 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_is_a_signal_until_a_survey() {
-        let mut notes = after(&[">Q SET work_mem = '5MB'", "<C SET", "<Z I"]);
+    fn what_may_have_set_anything_is_a_signal_until_a_survey() {
+        let mut notes = after(&[">Q DO ''", "<C DO", "<Z I"]);
         assert!(notes.is_signalled() && !notes.is_rebuildable());
         notes.surveyed(&Ledger::default());
         assert!(!notes.is_signalled() && notes.is_rebuildable());
@@ -726,12 +1235,12 @@ mod tests {
             ">Q BEGIN",
             "<C BEGIN",
             "<Z T",
-            ">Q SET LOCAL a.b = 1",
-            "<C SET",
+            ">Q SELECT set_config(name, '1', true) FROM t",
+            "<C SELECT 1",
             "<Z T",
         ];
         let mut notes = after(&begun);
-        assert!(notes.is_signalled() && notes.is_rebuildable());
+        assert!(notes.is_signalled());
         notes.undone();
         assert!(!notes.is_signalled());
         let notes = after(&[&begun[..], &[">Q COMMIT", "<C COMMIT", "<Z I"]].concat());
@@ -837,7 +1346,7 @@ mod tests {
             let bind = format!(">B {name}");
             let mut notes = after(&[&parse, ">S", "<1", "<Z I"]);
             notes.surveyed(&Ledger::default());
-            notes.bind(format!("\0{name}\0").as_bytes());
+            notes.bind(format!("\0{name}\0").as_bytes(), true);
             notes.ready(Some(b'I'));
             assert!(!notes.is_rebuildable(), "{bind}");
         }

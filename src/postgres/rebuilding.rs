@@ -8,8 +8,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::crossing::{Failed, Unnamed, survey};
 use super::exchange::Aside;
-use super::ledger::{Difference, Ledger};
-use super::replay::{self, Parses, Replay, ReplayError, overlap};
+use super::ledger::Ledger;
+use super::notes::Again;
+use super::replay::{Parses, Replay, ReplayError, overlap, say_again};
 use super::survey::Question;
 use super::talk::Talk;
 use super::wire::say;
@@ -21,8 +22,8 @@ const TIME_MAX: Duration = Duration::from_secs(10);
 pub struct Rebuilding {
     /// None: the session is as its login made it.
     pub ledger: Option<Ledger>,
-    /// Statements that came to be since: bodies of Parse messages.
-    pub named: Vec<Box<[u8]>>,
+    /// What was said since, in its order.
+    pub said: Vec<Again>,
     pub unnamed: Option<Unnamed>,
     pub bytes_max: u32,
 }
@@ -34,7 +35,7 @@ pub struct Rebuilt {
 }
 
 impl Rebuilding {
-    /// Right after the login. `question` is for the new link.
+    /// Right after the login. `question` is for the new link, about all that it may hold then.
     pub async fn run<S>(
         &self,
         question: &Question,
@@ -69,19 +70,22 @@ impl Rebuilding {
             done(overlap(&before, None).run(link, &mut aside).await)?;
         }
         aside.keep();
-        let question = Question::new(user, before.names_to_verify(), self.bytes_max);
-        let after = asked(question, link, &mut aside).await?;
-        match before.difference(&after) {
-            // Those that came to be since are in one of them only.
-            Some(Difference::Statements) if !self.named.is_empty() => {}
-            Some(difference) => return Err(Failed::Differs(difference)),
-            None => {}
+        let known = Question::new(user, before.names_to_verify(), self.bytes_max);
+        let mut after = asked(known, link, &mut aside).await?;
+        if let Some(difference) = before.difference(&after) {
+            return Err(Failed::Differs(difference));
+        }
+        if !self.said.is_empty() || self.unnamed.is_some() {
+            self.say_again(link, &mut aside).await?;
+            if !self.said.is_empty() {
+                after = asked(question.clone(), link, &mut aside).await?;
+            }
         }
         let mut messages = match &self.ledger {
             Some(ledger) => ledger.status_changes(&after),
             None => Ledger::default().status_changes(&after),
         };
-        if before.channels().len() > 0 {
+        if after.channels().len() > 0 {
             say::warning(
                 &mut messages,
                 "01000",
@@ -99,22 +103,43 @@ impl Rebuilding {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut parses = Parses {
-            named: &self.named,
-            unnamed: self.unnamed.as_ref().map(|unnamed| &*unnamed.body),
-        };
-        let replayed = Replay::new(ledger, parses).run(link, aside).await;
-        let is_doubtful = self.unnamed.as_ref().is_some_and(|unnamed| unnamed.doubtful);
-        match replayed {
-            Err(ReplayError::Refused {
-                at: replay::Step::Unnamed,
-                ..
-            }) if is_doubtful => {
-                parses.unnamed = None;
-                done(Replay::new(ledger, parses).run(link, aside).await)
+        done(Replay::new(ledger, Parses::default()).run(link, aside).await)
+    }
+
+    /// In the encoding of the client, and under what was in force when it said so.
+    async fn say_again<S>(&self, link: &mut Talk<S>, aside: &mut Aside) -> Result<(), Failed>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        // A statement that stands alone in its unit begins another.
+        for unit in self.said.chunk_by(|_, next| !matches!(next, Again::Alone(_))) {
+            let (first, rest) = match unit {
+                [alone @ Again::Alone(_), rest @ ..] => (std::slice::from_ref(alone), rest),
+                all => (&[][..], all),
+            };
+            for unit in [first, rest] {
+                if !unit.is_empty() {
+                    said(say_again(unit, None).run(link, aside).await)?;
+                }
             }
-            replayed => done(replayed),
         }
+        let Some(unnamed) = &self.unnamed else {
+            return Ok(());
+        };
+        match say_again(&[], Some(&unnamed.body)).run(link, aside).await {
+            Err(ReplayError::Refused { .. }) if unnamed.doubtful => Ok(()),
+            replayed => said(replayed),
+        }
+    }
+}
+
+/// The client's own limits are in force by then: a server that is slow for once may be quicker the next time.
+fn said(replayed: Result<(), ReplayError>) -> Result<(), Failed> {
+    match replayed {
+        Err(error @ ReplayError::Refused { state, .. }) if matches!(state.class(), b"57" | b"55") => {
+            Err(Failed::NewLost(error.to_string()))
+        }
+        replayed => done(replayed),
     }
 }
 

@@ -13,13 +13,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::exchange::{Aside, Broken, Exchange, Marker, Script, SqlState};
 use super::ledger::{LIMITS, Ledger, Origin, Pin, Setting};
+use super::notes::Again;
 use super::survey::{BEGIN, COMMIT, OUR_LIMITS, TIMEOUT};
 use super::talk::Talk;
-use super::wire::extended::{BOOL, TEXT_ARRAY, identifier, text_array};
+use super::wire::extended::{BOOL, TEXT, TEXT_ARRAY, identifier, text_array};
 
 /// In the order of the arrays, which is all that counts the rows.
 const SET: &str = "/* pgswivel */ SELECT pg_catalog.count(pg_catalog.set_config(s.name, s.value, $3)) \
      FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS s(name, value)";
+
+const SET_ONE: &str = "/* pgswivel */ SELECT pg_catalog.set_config($1, $2, false)";
+/// With the value that it has, if it has one.
+const TOUCH: &str = "/* pgswivel */ SELECT pg_catalog.set_config($1, \
+     COALESCE(pg_catalog.current_setting($1, true), ''), false)";
 
 const CLIENT_ENCODING: &[u8] = b"client_encoding";
 
@@ -32,6 +38,8 @@ pub enum Step {
     Statement,
     Unnamed,
     Listen,
+    /// What the client said.
+    Said,
 }
 
 /// A replay under way, or another exchange of the same kind. Its future may be dropped and asked for again.
@@ -58,7 +66,7 @@ impl ReplayError {
         }
         match at {
             Step::Frame => None,
-            Step::Settings => Some(Pin::UnreplayableSetting),
+            Step::Settings | Step::Said => Some(Pin::UnreplayableSetting),
             Step::Identity => Some(Pin::UnreplayableRole),
             Step::Statement | Step::Unnamed => Some(Pin::UnreplayableStatement),
             Step::Listen => Some(Pin::UnreplayableChannel),
@@ -180,6 +188,25 @@ pub fn overlap(ledger: &Ledger, marker: Option<&Marker>) -> Replay {
         );
     }
     script.run(Step::Frame, COMMIT);
+    Replay(script.finish(Step::Frame))
+}
+
+/// One unit of what a client said, outside of a transaction, as it was said; then its unnamed statement.
+pub fn say_again(said: &[Again], unnamed: Option<&[u8]>) -> Replay {
+    let mut script = Script::new();
+    for again in said {
+        match again {
+            Again::Text(text) | Again::Alone(text) => script.run(Step::Said, text),
+            Again::SetConfig { name, value } => {
+                script.ask(Step::Said, SET_ONE, &[TEXT, TEXT], &[Some(name), Some(value)]);
+            }
+            Again::Touch(name) => script.ask(Step::Said, TOUCH, &[TEXT], &[Some(name)]),
+            Again::Parse(body) => script.prepare_body(Step::Statement, body),
+        }
+    }
+    if let Some(body) = unnamed {
+        script.prepare_body(Step::Unnamed, body);
+    }
     Replay(script.finish(Step::Frame))
 }
 

@@ -233,7 +233,7 @@ impl Session {
         });
         Rebuilding {
             ledger,
-            named: notes.into_iter().flat_map(Notes::made).map(Into::into).collect(),
+            said: notes.map(Notes::again).unwrap_or_default(),
             unnamed,
             bytes_max: self.wing.limits.statement_bytes,
         }

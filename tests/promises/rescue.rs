@@ -1,5 +1,7 @@
 //! Sessions whose backend went away, and that go on.
 
+mod said;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

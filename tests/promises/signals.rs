@@ -193,7 +193,7 @@ promise! {
     async fn whatever_changes_a_session_is_signalled_and_what_it_sets_has_a_name(version) {
         let postgres = prepared(version).await;
         let learned = learned(&postgres.connect().await).await;
-        let vocabulary = Vocabulary::taught(&learned);
+        let vocabulary = Vocabulary::taught(std::sync::Arc::new(learned));
         for script in CHANGES {
             let (last, before) = script.split_last().unwrap();
             let mut wire = login(&postgres).await;
@@ -221,7 +221,7 @@ promise! {
     async fn what_leaves_a_session_as_it_was_costs_no_survey(version) {
         let postgres = prepared(version).await;
         let learned = learned(&postgres.connect().await).await;
-        let vocabulary = Vocabulary::taught(&learned);
+        let vocabulary = Vocabulary::taught(std::sync::Arc::new(learned));
         let mut wire = login(&postgres).await;
         for statement in LEAVES {
             let old = rows(&mut wire, STATE).await;

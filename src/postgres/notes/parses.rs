@@ -128,6 +128,27 @@ impl Parses {
         }
     }
 
+    /// The statement of which a ParseComplete comes next.
+    pub fn parsed_next(&self) -> Option<&[u8]> {
+        match self.pending.front() {
+            Some((.., Pending::Parse(Some(body)))) => Some(known_as(name_in(body))),
+            Some((.., Pending::Instead(remade))) => Some(&remade.name),
+            _ => None,
+        }
+    }
+
+    /// A statement was dropped by its name.
+    pub fn drop_named(&mut self, name: &[u8]) {
+        self.change(known_as(name).into(), None);
+    }
+
+    /// All statements were dropped.
+    pub fn drop_all(&mut self) {
+        for body in std::mem::take(&mut self.made).into_values() {
+            self.forget(Pending::Parse(body));
+        }
+    }
+
     /// What was not answered in it never will be.
     pub fn unit_done(&mut self) {
         self.units_done += 1;

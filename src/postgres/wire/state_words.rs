@@ -27,10 +27,12 @@ mod learning;
 mod listener;
 mod parameters;
 mod place;
+pub mod plain;
 mod setting;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod unseen;
 mod vocabulary;
 mod words;

@@ -1,6 +1,6 @@
 //! Sessions that change links and do not notice.
 
-mod carried;
+pub mod carried;
 mod edges;
 mod listening;
 mod pinned;

@@ -433,7 +433,8 @@ mod tests {
         };
         let learned = learn(std::iter::repeat_n(definition, DEFINITIONS_MAX));
         assert!(!learned.complete);
-        assert!(Vocabulary::taught(Arc::new(learned)).read(b"select 1").signalled);
+        let vocabulary = Vocabulary::taught(Arc::new(learned));
+        assert!(vocabulary.read(b"select f()").signalled && !vocabulary.read(b"select 1").signalled);
     }
 
     #[test]

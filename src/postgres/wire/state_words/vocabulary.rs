@@ -9,6 +9,7 @@ use super::execute::{Runs, runs};
 use super::glance::Glance;
 use super::learning::{Learned, Risk};
 use super::place::Place;
+use super::plain::is_harmless;
 use super::setting::{Named, after_set, after_set_config};
 use super::words::{BODY_WORDS, Bounds, Fixed, Meaning, STATE_WORDS};
 use super::{Spotted, Unseen};
@@ -205,7 +206,17 @@ impl Vocabulary {
 
     /// What a statement text gives away.
     pub fn read(&self, text: &[u8]) -> Spotted {
-        let mut spotted = self.blank();
+        let mut spotted = match self.overflow {
+            Some(_) if !is_harmless(text) => self.blank(),
+            _ => Spotted::default(),
+        };
+        self.note(text, 0..text.len(), &mut spotted);
+        spotted
+    }
+
+    /// The same, as if there were no names but those that were learned.
+    pub fn read_words(&self, text: &[u8]) -> Spotted {
+        let mut spotted = Spotted::default();
         self.note(text, 0..text.len(), &mut spotted);
         spotted
     }
