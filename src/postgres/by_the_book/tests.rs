@@ -669,3 +669,51 @@ async fn a_proof_beside_a_login_with_the_same_credential_is_not_sent() {
         0
     );
 }
+
+/// Which users have a password, and where the store says it.
+#[derive(Clone, Copy, Debug)]
+enum Style {
+    SingleUser,
+    Next,
+    Alternating,
+}
+
+/// Each password is set in the database before the store says so, and another one is before that was read.
+#[tokio::test(start_paused = true)]
+async fn after_a_storm_of_rotations_what_the_store_holds_now_is_tried_at_once() {
+    const EACH_TAKES: Duration = Duration::from_millis(18);
+    for style in [Style::SingleUser, Style::Next, Style::Alternating] {
+        let world = World::running_on("zero");
+        let book = world.by_the_book(&limits());
+        let passwords: Vec<&'static str> = (0..300).map(|n| &*format!("{n}").leak()).collect();
+        let mut clients = JoinSet::new();
+        let mut before = "zero";
+        for (number, password) in passwords.iter().copied().enumerate() {
+            let both = [password, before];
+            world.database_takes(match style {
+                Style::Alternating => &both,
+                Style::SingleUser | Style::Next => &both[..1],
+            });
+            let listed = match style {
+                Style::Next => [current(before), credential(password, Position::Next)],
+                _ => [current(password), credential(before, Position::Previous)],
+            };
+            world.store_has(&listed);
+            if number % 6 == 0 {
+                world.read_store();
+                let (world, book) = (world.clone(), book.clone());
+                clients.spawn(async move { log_in(&world, &book, &[endpoint(1)]).await });
+            }
+            sleep(EACH_TAKES).await;
+            before = password;
+        }
+        world.store_publishes(&[current(before)]);
+        let start = Instant::now();
+        all_served(arrive(10, &world, &book)).await;
+        all_served(clients).await;
+        assert!(start.elapsed() < SECOND * 2, "{style:?}: {:?}", start.elapsed());
+        let refused = world.refused();
+        all_served(arrive(100, &world, &book)).await;
+        assert_eq!(world.refused(), refused, "{style:?}");
+    }
+}
