@@ -998,7 +998,7 @@ mod tests {
         notes.answered(b'Z', b"I");
         assert!(notes.is_rebuildable() && notes.is_unsure());
         assert_eq!(again(&notes), ["a.b = x"]);
-        assert!(notes.lore().settings().contains("a.b"));
+        assert!(notes.custom_names().contains("a.b"));
         let literal = [">Q SELECT set_config('a.b', '1', false)", "<C SELECT 1", "<Z I"];
         assert_eq!(again(&after(&literal)), ["a.b = 1"]);
         let parse = format!(">P  {text}");

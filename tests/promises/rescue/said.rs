@@ -58,7 +58,7 @@ const STATEMENTS: [&str; 16] = [
     "PREPARE p (int) AS SELECT $1, '01/02/2020'::date",
     "PREPARE q AS SELECT 1",
     "DEALLOCATE q",
-    "SET ROLE pg_monitor",
+    "SET SESSION AUTHORIZATION DEFAULT",
     "RESET ROLE",
     "SET search_path = pg_catalog, public",
 ];
