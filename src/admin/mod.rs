@@ -153,7 +153,7 @@ async fn serve_and_sample(listener: &tokio::net::TcpListener, connections: &Arc<
     let metrics = || Arc::clone(&facts.records.metrics);
     let sampling = supervise(Task::Samples, metrics(), async || sample(facts).await);
     let serving = supervise(Task::Admin, metrics(), async || {
-        serve(listener, connections, facts).await
+        serve(listener, connections, facts).await;
     });
     tokio::join!(sampling, serving);
 }

@@ -321,7 +321,10 @@ impl Notes {
         match self.parses.answered(tag) {
             Answered::Nothing => {}
             Answered::Closed(name) => {
-                self.spotted.remove(&name);
+                // What is known of a name may be of the statement that takes its place, which was asked for already.
+                if self.spotted.contains_key(&name) && !self.parses.is_coming(&name) {
+                    self.spotted.remove(&name);
+                }
                 if let Some(said) = &mut self.said {
                     said.closed(&name);
                 }
@@ -985,6 +988,23 @@ mod tests {
             "<Z I",
         ];
         assert!(!after(&ahead).is_rebuildable());
+    }
+
+    #[test]
+    fn a_name_that_is_closed_and_parsed_anew_at_once_is_known_for_what_it_is_now() {
+        let mut notes = after(&[">P s SELECT 1", ">S", "<1", "<Z I"]);
+        notes.surveyed(&Ledger::default());
+        notes.asked(b'C', b"Ss\0");
+        notes.asked(b'P', b"s\0SELECT set_config(x, 'y', false) FROM t\0\0\0");
+        notes.asked(b'S', b"");
+        for tag in [b'3', b'1'] {
+            notes.answered(tag, b"");
+        }
+        notes.answered(b'Z', b"I");
+        notes.surveyed(&Ledger::default());
+        notes.asked(b'B', b"\0s\0\0\0\0\0\0\0");
+        notes.answered(b'Z', b"I");
+        assert!(notes.is_signalled());
     }
 
     #[test]

@@ -647,7 +647,10 @@ mod tests {
     }
 
     /// What leaves a session that is not at rest.
-    const UNRESTED: [(&[(u8, &[u8])], &[(u8, &[u8])]); 6] = [
+    type Messages = &'static [(u8, &'static [u8])];
+
+    /// What both sides said.
+    const UNRESTED: [(Messages, Messages); 6] = [
         (&[(b'Q', b"BEGIN\0")], &[(b'Z', b"T")]),
         (&[(b'P', b"\0SELECT 1\0\0\0"), (b'H', b"")], &[(b'1', b"")]),
         (&[(b'P', b"\0SELEC\0\0\0")], &[(b'E', b"SERROR\0\0")]),

@@ -73,7 +73,7 @@ impl Doors {
             let (at, wanted) = (listener.at().clone(), listener.wanted().clone());
             let (hall, metrics) = (self.hall.clone(), Arc::clone(&self.hall.metrics));
             let accepting = supervise(Task::Listener, metrics, async move || {
-                accept(&listener, &hall).await
+                accept(&listener, &hall).await;
             });
             self.open.push(Door {
                 at,

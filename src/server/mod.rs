@@ -120,17 +120,17 @@ pub async fn run(config: Config, given: Given) -> Result<(), Failure> {
     };
     let metrics = || Arc::clone(&records.metrics);
     let following = supervise(Task::Configuration, metrics(), async move || {
-        changes.follow().await
+        changes.follow().await;
     });
     let changing = tokio::spawn(following);
     let telling = {
         let systemd = Arc::clone(&systemd);
         supervise(Task::Systemd, metrics(), async move || {
-            tell(&systemd, &state).await
+            tell(&systemd, &state).await;
         })
     };
     let looking = supervise(Task::Limits, metrics(), async move || {
-        look_at_limits(&lobby).await
+        look_at_limits(&lobby).await;
     });
     let _background = [
         AbortOnDropHandle::new(tokio::spawn(telling)),

@@ -1,5 +1,7 @@
 //! Whatever changes a session is signalled: judged against what PostgreSQL itself says of the session.
 
+use std::sync::Arc;
+
 use pgswivel::postgres::wire::state_words::{
     Definition, LEARN_QUERY, Learned, Vocabulary, learn, tag_signals,
 };
@@ -192,8 +194,8 @@ async fn rows(wire: &mut Wire, sql: &str) -> Vec<String> {
 promise! {
     async fn whatever_changes_a_session_is_signalled_and_what_it_sets_has_a_name(version) {
         let postgres = prepared(version).await;
-        let learned = learned(&postgres.connect().await).await;
-        let vocabulary = Vocabulary::taught(std::sync::Arc::new(learned));
+        let learned = Arc::new(learned(&postgres.connect().await).await);
+        let vocabulary = Vocabulary::taught(Arc::clone(&learned));
         for script in CHANGES {
             let (last, before) = script.split_last().unwrap();
             let mut wire = login(&postgres).await;
@@ -220,8 +222,8 @@ promise! {
 promise! {
     async fn what_leaves_a_session_as_it_was_costs_no_survey(version) {
         let postgres = prepared(version).await;
-        let learned = learned(&postgres.connect().await).await;
-        let vocabulary = Vocabulary::taught(std::sync::Arc::new(learned));
+        let learned = Arc::new(learned(&postgres.connect().await).await);
+        let vocabulary = Vocabulary::taught(Arc::clone(&learned));
         let mut wire = login(&postgres).await;
         for statement in LEAVES {
             let old = rows(&mut wire, STATE).await;

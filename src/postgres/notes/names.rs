@@ -12,7 +12,7 @@ const OWN_MAX: usize = 1024;
 #[derive(Default)]
 pub(super) struct Names {
     shared: u16,
-    own: Option<Box<BTreeSet<String>>>,
+    own: BTreeSet<String>,
 }
 
 impl Names {
@@ -22,18 +22,17 @@ impl Names {
     }
 
     fn note_one(&mut self, name: &str, lore: &Lore) -> bool {
-        if self.own.as_ref().is_some_and(|own| own.contains(name)) || lore.knows(name) {
+        if self.own.contains(name) || lore.knows(name) {
             return true;
         }
         if self.shared < SHARED_MAX && lore.share(name) {
             self.shared += 1;
             return true;
         }
-        let own = self.own.get_or_insert_default();
-        own.len() < OWN_MAX && own.insert(name.to_owned())
+        self.own.len() < OWN_MAX && self.own.insert(name.to_owned())
     }
 
     pub fn own(&self) -> impl Iterator<Item = &str> {
-        self.own.iter().flat_map(|own| own.iter()).map(String::as_str)
+        self.own.iter().map(String::as_str)
     }
 }

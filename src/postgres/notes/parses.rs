@@ -69,7 +69,7 @@ impl Parses {
         } else if !self.lost && self.pending.len() < PENDING_MAX {
             self.pending.push_back((sent, 1, pending));
         } else {
-            self.forget(pending);
+            self.forget(&pending);
             self.settle();
             (self.lost, self.untold) = (true, true);
         }
@@ -101,7 +101,7 @@ impl Parses {
                 Answered::Closed(name)
             }
             (_, (.., pending)) => {
-                self.forget(pending);
+                self.forget(&pending);
                 Answered::Nothing
             }
         }
@@ -114,11 +114,11 @@ impl Parses {
             false => body,
         };
         self.untold |= !is_kept;
-        self.forget(Pending::Parse(before));
+        self.forget(&Pending::Parse(before));
     }
 
-    fn forget(&mut self, pending: Pending) {
-        let body = match &pending {
+    fn forget(&mut self, pending: &Pending) {
+        let body = match pending {
             Pending::Parse(body) => body,
             Pending::Instead(remade) => &remade.body,
             Pending::Close(_) => &None,
@@ -137,6 +137,18 @@ impl Parses {
         }
     }
 
+    /// Whether a statement of this name was asked for, and may come to be.
+    pub fn is_coming(&self, name: &[u8]) -> bool {
+        self.lost
+            || self.pending.iter().any(|(.., pending)| match pending {
+                Pending::Parse(Some(body)) => known_as(name_in(body)) == name,
+                // Too large to be kept, or without a name.
+                Pending::Parse(None) => true,
+                Pending::Instead(remade) => *remade.name == *name,
+                Pending::Close(_) => false,
+            })
+    }
+
     /// A statement was dropped by its name.
     pub fn drop_named(&mut self, name: &[u8]) {
         self.change(known_as(name).into(), None);
@@ -145,7 +157,7 @@ impl Parses {
     /// All statements were dropped.
     pub fn drop_all(&mut self) {
         for body in std::mem::take(&mut self.made).into_values() {
-            self.forget(Pending::Parse(body));
+            self.forget(&Pending::Parse(body));
         }
     }
 
@@ -153,7 +165,7 @@ impl Parses {
     pub fn unit_done(&mut self) {
         self.units_done += 1;
         while let Some((.., pending)) = self.pending.pop_front_if(|(unit, ..)| *unit < self.units_done) {
-            self.forget(pending);
+            self.forget(&pending);
         }
     }
 
@@ -168,7 +180,7 @@ impl Parses {
     #[inline(never)]
     fn settle(&mut self) {
         for (.., pending) in std::mem::take(&mut self.pending) {
-            self.forget(pending);
+            self.forget(&pending);
         }
         self.lost = false;
     }

@@ -61,12 +61,15 @@ struct Pending {
     steps: Vec<Step>,
 }
 
+/// Its unit, its name, and what its text is if that is plain.
+type Coming = (u64, Box<[u8]>, Option<Arc<Plain>>);
+
 #[derive(Default)]
 pub(super) struct Said {
     unnamed: Option<Arc<Plain>>,
     named: BTreeMap<Box<[u8]>, Arc<Plain>>,
     /// Parsed by name in that unit, and not answered. None: not plain.
-    coming: Vec<(u64, Box<[u8]>, Option<Arc<Plain>>)>,
+    coming: Vec<Coming>,
     /// What is bound to the unnamed portal.
     portal: Option<Vec<Step>>,
     pending: VecDeque<Pending>,

@@ -73,7 +73,7 @@ fn what_is_not_answered_is_remembered_up_to_a_bound_and_given_back() {
             state.says(
                 b"PC"[number as usize % 2],
                 [&b"\0\0\0\0"[..], b"S\0"][number as usize % 2],
-            )
+            );
         },
         |state, number| state.says(b"cP"[number as usize % 2], b"\0\0\0\0"),
         |state, number| state.says(b"SP"[number as usize % 2], b"s\0SELECT setseed(0)\0\0\0"),
