@@ -394,16 +394,17 @@ async fn limits_that_turn_clients_away_are_counted() {
     let silent = TcpStream::connect(swivel.address()).await;
     limit_is_hit(&swivel, "startup_time").await;
     drop(silent);
-    // Whoever is turned away and stays keeps the next one from logging in for a while.
+    // Whoever says nothing keeps the next one from logging in for a while.
     let mut crowd = Vec::new();
     eventually("somebody had to wait for too long", async || {
-        let mut wire = Wire::connect(&swivel.address()).await;
-        wire.send(&[0x7f, 0, 0, 0]).await;
-        crowd.push(wire);
+        crowd.push(TcpStream::connect(swivel.address()).await);
         let hits = Scrape::of(&swivel).await;
         hits.sum("pgswivel_limit_hits_total", &["limit=\"startups\""]) > 0.0
     })
     .await;
+    drop(crowd);
+    let mut wire = Wire::connect(&swivel.address()).await;
+    wire.send(&[0x7f, 0, 0, 0]).await;
     limit_is_hit(&swivel, "startup_packet").await;
 }
 

@@ -53,6 +53,10 @@ promise! {
 async fn a_user_whose_password_changed_is_in_use() {
     let postgres = Postgres::start(18);
     let swivel = Swivel::in_front_of(&postgres).start().await;
+    eventually("it leads", async || {
+        status(&swivel).await["secrets"][0]["stage"] == "steady"
+    })
+    .await;
     postgres.change_password(Postgres::USER, "next").await;
     swivel.write_secret(Postgres::USER, "next");
     let mut words = Value::Null;
