@@ -394,10 +394,13 @@ async fn limits_that_turn_clients_away_are_counted() {
     let silent = TcpStream::connect(swivel.address()).await;
     limit_is_hit(&swivel, "startup_time").await;
     drop(silent);
-    // Whoever says nothing keeps the next one from logging in for a while.
+    // Whoever is turned away and stays keeps the next one from logging in for a while.
     let mut crowd = Vec::new();
     eventually("somebody had to wait for too long", async || {
-        crowd.push(TcpStream::connect(swivel.address()).await);
+        let mut wire = Wire::connect(&swivel.address()).await;
+        // Version 1.0 of the protocol.
+        wire.send(&[0, 0, 0, 8, 0, 1, 0, 0]).await;
+        crowd.push(wire);
         let hits = Scrape::of(&swivel).await;
         hits.sum("pgswivel_limit_hits_total", &["limit=\"startups\""]) > 0.0
     })
