@@ -40,6 +40,10 @@ impl Session {
     /// One attempt, at a safe point. False: pinned, or to be tried again.
     pub async fn move_on(&mut self) -> Result<bool, Over> {
         let began = Instant::now();
+        // A session that says nothing meanwhile has not heard what was learned of functions since it spoke.
+        if let Some(notes) = self.relay.notes_mut() {
+            notes.hear_news();
+        }
         self.survey().await?;
         let pins: Vec<Pin> = self.pins().collect();
         if !pins.is_empty() {
