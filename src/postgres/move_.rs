@@ -11,15 +11,15 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::converse::{Over, Session};
-use super::crossing::{Crossing, Unnamed, survey};
-use super::exchange::Aside;
-use super::ledger::{Ledger, Pin};
+use super::crossing::{Crossing, SILENCE_MAX, survey};
+use super::exchange::{Aside, Broken};
+use super::ledger::{Ledger, Pin, Values};
 use super::links::{self, Arrival};
 use super::login::Backend;
 use super::notes::Notes;
 use super::relay::{End, Loss, ProcessIds, Want};
 use super::roster::Berth;
-use super::survey::{Question, SurveyError};
+use super::survey::{Question, SurveyError, whose_session};
 use super::talk::Talk;
 use super::wire::say;
 use crate::credentials::Credential;
@@ -81,6 +81,7 @@ impl Session {
             Ok(ledger) => self.surveyed(ledger),
             Err(error) if error.leaves_the_link() => {
                 debug!(session = self.id, %error, "session not surveyed");
+                self.course.survey_is_refused();
             }
             Err(error) => {
                 debug!(session = self.id, %error, "link lost");
@@ -92,24 +93,53 @@ impl Session {
 
     /// Whether the link's user was dropped: the server does not know then whose session it is.
     pub async fn is_user_gone(&mut self) -> Result<bool, Over> {
-        match self.survey_link().await {
-            Ok(ledger) => {
-                self.surveyed(ledger);
-                Ok(false)
-            }
-            Err(SurveyError::Refused { state, .. }) => Ok(state.as_bytes() == UNDEFINED_OBJECT),
-            Err(error) => {
-                debug!(session = self.id, %error, "link lost");
+        let mut aside = Aside::kept();
+        let mut talk = Talk::new(self.relay.link());
+        let asked = timeout(SILENCE_MAX, whose_session().run(&mut talk, &mut aside)).await;
+        let (_, unseen) = talk.into_parts();
+        self.relay.resume(&aside.take(), &unseen);
+        match asked {
+            Ok(Ok(())) => Ok(false),
+            Ok(Err(Broken::Refused { state, .. })) => Ok(state.as_bytes() == UNDEFINED_OBJECT),
+            Ok(Err(_)) | Err(_) => {
+                debug!(session = self.id, "link lost");
                 Err(End::LinkLost(Loss::default()).into())
             }
         }
     }
 
-    fn surveyed(&mut self, ledger: Ledger) {
-        self.ledger = Some(Box::new(ledger));
-        if let Some(notes) = self.relay.notes_mut() {
-            notes.surveyed();
+    fn surveyed(&mut self, mut ledger: Ledger) {
+        self.course.survey_is_answered();
+        if let Some(notes) = self.relay.notes() {
+            if notes.is_hidden() {
+                ledger.may_hold_more();
+            }
+            ledger.remember(self.ledger.as_deref(), &notes.since(&self.greeting()));
         }
+        self.holds(ledger);
+    }
+
+    /// All that there is to know is in the ledger now.
+    fn holds(&mut self, ledger: Ledger) {
+        let greeting = self.greeting();
+        if let Some(notes) = self.relay.notes_mut() {
+            notes.surveyed(&ledger, &greeting);
+        }
+        self.ledger = Some(Box::new(ledger));
+    }
+
+    /// The same, and the session is about to change to another link: that has its own greeting.
+    pub fn leaves_with(&mut self, ledger: Ledger) {
+        let greeting = self.greeting();
+        if let Some(notes) = self.relay.notes_mut() {
+            notes.keep_greeting(&greeting);
+        }
+        self.holds(ledger);
+    }
+
+    /// What the link's server told of its settings when the session came to it.
+    pub fn greeting(&self) -> Values {
+        Values::told(&self.facts.greeting.messages)
     }
 
     async fn survey_link(&mut self) -> Result<Ledger, SurveyError> {
@@ -126,7 +156,8 @@ impl Session {
         let names = self.custom_names();
         let names = names.iter().map(String::as_bytes);
         let user = self.berth.credential().user.as_bytes();
-        Question::new(user, names, self.wing.limits.statement_bytes)
+        let question = Question::new(user, names, self.wing.limits.statement_bytes);
+        question.knowing(self.ledger.as_deref().map(Ledger::lacks).unwrap_or_default())
     }
 
     /// Of custom settings that the session may have.
@@ -182,6 +213,7 @@ impl Session {
             Ok(crossed) => {
                 self.repoint(&link.facts, &stream);
                 let ids = self.process_ids(link.facts.backend.as_ref());
+                self.leaves_with(crossed.ledger);
                 let left = self.relay.change_link(stream, ids);
                 self.relay.resume(&crossed.messages, &unread);
                 (self.facts, self.target) = (link.facts, target);
@@ -189,7 +221,6 @@ impl Session {
                 left_berth.unseat();
                 self.berth.seat(self.id);
                 tokio::spawn(leave(left, left_berth));
-                self.surveyed(crossed.ledger);
                 return Ok(true);
             }
             Err(failed) => failed,
@@ -208,19 +239,14 @@ impl Session {
     }
 
     fn crossing(&self, successor: &Credential) -> Crossing {
-        let notes = self.relay.notes();
-        let unnamed = notes.and_then(|notes| {
-            let body = notes.unnamed()?.into();
-            let doubtful = notes.is_unnamed_doubtful();
-            Some(Unnamed { body, doubtful })
-        });
-        let is_known = notes.is_some_and(|notes| !notes.is_signalled());
+        let (notes, greeting) = (self.relay.notes(), self.greeting());
+        let known = notes.map(|notes| notes.known(self.ledger.as_deref(), &greeting));
         Crossing {
             question: self.question(),
             user: successor.user.as_bytes().into(),
-            unnamed,
+            unnamed: notes.and_then(|notes| notes.unnamed(&greeting)),
             bytes_max: self.wing.limits.statement_bytes,
-            known: self.ledger.as_deref().filter(|_| is_known).cloned(),
+            known: known.unwrap_or_default(),
             until: Instant::now() + HOLD_MAX,
         }
     }

@@ -1,25 +1,29 @@
 //! What passing messages give away about the state of a session, between two surveys.
 
 mod parses;
+mod settings;
+mod told;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use memchr::memchr;
 use tokio::sync::watch;
 
-use super::ledger::Pin;
+use super::crossing::{Known, Unnamed as Carried, is_disowned};
+use super::ledger::{Ledger, Origin, Pin, Since, Values, may_depend};
 use super::lore::Lore;
+use super::replay::Parsed;
+use super::wire::described::digest;
 use super::wire::read::error_field;
 use super::wire::state_words::{
     Listener, Message, Spotted, Unseen, Vocabulary, function_signals, tag_eases, tag_lasts, tag_redefines,
-    tag_signals,
+    tag_signals, tag_tells_all,
 };
-use parses::{NAME_MAX, Parses, Pending, name_in};
-
-/// How a server refuses the work of a user who was dropped, or has lost every right, under a live session.
-const DISOWNED: [&[u8]; 3] = [b"42501", b"42704", b"28000"];
+use parses::{Answered, NAME_MAX, Parses, Pending, Under, name_in};
+use settings::Settings;
+use told::Told;
 
 /// More names of statements that came or went are not kept for long.
 const MADE_MAX: usize = 256;
@@ -50,11 +54,15 @@ pub struct Notes {
     eased: bool,
     /// The server refused something as if the user were gone.
     disowned: bool,
+    /// Something was done in this session that no tag tells: it may hold what has to be asked for.
+    hidden: bool,
     pins: Vec<Pin>,
     /// Of statements that do more than their message says, each time they are run.
     spotted: BTreeMap<Box<[u8]>, Arc<Spotted>>,
     unnamed: Unnamed,
     parses: Parses,
+    settings: Settings,
+    told: Told,
     bytes_max: usize,
 }
 
@@ -66,6 +74,9 @@ struct Unnamed {
     too_large: bool,
     /// An error came since: it may never have come to be.
     doubtful: bool,
+    under: Under,
+    /// What the client was told that it takes and gives.
+    told: Option<u64>,
     spotted: Option<Arc<Spotted>>,
 }
 
@@ -85,10 +96,13 @@ impl Notes {
             lasted: false,
             eased: false,
             disowned: false,
+            hidden: false,
             pins: Vec::new(),
             spotted: BTreeMap::new(),
             unnamed: Unnamed::default(),
             parses: Parses::default(),
+            settings: Settings::default(),
+            told: Told::default(),
             bytes_max: bytes_max as usize,
         }
     }
@@ -114,6 +128,11 @@ impl Notes {
         std::mem::take(&mut self.disowned)
     }
 
+    /// Whether it may hold what no tag of a command tells.
+    pub fn is_hidden(&self) -> bool {
+        self.hidden
+    }
+
     pub fn is_disowned(&self) -> bool {
         self.disowned
     }
@@ -121,41 +140,108 @@ impl Notes {
     /// Whether all that the last survey said still holds once what is under way is undone. Named statements of
     /// the extended protocol are amended.
     pub fn is_rebuildable(&self) -> bool {
-        !self.settled
-            && !self.lasted
-            && !self.parses.untold
-            && self.pins.is_empty()
-            && !self.unnamed.too_large
+        !self.settled && !self.lasted && !self.parses.untold && self.pins().next().is_none()
     }
 
     /// What no survey sees.
     pub fn pins(&self) -> impl Iterator<Item = Pin> {
-        let too_large = self.unnamed.too_large.then_some(Pin::TooLarge);
-        self.pins.iter().copied().chain(too_large)
+        let is_too_large = self.unnamed.too_large || self.told.is_too_much;
+        let too_large = is_too_large.then_some(Pin::TooLarge);
+        let unknown = self.has_unknown_meaning().then_some(Pin::UnreplayableStatement);
+        self.pins.iter().copied().chain(too_large).chain(unknown)
     }
 
-    /// The body of the client's Parse, if its unnamed statement may be alive.
-    pub fn unnamed(&self) -> Option<&[u8]> {
-        (!self.unnamed.body.is_empty()).then_some(&self.unnamed.body)
+    /// Whether a literal of a new statement may mean this or that.
+    fn has_unknown_meaning(&self) -> bool {
+        let is_unknown = |under: &Under, body: &[u8]| *under == Under::Unknown && may_depend(body);
+        let made = self.parses.made.values().flatten();
+        is_unknown(&self.unnamed.under, &self.unnamed.body)
+            || made.into_iter().any(|made| is_unknown(&made.under, &made.body))
     }
 
-    /// Whether it is not sure that there ever was such a statement.
-    pub fn is_unnamed_doubtful(&self) -> bool {
-        self.unnamed.doubtful
+    /// The client's unnamed statement, if it may be alive. `greeting`: what the server told with it.
+    pub fn unnamed(&self, greeting: &Values) -> Option<Carried> {
+        let Unnamed {
+            body,
+            doubtful,
+            under,
+            told,
+            ..
+        } = &self.unnamed;
+        let parsed = Parsed {
+            body: (!body.is_empty()).then(|| body[..].into())?,
+            // If it is not known, there is nothing in it whose meaning depends on it.
+            under: under.values(greeting).unwrap_or_default(),
+        };
+        Some(Carried {
+            parsed,
+            doubtful: *doubtful,
+            told: *told,
+        })
     }
 
-    /// Statements that were made and not dropped since the last survey: bodies of Parse messages.
-    pub fn made(&self) -> impl Iterator<Item = &[u8]> {
-        self.parses.made.values().filter_map(|body| body.as_deref())
+    /// All that is known of the session without asking, if it was asked for `ledger`.
+    pub fn known(&self, ledger: Option<&Ledger>, greeting: &Values) -> Known {
+        let made = self.parses.made.values().flatten();
+        let parsed = made.map(|made| Parsed {
+            body: made.body.clone(),
+            under: made.under.values(greeting).unwrap_or_default(),
+        });
+        let listed = ledger.into_iter().flat_map(Ledger::statements);
+        let listed = listed.filter(|statement| {
+            statement.origin == Origin::Parse && !self.parses.made.contains_key(&statement.name)
+        });
+        let made = self.parses.made.iter().filter(|(_, made)| made.is_some());
+        let names = listed
+            .map(|statement| &statement.name)
+            .chain(made.map(|(name, _)| name));
+        let told = names.filter_map(|name| Some((name.clone(), self.told.of(name)?)));
+        Known {
+            ledger: ledger.cloned(),
+            values: self.settings.values(greeting),
+            since: self.since(greeting),
+            parsed: parsed.collect(),
+            told: told.collect(),
+            is_all: self.is_all_there_is(),
+        }
     }
 
-    /// Statements of the last survey that are there no more, or were made anew since.
-    pub fn is_replaced(&self, name: &[u8]) -> bool {
-        self.parses.made.contains_key(name)
+    /// Whether these notes and the last survey say all.
+    pub fn is_all_there_is(&self) -> bool {
+        !self.is_unsure() && self.is_rebuildable()
     }
 
-    /// Postgres was asked, at a safe point.
-    pub fn surveyed(&mut self) {
+    /// What statements were read under that came since the last survey.
+    pub fn since(&self, greeting: &Values) -> Since {
+        let parsed = self.parses.made.iter().map(|(name, made)| {
+            let under = made.as_ref().and_then(|made| made.under.values(greeting));
+            (name.clone(), under)
+        });
+        Since {
+            parsed: parsed.collect(),
+            by_sql: self.settings.by_sql(greeting),
+            steady: self.settings.steady(greeting),
+            untold_set: self.settings.untold_set,
+        }
+    }
+
+    /// What the greeting told holds on, whatever the next one tells.
+    pub fn keep_greeting(&mut self, greeting: &Values) {
+        self.settings.keep_greeting(greeting);
+        if let Some(values) = self.unnamed.under.values(greeting) {
+            self.unnamed.under = Under::Told(values);
+        }
+    }
+
+    /// Postgres was asked, at a safe point, and the answer is remembered.
+    pub fn surveyed(&mut self, ledger: &Ledger, greeting: &Values) {
+        self.settings.surveyed(ledger.values(), greeting);
+        let parsed = ledger
+            .statements()
+            .iter()
+            .filter(|statement| statement.origin == Origin::Parse);
+        let names: BTreeSet<u64> = parsed.map(|statement| digest(&statement.name)).collect();
+        self.told.retain(|name| names.contains(&name));
         (self.settled, self.present) = (false, false);
         (self.lasting, self.lasted, self.eased) = (false, false, false);
         self.parses.surveyed();
@@ -182,6 +268,7 @@ impl Notes {
             b'B' if self.spotted.is_empty() && self.unnamed.spotted.is_none() => {}
             b'B' => self.bind(body),
             b'C' => self.close(body),
+            b'D' if body.first() == Some(&b'S') => self.describe(body),
             b'F' => self.call(body),
             b'S' => self.parses.units_sent += 1,
             _ => {}
@@ -200,16 +287,34 @@ impl Notes {
                 self.lasted |= self.lasting;
             }
             b'Z' => self.ready(body.first().copied()),
-            b'1' | b'3' => self.parsed_or_closed(tag),
+            b'1' | b'3' | b't' => self.answered_parse(tag, body),
+            b'S' => self.settings.told(body),
             b'E' => self.refused(body),
             _ => {}
         }
     }
 
     #[inline(never)]
-    fn parsed_or_closed(&mut self, tag: u8) {
-        if let Some(closed) = self.parses.answered(tag) {
-            self.spotted.remove(&closed);
+    fn answered_parse(&mut self, tag: u8, body: &[u8]) {
+        let unit = self.parses.units_done;
+        let under = |in_doubt| self.settings.under(unit, in_doubt);
+        match self.parses.answered(tag, under) {
+            Answered::Nothing => {}
+            Answered::Made(name) => self.told.forget(name),
+            Answered::Unnamed(under) => self.unnamed.under = under,
+            Answered::Closed(name) => {
+                self.spotted.remove(&name);
+                self.told.forget(digest(&name));
+            }
+            Answered::Describes(name) => self.told.takes(name, body),
+        }
+    }
+
+    /// Right after a ParameterDescription: what the statement gives. The body of a RowDescription, or nothing.
+    #[inline(never)]
+    pub fn described(&mut self, columns: &[u8]) {
+        if let Some(told) = self.told.gives(columns) {
+            self.unnamed.told = Some(told);
         }
         // It stays made, or closed, whatever becomes of the rest.
         self.lasted |= self.lasting;
@@ -219,7 +324,7 @@ impl Notes {
     fn refused(&mut self, error: &[u8]) {
         self.unnamed.doubtful = true;
         let state = error_field(error, b'C');
-        self.disowned |= state.is_some_and(|state| DISOWNED.contains(&state));
+        self.disowned |= state.is_some_and(is_disowned);
     }
 
     #[inline(never)]
@@ -228,6 +333,7 @@ impl Notes {
         // The message ends where its text does, or the server refuses it.
         let text = body.strip_suffix(b"\0").unwrap_or(body);
         let spotted = self.vocabulary.read(text);
+        self.settings.asked(text, spotted.signalled);
         self.ran(&spotted);
         self.parses.units_sent += 1;
         // A simple query drops the unnamed statement first of all.
@@ -247,8 +353,11 @@ impl Notes {
         let text = body.get(name.len() + 1..).unwrap_or_default();
         let end = memchr(0, text).unwrap_or(text.len());
         let spotted = self.vocabulary.read(&text[..end]);
+        self.settings.asked(&text[..end], spotted.signalled);
         if name.is_empty() {
-            self.parses.expect(Pending::Parse(None));
+            let unit = self.parses.units_sent;
+            self.parses
+                .expect(Pending::Unnamed(self.settings.is_in_doubt(unit)));
             if self.unnamed.body.capacity() > UNNAMED_KEPT.max(2 * body.len()) {
                 self.unnamed.body = BytesMut::new();
             }
@@ -258,6 +367,8 @@ impl Notes {
                 self.unnamed.body.put_slice(body);
             }
             self.unnamed.doubtful = false;
+            // Before it is answered, nobody counts on it.
+            (self.unnamed.under, self.unnamed.told) = (Under::Greeting, None);
             self.unnamed.spotted = is_of_note(&spotted).then(|| Arc::new(spotted));
         } else {
             self.named(name, Some(body), spotted);
@@ -272,7 +383,8 @@ impl Notes {
         } else {
             (self.present, self.lasting) = (true, true);
         }
-        self.parses.expect(Pending::Parse(kept.map(Into::into)));
+        let in_doubt = self.settings.is_in_doubt(self.parses.units_sent);
+        self.parses.expect(Pending::Parse(kept.map(Into::into), in_doubt));
         if is_of_note(&spotted) {
             self.spot(name, spotted);
         } else if !self.spotted.is_empty() && name != ANY_OTHER {
@@ -332,10 +444,22 @@ impl Notes {
     }
 
     #[inline(never)]
+    fn describe(&mut self, body: &[u8]) {
+        let name = name_in(&body[1..]);
+        let is_kept = name.len() <= NAME_MAX;
+        self.told.is_too_much |= !is_kept;
+        self.parses.expect(match is_kept {
+            true => Pending::Describe(name.into()),
+            // Something that is answered.
+            false => Pending::Parse(None, false),
+        });
+    }
+
+    #[inline(never)]
     fn call(&mut self, body: &[u8]) {
         let oid = body.first_chunk().map_or(0, |oid| u32::from_be_bytes(*oid));
         if function_signals(oid) {
-            (self.present, self.lasting) = (true, true);
+            (self.present, self.lasting, self.hidden) = (true, true, true);
         }
         self.parses.units_sent += 1;
     }
@@ -375,7 +499,7 @@ impl Notes {
             self.named(b"", None, Spotted::default());
             self.ran(&spotted);
         } else {
-            self.parses.expect(Pending::Parse(None));
+            self.parses.expect(Pending::Unnamed(false));
             self.unnamed = Unnamed {
                 too_large: true,
                 spotted: is_of_note(&spotted).then(|| Arc::new(spotted)),
@@ -388,6 +512,10 @@ impl Notes {
     fn ran(&mut self, spotted: &Spotted) {
         if !is_of_note(spotted) {
             return;
+        }
+        if spotted.signalled {
+            self.hidden = true;
+            self.settings.may_change(self.parses.units_sent);
         }
         self.present |= spotted.signalled;
         self.lasting |= spotted.lasting;
@@ -403,7 +531,13 @@ impl Notes {
             self.eased = true;
             return;
         }
+        let unit = self.parses.units_done;
+        match tag.starts_with(b"PREPARE") {
+            true => self.settings.prepared(unit),
+            false => self.settings.may_have_changed(unit),
+        }
         self.present = true;
+        self.hidden |= !tag_tells_all(tag);
         self.lasting |= tag_lasts(tag);
         if tag.starts_with(b"LOAD") {
             Pin::of_unseen(Unseen::LIBRARY).for_each(|pin| self.pin(pin));
@@ -488,10 +622,11 @@ mod tests {
     }
 
     fn made(notes: &Notes) -> Vec<String> {
-        let names = notes
-            .made()
-            .map(|body| String::from_utf8_lossy(name_in(body)).into_owned());
-        names.collect()
+        let known = notes.known(None, &Values::default());
+        let names = known.parsed.iter();
+        names
+            .map(|parsed| String::from_utf8_lossy(name_in(&parsed.body)).into_owned())
+            .collect()
     }
 
     #[test]
@@ -513,7 +648,7 @@ mod tests {
     fn a_setting_is_a_signal_until_a_survey() {
         let mut notes = after(&[">Q SET work_mem = '5MB'", "<C SET", "<Z I"]);
         assert!(notes.is_signalled() && !notes.is_rebuildable());
-        notes.surveyed();
+        notes.surveyed(&Ledger::default(), &Values::default());
         assert!(!notes.is_signalled() && notes.is_rebuildable());
     }
 
@@ -568,7 +703,7 @@ mod tests {
         let mut notes = after(&[">P one SELECT 1", ">P two SELECT 2", ">S", "<1", "<1", "<Z I"]);
         assert!(notes.is_signalled() && notes.is_rebuildable());
         assert_eq!(made(&notes), ["one", "two"]);
-        notes.surveyed();
+        notes.surveyed(&Ledger::default(), &Values::default());
         assert!(made(&notes).is_empty());
         let notes = after(&[
             ">P one SELECT 1",
@@ -580,7 +715,7 @@ mod tests {
             "<3",
             "<Z I",
         ]);
-        assert!(made(&notes).is_empty() && notes.is_replaced(b"one"));
+        assert!(made(&notes).is_empty() && notes.since(&Values::default()).parsed.contains_key(&b"one"[..]));
     }
 
     #[test]
@@ -633,7 +768,7 @@ mod tests {
             let parse = format!(">P {name} SELECT set_config('a.b', $1, false)");
             let bind = format!(">B {name}");
             let mut notes = after(&[&parse, ">S", "<1", "<Z I"]);
-            notes.surveyed();
+            notes.surveyed(&Ledger::default(), &Values::default());
             notes.bind(format!("\0{name}\0").as_bytes());
             notes.ready(Some(b'I'));
             assert!(!notes.is_rebuildable(), "{bind}");
@@ -644,15 +779,95 @@ mod tests {
     fn the_unnamed_statement_lives_until_the_next_query() {
         let parsed = [">P  SELECT 1", ">S", "<1", "<Z I"];
         let notes = after(&parsed);
-        assert!(notes.unnamed().is_some() && !notes.is_unnamed_doubtful());
+        assert!(
+            notes
+                .unnamed(&Values::default())
+                .is_some_and(|unnamed| !unnamed.doubtful)
+        );
         let notes = after(&[&parsed[..], &["<E"]].concat());
-        assert!(notes.is_unnamed_doubtful());
+        assert!(
+            notes
+                .unnamed(&Values::default())
+                .is_some_and(|unnamed| unnamed.doubtful)
+        );
         for end in [">Q SELECT 1", ">C "] {
             let notes = after(&[&parsed[..], &[end]].concat());
-            assert!(notes.unnamed().is_none(), "{end}");
+            assert!(notes.unnamed(&Values::default()).is_none(), "{end}");
         }
         let long = format!(">P  SELECT '{}'", "x".repeat(300));
         assert_eq!(after(&[&long]).pins().collect::<Vec<_>>(), [Pin::TooLarge]);
+    }
+
+    #[test]
+    fn what_a_session_lists_of_itself_hides_nothing() {
+        let notes = after(&[
+            ">Q SET a.b = 1",
+            "<C SET",
+            "<Z I",
+            ">Q LISTEN a",
+            "<C LISTEN",
+            "<Z I",
+        ]);
+        assert!(!notes.is_hidden());
+        for hides in [">Q SELECT pg_advisory_lock(1)", "<C DO"] {
+            let mut notes = after(&[hides, "<Z I"]);
+            notes.surveyed(&Ledger::default(), &Values::default());
+            assert!(notes.is_hidden(), "{hides}");
+        }
+    }
+
+    #[test]
+    fn a_statement_is_read_under_what_the_server_told_until_it_was_answered() {
+        let told = |notes: &Notes, name: &[u8]| {
+            let under = notes.since(&Values::default()).parsed[name].clone();
+            under.map(|values| values.of(b"DateStyle").map(<[u8]>::to_vec))
+        };
+        let mut notes = after(&[">P one SELECT 1", ">S", "<1", "<Z I"]);
+        assert_eq!(told(&notes, b"one"), Some(None));
+        notes.answered(b'S', b"DateStyle\0German\0");
+        notes.answered(b'S', b"application_name\0x\0");
+        for (tag, body) in [(b'P', &b"two\0SELECT 2\0\0\0"[..]), (b'S', b"")] {
+            notes.asked(tag, body);
+        }
+        notes.answered(b'1', b"");
+        // From here on it is told with the end of the unit only.
+        notes.answered(b'C', b"SET\0");
+        for (tag, body) in [(b'P', &b"three\0SELECT 'a'\0\0\0"[..]), (b'S', b"")] {
+            notes.asked(tag, body);
+        }
+        notes.answered(b'1', b"");
+        assert_eq!(told(&notes, b"one"), Some(None));
+        assert_eq!(told(&notes, b"two"), Some(Some(b"German".to_vec())));
+        assert_eq!(told(&notes, b"three"), None);
+        assert!(notes.pins().any(|pin| pin == Pin::UnreplayableStatement));
+    }
+
+    #[test]
+    fn what_a_client_was_told_of_a_statement_is_known_as_long_as_it_lives() {
+        let mut notes = after(&[">P one SELECT 1", ">S", "<1", "<Z I"]);
+        let described = |notes: &mut Notes, columns: &[u8]| {
+            notes.asked(b'D', b"Sone\0");
+            notes.answered(b't', b"\0\0");
+            notes.described(columns);
+        };
+        let told = |notes: &Notes| {
+            notes
+                .known(None, &Values::default())
+                .told
+                .first()
+                .map(|(_, told)| *told)
+        };
+        assert_eq!(told(&notes), None);
+        described(
+            &mut notes,
+            b"\0\x01a\0\0\0\0\x01\0\x01\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0",
+        );
+        let before = told(&notes);
+        described(&mut notes, b"");
+        assert!(before.is_some() && told(&notes).is_some() && told(&notes) != before);
+        notes.asked(b'P', b"one\0SELECT 2\0\0\0");
+        notes.answered(b'1', b"");
+        assert_eq!(told(&notes), None);
     }
 
     #[test]

@@ -6,11 +6,11 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
-use super::crossing::{Failed, Unnamed, survey};
+use super::crossing::{Failed, Known, Unnamed, finish, same, survey};
 use super::exchange::Aside;
-use super::ledger::{Difference, Ledger};
-use super::replay::{self, Parses, Replay, ReplayError, overlap};
-use super::survey::Question;
+use super::ledger::Ledger;
+use super::replay::{Replay, ReplayError, overlap};
+use super::survey::{Question, SurveyError};
 use super::talk::Talk;
 use super::wire::say;
 
@@ -19,10 +19,8 @@ const TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What there is to go by.
 pub struct Rebuilding {
-    /// None: the session is as its login made it.
-    pub ledger: Option<Ledger>,
-    /// Statements that came to be since: bodies of Parse messages.
-    pub named: Vec<Box<[u8]>>,
+    /// Without a ledger, the session is as its login made it.
+    pub known: Known,
     pub unnamed: Option<Unnamed>,
     pub bytes_max: u32,
 }
@@ -59,26 +57,28 @@ impl Rebuilding {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let mut aside = Aside::dropped();
-        let before = match &self.ledger {
-            Some(ledger) => ledger.clone(),
-            // What another login makes of it is what there was, but for who it is.
-            None => asked(question.clone(), link, &mut aside).await?,
-        };
-        self.replay(&before, link, &mut aside).await?;
+        let lost = |error: SurveyError| Failed::NewLost(error.to_string());
+        let before = self
+            .known
+            .settle(question, link, &mut aside)
+            .await
+            .map_err(lost)?;
+        done(
+            Replay::new(&before, &self.known.parsed)
+                .run(link, &mut aside)
+                .await,
+        )?;
+        finish(&before, self.unnamed.as_ref(), &self.known.told, link, &mut aside).await?;
         if before.channels().len() > 0 {
             done(overlap(&before, None).run(link, &mut aside).await)?;
         }
         aside.keep();
         let question = Question::new(user, before.names_to_verify(), self.bytes_max);
-        let after = asked(question, link, &mut aside).await?;
-        match before.difference(&after) {
-            // Those that came to be since are in one of them only.
-            Some(Difference::Statements) if !self.named.is_empty() => {}
-            Some(difference) => return Err(Failed::Differs(difference)),
-            None => {}
-        }
-        let mut messages = match &self.ledger {
-            Some(ledger) => ledger.status_changes(&after),
+        let question = question.knowing(before.lacks());
+        let after = survey(question, link, &mut aside).await.map_err(lost)?;
+        let after = same(&before, after, &self.known)?;
+        let mut messages = match &self.known.ledger {
+            Some(_) => before.status_changes(&after),
             None => Ledger::default().status_changes(&after),
         };
         if before.channels().len() > 0 {
@@ -94,36 +94,6 @@ impl Rebuilding {
             messages,
         })
     }
-
-    async fn replay<S>(&self, ledger: &Ledger, link: &mut Talk<S>, aside: &mut Aside) -> Result<(), Failed>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let mut parses = Parses {
-            named: &self.named,
-            unnamed: self.unnamed.as_ref().map(|unnamed| &*unnamed.body),
-        };
-        let replayed = Replay::new(ledger, parses).run(link, aside).await;
-        let is_doubtful = self.unnamed.as_ref().is_some_and(|unnamed| unnamed.doubtful);
-        match replayed {
-            Err(ReplayError::Refused {
-                at: replay::Step::Unnamed,
-                ..
-            }) if is_doubtful => {
-                parses.unnamed = None;
-                done(Replay::new(ledger, parses).run(link, aside).await)
-            }
-            replayed => done(replayed),
-        }
-    }
-}
-
-async fn asked<S>(question: Question, link: &mut Talk<S>, aside: &mut Aside) -> Result<Ledger, Failed>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let ledger = survey(question, link, aside).await;
-    ledger.map_err(|error| Failed::NewLost(error.to_string()))
 }
 
 fn done(replayed: Result<(), ReplayError>) -> Result<(), Failed> {

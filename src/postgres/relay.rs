@@ -91,6 +91,8 @@ struct State {
     process_ids: Option<ProcessIds>,
     /// None: nobody wants to know.
     notes: Option<Box<Notes>>,
+    /// What a statement takes was said, and not yet what it gives.
+    describing: bool,
     /// The link outlives a client that leaves at rest.
     keeps_link: bool,
 }
@@ -200,6 +202,9 @@ impl State {
                 // Nor do most of the other answers in a pipeline, but that they are answers.
                 b'2' | b'T' | b'n' => {
                     self.tracker.completed();
+                    if self.describing {
+                        self.described(body);
+                    }
                     Fate::PassedOn
                 }
                 _ => self.answered(tag, body),
@@ -209,12 +214,22 @@ impl State {
         }
     }
 
+    /// What the statement gives whose parameters were described before.
+    #[inline(never)]
+    fn described(&mut self, columns: &[u8]) {
+        self.describing = false;
+        if let Some(notes) = &mut self.notes {
+            notes.described(columns);
+        }
+    }
+
     fn answered(&mut self, tag: u8, body: &mut [u8]) -> Fate {
         match tag {
             b'E' => return self.see_error(body),
             b'A' => self.translate(body),
             _ => {
                 self.tracker.from_server(tag, body.first().copied());
+                self.describing = tag == b't';
                 if let Some(notes) = &mut self.notes {
                     notes.answered(tag, body);
                     if tag == b'Z' && self.tracker.is_quiet() {

@@ -8,7 +8,7 @@ use tracing::{debug, info};
 use super::converse::{Over, Session};
 use super::crossing::{Failed, Unnamed};
 use super::errors::{ClientError, Gone, Unrecoverable};
-use super::ledger::Pin;
+use super::ledger::{Ledger, Pin};
 use super::links::{self, Arrival};
 use super::login::Facts;
 use super::move_::leave;
@@ -106,6 +106,10 @@ impl Session {
             let failed = match rebuilt {
                 Ok(rebuilt) => {
                     let in_flight = aftermath.in_flight;
+                    if let Some(notes) = self.relay.notes_mut() {
+                        notes.undone();
+                    }
+                    self.leaves_with(rebuilt.ledger);
                     self.repoint(&link.facts, &stream);
                     let ids = self.process_ids(link.facts.backend.as_ref());
                     drop(self.relay.take_up(aftermath, stream, ids));
@@ -113,11 +117,6 @@ impl Session {
                     (self.facts, self.target) = (link.facts, target);
                     self.berth = berth;
                     self.berth.seat(self.id);
-                    self.ledger = Some(Box::new(rebuilt.ledger));
-                    if let Some(notes) = self.relay.notes_mut() {
-                        notes.undone();
-                        notes.surveyed();
-                    }
                     return Ok(in_flight);
                 }
                 Err(failed) => failed,
@@ -141,6 +140,8 @@ impl Session {
         let user = berth.credential().user.as_bytes();
         let names = self.custom_names();
         let question = Question::new(user, names.iter().map(String::as_bytes), rebuilding.bytes_max);
+        let lacks = self.ledger.as_deref().map(Ledger::lacks);
+        let question = question.knowing(lacks.unwrap_or_default());
         rebuilding.run(&question, user, link).await
     }
 
@@ -166,20 +167,16 @@ impl Session {
     }
 
     fn rebuilding(&self) -> Rebuilding {
-        let mut ledger = self.ledger.as_deref().cloned();
-        let notes = self.relay.notes();
-        if let (Some(ledger), Some(notes)) = (&mut ledger, notes) {
-            ledger.without_statements(|name| notes.is_replaced(name));
-        }
-        let unnamed = notes.and_then(|notes| {
-            let body = notes.unnamed()?.into();
-            // What was in flight is answered with an error, a Parse too.
-            Some(Unnamed { body, doubtful: true })
-        });
+        let (notes, greeting) = (self.relay.notes(), self.greeting());
+        let known = notes.map(|notes| notes.known(self.ledger.as_deref(), &greeting));
+        let unnamed = notes.and_then(|notes| notes.unnamed(&greeting));
         Rebuilding {
-            ledger,
-            named: notes.into_iter().flat_map(Notes::made).map(Into::into).collect(),
-            unnamed,
+            known: known.unwrap_or_default(),
+            // What was in flight is answered with an error, a Parse too.
+            unnamed: unnamed.map(|unnamed| Unnamed {
+                doubtful: true,
+                ..unnamed
+            }),
             bytes_max: self.wing.limits.statement_bytes,
         }
     }

@@ -1,6 +1,10 @@
 //! Which named statements came and went since Postgres was last asked.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::super::ledger::Values;
+use super::super::wire::described::digest;
 
 /// More kinds of messages in turn are not remembered until they are answered.
 const PENDING_MAX: usize = 4096;
@@ -17,8 +21,8 @@ pub(super) const NAME_MAX: usize = 1024;
 pub(super) struct Parses {
     /// Sent and not answered, each in the unit that ends with a ReadyForQuery, and how often in a row.
     pending: VecDeque<(u64, u32, Pending)>,
-    /// By name: the body that made it, or None: closed.
-    pub made: BTreeMap<Box<[u8]>, Option<Box<[u8]>>>,
+    /// By name: what made it, or None: closed.
+    pub made: BTreeMap<Box<[u8]>, Option<Made>>,
     /// Of the bodies in both.
     pub bytes: usize,
     /// Something came or went since the last survey that is not in here.
@@ -29,11 +33,42 @@ pub(super) struct Parses {
     pub units_done: u64,
 }
 
+/// A Parse that was answered.
+pub(super) struct Made {
+    pub body: Box<[u8]>,
+    pub under: Under,
+}
+
+/// What a statement was read under: what the server had told until then.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(super) enum Under {
+    /// With its greeting and nothing since.
+    #[default]
+    Greeting,
+    Told(Arc<Values>),
+    Unknown,
+}
+
 pub(super) enum Pending {
-    /// The body, if it has a name and is kept.
-    Parse(Option<Box<[u8]>>),
+    /// The body, if it is kept; and whether it may meet other settings than are told by then.
+    Parse(Option<Box<[u8]>>, bool),
+    /// A Parse without a name.
+    Unnamed(bool),
     /// The name, if it is a statement with one.
     Close(Option<Box<[u8]>>),
+    /// The name of a statement.
+    Describe(Box<[u8]>),
+}
+
+/// What an answer says of named statements.
+pub(super) enum Answered {
+    Nothing,
+    Made(u64),
+    Unnamed(Under),
+    /// There is no such statement any more.
+    Closed(Box<[u8]>),
+    /// What this statement takes is said here, what it gives comes next.
+    Describes(Box<[u8]>),
 }
 
 impl Parses {
@@ -47,56 +82,65 @@ impl Parses {
         } else if !self.lost && self.pending.len() < PENDING_MAX {
             self.pending.push_back((sent, 1, pending));
         } else {
-            self.forget(pending);
+            self.forget(&pending);
             self.settle();
             (self.lost, self.untold) = (true, true);
         }
     }
 
-    /// A ParseComplete or CloseComplete: replies come in the order of what they answer. Returns the name of a
-    /// statement that is no more.
-    pub fn answered(&mut self, tag: u8) -> Option<Box<[u8]>> {
+    /// A ParseComplete, CloseComplete or ParameterDescription: replies come in the order of what they answer.
+    pub fn answered(&mut self, tag: u8, under: impl FnOnce(bool) -> Under) -> Answered {
         if let Some((_, times @ 2.., _)) = self.pending.front_mut() {
             *times -= 1;
-            return None;
+            return Answered::Nothing;
         }
-        match (tag, self.pending.pop_front()?) {
-            (b'1', (.., Pending::Parse(Some(body)))) => {
-                self.change(name_in(&body).into(), Some(body));
-                None
+        match (tag, self.pending.pop_front()) {
+            (b'1', Some((.., Pending::Parse(Some(body), in_doubt)))) => {
+                let name: Box<[u8]> = name_in(&body).into();
+                let answered = Answered::Made(digest(&name));
+                let under = under(in_doubt);
+                self.change(name, Some(Made { body, under }));
+                answered
             }
-            (b'3', (.., Pending::Close(Some(name)))) => {
+            (b'1', Some((.., Pending::Unnamed(in_doubt)))) => Answered::Unnamed(under(in_doubt)),
+            (b'3', Some((.., Pending::Close(Some(name))))) => {
                 self.change(name.clone(), None);
-                Some(name)
+                Answered::Closed(name)
             }
-            (_, (.., pending)) => {
-                self.forget(pending);
-                None
+            (b't', Some((.., Pending::Describe(name)))) => Answered::Describes(name),
+            (_, Some((.., pending))) => {
+                self.forget(&pending);
+                Answered::Nothing
             }
+            (_, None) => Answered::Nothing,
         }
     }
 
-    fn change(&mut self, name: Box<[u8]>, body: Option<Box<[u8]>>) {
+    fn change(&mut self, name: Box<[u8]>, made: Option<Made>) {
         let is_kept = self.made.contains_key(&name) || self.made.len() < MADE_MAX;
         let before = match is_kept {
-            true => self.made.insert(name, body).flatten(),
-            false => body,
+            true => self.made.insert(name, made).flatten(),
+            false => made,
         };
         self.untold |= !is_kept;
-        self.forget(Pending::Parse(before));
+        self.release(before.map_or(0, |made| made.body.len()));
     }
 
-    fn forget(&mut self, pending: Pending) {
-        if let Pending::Parse(Some(body)) = pending {
-            self.bytes -= body.len().min(self.bytes);
+    fn forget(&mut self, pending: &Pending) {
+        if let Pending::Parse(Some(body), _) = pending {
+            self.release(body.len());
         }
+    }
+
+    fn release(&mut self, bytes: usize) {
+        self.bytes -= bytes.min(self.bytes);
     }
 
     /// What was not answered in it never will be.
     pub fn unit_done(&mut self) {
         self.units_done += 1;
         while let Some((.., pending)) = self.pending.pop_front_if(|(unit, ..)| *unit < self.units_done) {
-            self.forget(pending);
+            self.forget(&pending);
         }
     }
 
@@ -111,7 +155,7 @@ impl Parses {
     #[inline(never)]
     fn settle(&mut self) {
         for (.., pending) in std::mem::take(&mut self.pending) {
-            self.forget(pending);
+            self.forget(&pending);
         }
         self.lost = false;
     }
@@ -134,10 +178,12 @@ impl Pending {
     /// Whether it is enough to know how many of both there are.
     fn is_counted_with(&self, next: &Self) -> bool {
         use Pending::*;
-        matches!(
-            (self, next),
-            (Parse(None), Parse(None)) | (Close(None), Close(None))
-        )
+        match (self, next) {
+            (Parse(None, _), Parse(None, _)) | (Close(None), Close(None)) => true,
+            (Unnamed(one), Unnamed(other)) => one == other,
+            (Describe(one), Describe(other)) => one.is_empty() && other.is_empty(),
+            _ => false,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::{BufMut, BytesMut};
 pub const BOOL: u32 = 16;
 pub const BYTEA: u32 = 17;
 pub const INT4: u32 = 23;
-const TEXT: u32 = 25;
+pub const TEXT: u32 = 25;
 pub const BYTEA_ARRAY: u32 = 1001;
 pub const TEXT_ARRAY: u32 = 1009;
 

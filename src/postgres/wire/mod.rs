@@ -1,6 +1,7 @@
 //! The wire protocol, pure: slices in, values out.
 
 pub mod aftermath;
+pub mod described;
 pub mod extended;
 pub mod frame;
 pub mod opening;

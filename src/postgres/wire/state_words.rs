@@ -36,7 +36,7 @@ mod words;
 
 pub use learning::{DEFINITIONS_MAX, Definition, LEARN_QUERY, Learned, Risk, learn};
 pub use listener::{Listener, Message};
-pub use tags::{function_signals, tag_eases, tag_lasts, tag_redefines, tag_signals};
+pub use tags::{function_signals, tag_eases, tag_lasts, tag_redefines, tag_signals, tag_tells_all};
 pub use unseen::Unseen;
 pub use vocabulary::Vocabulary;
 

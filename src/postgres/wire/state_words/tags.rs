@@ -28,6 +28,20 @@ pub fn tag_lasts(tag: &[u8]) -> bool {
     LASTING.iter().any(|command| tag.starts_with(command))
 }
 
+/// Whether such a command does nothing but what a session lists of itself: settings, statements, channels.
+pub fn tag_tells_all(tag: &[u8]) -> bool {
+    const TELLING: [&[u8]; 7] = [
+        b"SET",
+        b"RESET",
+        b"DISCARD",
+        b"LISTEN",
+        b"UNLISTEN",
+        b"PREPARE",
+        b"DEALLOCATE",
+    ];
+    TELLING.iter().any(|command| tag.starts_with(command))
+}
+
 /// Whether all that such a command can do is to take away what keeps a session from leaving its link.
 pub fn tag_eases(tag: &[u8]) -> bool {
     tag.starts_with(b"CLOSE CURSOR")
