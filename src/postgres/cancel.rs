@@ -7,6 +7,7 @@ use std::time::Duration;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::login::{Backend, LoginError, Target, encrypt};
@@ -32,9 +33,35 @@ pub struct Address {
 
 /// Every session that can be cancelled, found by process id and key together: two upstreams may use one id.
 pub struct Cancels {
-    sessions: Mutex<HashMap<i32, Vec<Entry>>>,
+    known: Mutex<Known>,
     pub turns: Arc<Limit>,
 }
+
+#[derive(Default)]
+struct Known {
+    sessions: HashMap<i32, Vec<Entry>>,
+    /// Requests on their way, by the process id of the backend that they are for.
+    under_way: Vec<(i32, watch::Receiver<Passage>)>,
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passage {
+    OnItsWay,
+    /// The server has passed it on to the backend.
+    Ended,
+    /// Nobody knows whether it still will be.
+    Unknown,
+}
+
+/// A request on its way.
+struct Request<'a> {
+    cancels: &'a Cancels,
+    passage: watch::Sender<Passage>,
+}
+
+/// Requests on their way to one backend.
+pub struct UnderWay(Vec<watch::Receiver<Passage>>);
 
 struct Entry {
     key: Arc<[u8]>,
@@ -66,7 +93,7 @@ pub enum CancelError {
 impl Cancels {
     pub fn new(turns: u32) -> Arc<Self> {
         Arc::new(Self {
-            sessions: Mutex::default(),
+            known: Mutex::default(),
             turns: Limit::new(turns),
         })
     }
@@ -82,7 +109,8 @@ impl Cancels {
         };
         // Nearly always the only one.
         let alone = || Vec::with_capacity(1);
-        self.lock().entry(process_id).or_insert_with(alone).push(entry);
+        let mut known = self.lock();
+        known.sessions.entry(process_id).or_insert_with(alone).push(entry);
         Place {
             cancels: Arc::clone(self),
             process_id,
@@ -96,22 +124,70 @@ impl Cancels {
         let Ok(_turn) = timeout(TURN_WAIT, self.turns.take()).await else {
             return Err(CancelError::TooMany);
         };
-        let address = self.find(process_id, key).ok_or(CancelError::Unknown)?;
+        let (address, request) = self.find(process_id, key).ok_or(CancelError::Unknown)?;
         let limit = address.target.upstream.connect_timeout;
-        timeout(limit, send(&address))
+        let sent = timeout(limit, send(&address))
             .await
-            .map_err(|_| CancelError::TimedOut(limit))?
+            .map_err(|_| CancelError::TimedOut(limit))?;
+        if sent.is_ok() {
+            request.passage.send_replace(Passage::Ended);
+        }
+        sent
     }
 
-    fn find(&self, process_id: i32, key: &[u8]) -> Option<Address> {
-        let sessions = self.lock();
-        let mut candidates = sessions.get(&process_id)?.iter();
+    /// What is on its way to this backend. No more will be once its session has left its place.
+    pub fn under_way(&self, backend: i32) -> UnderWay {
+        let known = self.lock();
+        let requests = known.under_way.iter().filter(|(to, _)| *to == backend);
+        UnderWay(requests.map(|(_, passage)| passage.clone()).collect())
+    }
+
+    fn find(&self, process_id: i32, key: &[u8]) -> Option<(Address, Request<'_>)> {
+        let mut known = self.lock();
+        let mut candidates = known.sessions.get(&process_id)?.iter();
         let found = candidates.find(|entry| verify_slices_are_equal(&entry.key, key).is_ok())?;
-        found.address.clone()
+        let address = found.address.clone()?;
+        let (sender, passage) = watch::channel(Passage::OnItsWay);
+        known.under_way.push((address.backend.process_id, passage));
+        let request = Request {
+            cancels: self,
+            passage: sender,
+        };
+        Some((address, request))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i32, Vec<Entry>>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        self.passage.send_if_modified(|passage| {
+            let is_unknown = *passage == Passage::OnItsWay;
+            if is_unknown {
+                *passage = Passage::Unknown;
+            }
+            is_unknown
+        });
+        let mine = self.passage.subscribe();
+        let mut known = self.cancels.lock();
+        known
+            .under_way
+            .retain(|(_, passage)| !passage.same_channel(&mine));
+    }
+}
+
+impl UnderWay {
+    /// Waits for their end. False: one of them may come yet.
+    pub async fn ended(self) -> bool {
+        for mut passage in self.0 {
+            let ended = passage.wait_for(|passage| *passage != Passage::OnItsWay).await;
+            if !ended.is_ok_and(|passage| *passage == Passage::Ended) {
+                return false;
+            }
+        }
+        true
     }
 }
 
@@ -126,8 +202,8 @@ impl Place {
 
     /// Requests go there from now on. None: nowhere.
     pub fn repoint(&self, address: Option<Address>) {
-        let mut sessions = self.cancels.lock();
-        let mut entries = sessions.get_mut(&self.process_id).into_iter().flatten();
+        let mut known = self.cancels.lock();
+        let mut entries = known.sessions.get_mut(&self.process_id).into_iter().flatten();
         if let Some(entry) = entries.find(|entry| Arc::ptr_eq(&entry.key, &self.key)) {
             entry.address = address;
         }
@@ -136,11 +212,11 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut sessions = self.cancels.lock();
-        if let Some(entries) = sessions.get_mut(&self.process_id) {
+        let mut known = self.cancels.lock();
+        if let Some(entries) = known.sessions.get_mut(&self.process_id) {
             entries.retain(|entry| !Arc::ptr_eq(&entry.key, &self.key));
             if entries.is_empty() {
-                sessions.remove(&self.process_id);
+                known.sessions.remove(&self.process_id);
             }
         }
     }

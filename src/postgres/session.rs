@@ -1,6 +1,7 @@
 //! One client, from accept to the beginning of its session.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::time::{Instant, timeout_at};
@@ -12,6 +13,7 @@ use super::entry::{Guest, enter, turn_away};
 use super::errors::ClientError;
 use super::links::{self, Arrival, Lent};
 use super::login::Backend;
+use super::move_::leave;
 use super::notes::Notes;
 use super::relay::Relay;
 use super::wire::opening::Startup;
@@ -22,6 +24,8 @@ use crate::net::Stream;
 
 /// Protocol 3.2 is what made longer keys possible.
 const MINOR_WITH_LONG_KEYS: u16 = 2;
+/// For a client to read its greeting, however late its link came.
+const GREETING_TIME: Duration = Duration::from_secs(5);
 const KEY_SHORT: usize = 4;
 const KEY_LONG: usize = 32;
 
@@ -40,11 +44,11 @@ pub(super) async fn begin(client: Client, wing: Arc<Wing>) -> Option<Box<Session
             None
         }
     };
-    attend(guest?, id, &wing).await
+    attend(guest?, id, deadline, &wing).await
 }
 
 /// Finds a link for the client.
-async fn attend(mut guest: Guest, id: u64, wing: &Arc<Wing>) -> Option<Box<Session>> {
+async fn attend(mut guest: Guest, id: u64, deadline: Instant, wing: &Arc<Wing>) -> Option<Box<Session>> {
     let startup = guest.mapping.upstream_startup(&guest.startup);
     let link = tokio::select! {
         link = links::obtain(&guest.mapping, &startup, wing.limits.queue_wait, id) => link,
@@ -53,6 +57,8 @@ async fn attend(mut guest: Guest, id: u64, wing: &Arc<Wing>) -> Option<Box<Sessi
             return None;
         }
     };
+    // Who was held for long, while no credential worked, has its time to read all the same.
+    let deadline = deadline.max(Instant::now() + GREETING_TIME);
     let lent = match link {
         Ok(lent) => lent,
         Err(error) => {
@@ -61,7 +67,7 @@ async fn attend(mut guest: Guest, id: u64, wing: &Arc<Wing>) -> Option<Box<Sessi
             return None;
         }
     };
-    let session = greet(guest, lent, id, startup, wing).await;
+    let session = greet(guest, lent, id, startup, wing, deadline).await;
     if session.is_none() {
         debug!(session = id, "client left before it was served");
     }
@@ -75,6 +81,7 @@ async fn greet(
     id: u64,
     upstream: Startup,
     wing: &Arc<Wing>,
+    deadline: Instant,
 ) -> Option<Box<Session>> {
     let Lent {
         arrival,
@@ -112,7 +119,11 @@ async fn greet(
     out.extend_from_slice(after);
     // Before the client knows, so that nobody counts fewer sessions than there are.
     berth.seat(id);
-    talk.say(&mut out).await.ok()?;
+    if !matches!(timeout_at(deadline, talk.say(&mut out)).await, Ok(Ok(()))) {
+        debug!(session = id, "client did not read its greeting");
+        tokio::spawn(leave(link.stream, berth));
+        return None;
+    }
     let (client, unread) = talk.into_parts();
     let mut relay = Relay::new(client, link.stream, unread, link.unread);
     if kind.is_some() && mapping.target.upstream.reuse {

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
@@ -283,4 +285,93 @@ async fn a_flood_of_cancel_requests_leaves_the_sessions_alone() {
         wire.until(b'Z').await.iter().any(|message| message.tag == b'D')
     })
     .await;
+}
+
+/// A way to a server on which cancel requests are held up for as long as a test wants.
+struct Detour {
+    port: u16,
+    held: Arc<AtomicUsize>,
+    through: Arc<AtomicUsize>,
+    released: Arc<tokio::sync::Semaphore>,
+}
+
+impl Detour {
+    async fn to(postgres: &Postgres) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let detour = Self {
+            port: listener.local_addr().unwrap().port(),
+            held: Arc::default(),
+            through: Arc::default(),
+            released: Arc::new(tokio::sync::Semaphore::new(0)),
+        };
+        let (held, through) = (Arc::clone(&detour.held), Arc::clone(&detour.through));
+        let (released, address) = (Arc::clone(&detour.released), postgres.address());
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let (held, through) = (Arc::clone(&held), Arc::clone(&through));
+                let (released, address) = (Arc::clone(&released), address.clone());
+                tokio::spawn(async move {
+                    let mut first = [0; 8];
+                    near.read_exact(&mut first).await.unwrap();
+                    let is_cancel = first[4..] == cancel_request(0, b"")[4..8];
+                    if is_cancel {
+                        held.fetch_add(1, Ordering::Relaxed);
+                        released.acquire().await.unwrap().forget();
+                    }
+                    let mut far = TcpStream::connect(address).await.unwrap();
+                    far.write_all(&first).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                    through.fetch_add(usize::from(is_cancel), Ordering::Relaxed);
+                });
+            }
+        });
+        detour
+    }
+
+    async fn holds_one(&self) {
+        eventually("the cancel is on its way", async || {
+            self.held.load(Ordering::Relaxed) == 1
+        })
+        .await;
+    }
+
+    async fn lets_it_through(&self) {
+        self.released.add_permits(1);
+        eventually("the cancel is through", async || {
+            self.through.load(Ordering::Relaxed) == 1
+        })
+        .await;
+    }
+}
+
+promise! {
+    async fn a_cancel_that_is_late_hits_nobody_else(version) {
+        let postgres = Postgres::start(version);
+        let gate = Gate::shut(&postgres).await;
+        let detour = Detour::to(&postgres).await;
+        let swivel = Swivel::in_front_of_port(detour.port)
+            .upstream_line("reuse = true")
+            .start()
+            .await;
+        let (mut first, left, key) = session(&swivel, PROTOCOL_3_0).await;
+        cancel(&swivel, left, &key).await;
+        detour.holds_one().await;
+        first.say(b'X', b"").await;
+        assert!(first.ends().await);
+        let (mut second, backend, _) = session(&swivel, PROTOCOL_3_0).await;
+        second.query(Gate::WAIT).await;
+        gate.holds(backend).await;
+        detour.lets_it_through().await;
+        gate.open().await;
+        let answer = second.until(b'Z').await;
+        assert!(answer.iter().all(|message| message.tag != b'E'), "{answer:?}");
+        // Now nothing is on its way there, and the link is as good as any.
+        let mut others = Vec::new();
+        eventually("the link is lent again", async || {
+            let (wire, backend, _) = session(&swivel, PROTOCOL_3_0).await;
+            others.push(wire);
+            backend == left
+        })
+        .await;
+    }
 }

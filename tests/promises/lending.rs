@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use tokio::net::TcpSocket;
+
 use crate::support::admin::Scrape;
 use crate::support::wire::PROTOCOL_3_0;
-use crate::support::{Postgres, Swivel, Wire, eventually};
+use crate::support::{Forged, Postgres, Swivel, Wire, eventually};
 
 async fn lending(postgres: &Postgres, lines: &[&str]) -> Swivel {
     let swivel = Swivel::in_front_of(postgres)
@@ -291,4 +293,47 @@ promise! {
         let mut other = other;
         assert_ne!(backend(&mut other).await, left);
     }
+}
+
+/// A server that greets with more than a socket takes in.
+async fn talkative() -> Forged {
+    Forged::start(|mut wire| async move {
+        if wire.packet().await.is_none() {
+            return wire;
+        }
+        wire.say(b'R', &[0; 4]).await;
+        wire.say(b'K', &[0, 0, 0, 7, 1, 2, 3, 4]).await;
+        let much = "much ".repeat(180_000);
+        wire.say(b'N', format!("SNOTICE\0VNOTICE\0C00000\0M{much}\0\0").as_bytes())
+            .await;
+        wire.say(b'Z', b"I").await;
+        wire.rest().await;
+        wire
+    })
+    .await
+}
+
+#[tokio::test]
+async fn who_does_not_read_its_greeting_keeps_no_link() {
+    let forged = talkative().await;
+    let swivel = Swivel::in_front_of_port(forged.port())
+        .trusting()
+        .section("[limits]\nstartup_time = \"1s\"")
+        .start()
+        .await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(swivel.address().parse().unwrap()).await.unwrap();
+    let mut silent = Wire::over(stream);
+    silent
+        .startup(PROTOCOL_3_0, &[("user", Swivel::USER), ("database", "orders")])
+        .await;
+    let is_its_link = |told: &Vec<u8>| {
+        let says = |word: &[u8]| told.windows(word.len()).any(|window| window == word);
+        says(b"orders") && !says(b"application_name")
+    };
+    eventually("its link is left", async || {
+        forged.heard().iter().any(is_its_link)
+    })
+    .await;
 }

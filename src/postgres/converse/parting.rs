@@ -65,6 +65,9 @@ impl Session {
         let is_touched = self.ledger.is_some() || self.relay.notes().is_none_or(Notes::is_signalled);
         let is_live = self.course.page.borrow().is_live(self.berth.credential())
             && Arc::ptr_eq(&self.target, &self.mapping.target);
+        let backend = self.facts.backend.as_ref().map(|backend| backend.process_id);
+        let cancels = &self.wing.lobby.cancels;
+        let under_way = backend.map(|backend| cancels.under_way(backend));
         let reuse = self.mapping.target.upstream.reuse;
         let (client, stream) = self.relay.into_streams();
         match self.kind.filter(|_| is_clean && is_live && reuse) {
@@ -79,7 +82,7 @@ impl Session {
                     berth: self.berth,
                     target: self.target,
                 };
-                take_back(kind, arrival, self.connection, is_touched);
+                take_back(kind, arrival, self.connection, is_touched, under_way);
             }
             None if is_at_rest => drop(tokio::spawn(leave(stream, self.berth))),
             // A Terminate could become part of a message that was not sent to its end.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::timeout;
 
+use super::super::cancel::UnderWay;
 use super::super::links::Arrival;
 use super::super::move_::leave;
 use super::super::talk::{Talk, TalkError};
@@ -20,14 +21,24 @@ const RESET_TIME: Duration = Duration::from_secs(5);
 const MESSAGE_MAX: usize = 1 << 20;
 
 /// Takes back the link that a session has left, who may have left more there than DISCARD ALL takes away. Who waits
-/// for one of its kind knows from now on that it comes.
-pub fn take_back(kind: Kind, mut arrival: Arrival, connection: Permit, is_touched: bool) {
+/// for one of its kind knows from now on that it comes. A cancel request that is still on its way would hit the next.
+pub fn take_back(
+    kind: Kind,
+    mut arrival: Arrival,
+    connection: Permit,
+    is_touched: bool,
+    under_way: Option<UnderWay>,
+) {
     let target = Arc::clone(&arrival.target);
     target.lender.expect(&kind);
     tokio::spawn(async move {
         arrival.berth.unseat();
+        let is_left_alone = match under_way {
+            Some(under_way) => under_way.ended().await,
+            None => true,
+        };
         let reset = timeout(RESET_TIME, reset(&mut arrival.link.stream, is_touched)).await;
-        if matches!(reset, Ok(Ok(()))) {
+        if is_left_alone && matches!(reset, Ok(Ok(()))) {
             let kept = Kept::new(arrival, connection);
             target.lender.washed(&kind, Some(kept));
         } else {
