@@ -78,6 +78,7 @@ logins_per_endpoint = 8
 queue_wait = "30s"
 statement_bytes = 1048576
 moves = 8
+warm = 50
 admin_connections = 64
 refused_logins_per_minute = 10
 

@@ -73,6 +73,7 @@ labels! {
         RefusedLoginsPerMinute => "refused_logins_per_minute",
         StatementBytes => "statement_bytes",
         Moves => "moves",
+        Warm => "warm",
         AdminConnections => "admin_connections",
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Session {
     pub ledger: Option<Box<Ledger>>,
     /// Who else its link can be lent to when it is over.
     pub kind: Option<Kind>,
+    /// What was known of the database's functions when it began.
+    pub learned: u64,
     /// Of the link.
     pub facts: Facts,
     /// Where the link leads. The mapping may lead elsewhere by now.

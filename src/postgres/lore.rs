@@ -2,13 +2,14 @@
 //! session holds, and the names of custom settings.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::Mapping;
@@ -18,7 +19,7 @@ use super::wire::opening::Startup;
 use super::wire::read::{Malformed, error_field, row};
 use super::wire::say;
 use super::wire::state_words::{
-    DEFINITIONS_MAX, Definition, LEARN_QUERY, Learned, Spotted, Vocabulary, learn,
+    DEFINED, DEFINITIONS_MAX, Definition, LEARN_QUERY, Learned, Risk, Spotted, Vocabulary, digest, learn,
 };
 use crate::backoff::{Backoff, jittered};
 use crate::names::UpstreamName;
@@ -40,15 +41,31 @@ const NO_SESSION: u64 = 0;
 /// Of one row of [`LEARN_QUERY`].
 const ROW_MAX: usize = 1 << 20;
 
+/// Definitions that somebody else makes all the time are not learned each time.
+const BEHIND_PAUSE: Duration = Duration::from_secs(5);
+
 /// Of one database of one upstream.
 pub struct Lore {
     vocabulary: watch::Sender<Arc<Vocabulary>>,
+    /// Never ahead of the vocabulary.
+    extent: watch::Sender<Extent>,
+    /// When definitions were last found to be other ones.
+    behind_at: Mutex<Option<Instant>>,
     settings: Mutex<BTreeSet<String>>,
     doubted: Notify,
     /// Nobody was in the database when it would have been learned again.
     is_stale: AtomicBool,
     /// How to log in there: as the latest session did.
     mapping: Mutex<Weak<Mapping>>,
+}
+
+/// How far it goes.
+#[derive(Clone, Copy, Default)]
+struct Extent {
+    /// What [`DEFINED`] came to before it was learned. 0: nothing was.
+    defined: u64,
+    /// Nothing that is defined there leaves what no survey sees.
+    is_plain: bool,
 }
 
 /// The lore of every database that some session is in.
@@ -111,6 +128,8 @@ impl Lore {
         };
         Self {
             vocabulary: watch::Sender::new(Arc::new(Vocabulary::taught(&nothing))),
+            extent: watch::Sender::default(),
+            behind_at: Mutex::default(),
             settings: Mutex::default(),
             doubted: Notify::new(),
             is_stale: AtomicBool::new(false),
@@ -158,6 +177,40 @@ impl Lore {
         })
     }
 
+    /// What there was to know when it was learned. To be asked before the vocabulary is. 0: nothing is yet.
+    pub fn learned(&self) -> u64 {
+        self.extent.borrow().defined
+    }
+
+    /// None: something was learned already.
+    pub fn unlearned(&self) -> Option<impl Future<Output = ()> + use<>> {
+        let mut extent = self.extent.subscribe();
+        let is_unlearned = extent.borrow_and_update().defined == 0;
+        is_unlearned.then(|| async move {
+            let _ = extent.wait_for(|extent| extent.defined != 0).await;
+        })
+    }
+
+    /// Whether a session that began when so much was learned would have been seen to call what leaves something
+    /// behind: what is defined now was known then, or nothing of it would.
+    pub fn knew_all(&self, learned: u64, defined: u64) -> bool {
+        let extent = *self.extent.borrow();
+        if extent.defined != defined {
+            self.fell_behind();
+            return false;
+        }
+        learned == defined || learned == 0 && extent.is_plain
+    }
+
+    fn fell_behind(&self) {
+        let now = Instant::now();
+        let mut behind_at = self.behind_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if behind_at.is_none_or(|at| at + BEHIND_PAUSE <= now) {
+            *behind_at = Some(now);
+            self.doubt();
+        }
+    }
+
     /// A definition may have changed.
     pub fn doubt(&self) {
         self.doubted.notify_one();
@@ -167,9 +220,14 @@ impl Lore {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, learned: Learned) {
+    fn take(&self, learned: Learned, defined: u64) {
         self.vocabulary
             .send_replace(Arc::new(Vocabulary::taught(&learned)));
+        let is_plain = |risk: &Risk| !risk.blind && risk.unseen.is_empty();
+        self.extent.send_replace(Extent {
+            defined,
+            is_plain: learned.complete && learned.risky.values().all(is_plain),
+        });
         let mut names = self.names();
         let room = SETTINGS_MAX.saturating_sub(names.len());
         names.extend(learned.settings.into_iter().take(room));
@@ -182,9 +240,9 @@ async fn keep(lore: Arc<Lore>, upstream: UpstreamName, startup: Startup) {
     loop {
         let learned = timeout(LEARN_TIME, ask(lore.mapping(), &startup)).await;
         let wait = match learned.unwrap_or(Err(LearnError::TimedOut)) {
-            Ok(learned) => {
+            Ok((learned, defined)) => {
                 debug!(%upstream, risky = learned.risky.len(), "learned what functions do");
-                lore.take(learned);
+                lore.take(learned, defined);
                 pause.reset();
                 jittered(LEARN_EVERY, JITTER)
             }
@@ -202,18 +260,26 @@ async fn keep(lore: Arc<Lore>, upstream: UpstreamName, startup: Startup) {
     }
 }
 
-async fn ask(mapping: Option<Arc<Mapping>>, startup: &Startup) -> Result<Learned, LearnError> {
+async fn ask(mapping: Option<Arc<Mapping>>, startup: &Startup) -> Result<(Learned, u64), LearnError> {
     let mapping = mapping.ok_or(LearnError::Deserted)?;
     let arrival = links::log_in(&mapping, startup, NO_SESSION).await;
     let Arrival { link, berth, .. } = arrival.map_err(|_| LearnError::Login)?;
     let mut talk = Talk::resume(link.stream, link.unread);
     let mut out = BytesMut::new();
+    say::query(&mut out, &format!("SELECT\n{DEFINED}"));
     say::query(&mut out, LEARN_QUERY);
     talk.say(&mut out).await.map_err(TalkError::from)?;
     let mut rows: Vec<[Option<String>; 3]> = Vec::new();
+    let (mut defined, mut is_asked) = (None, false);
     loop {
         let message = talk.hear(ROW_MAX).await?;
         match message.tag {
+            b'Z' if defined.is_none() => return Err(Malformed("DataRow").into()),
+            b'Z' if !is_asked => is_asked = true,
+            b'D' if defined.is_none() => {
+                let [text] = row(message.body())?;
+                defined = Some(digest(text.unwrap_or_default()));
+            }
             b'D' => {
                 let columns = row::<3>(message.body())?;
                 rows.push(
@@ -243,7 +309,8 @@ async fn ask(mapping: Option<Arc<Mapping>>, startup: &Startup) -> Result<Learned
         learned.complete &= rows.len() < DEFINITIONS_MAX;
         learned
     });
-    Ok(learning
+    let learned = learning
         .await
-        .expect("reading definitions does not panic, and nobody cancels it"))
+        .expect("reading definitions does not panic, and nobody cancels it");
+    Ok((learned, defined.unwrap_or_default()))
 }

@@ -129,8 +129,10 @@ async fn greet(
     if kind.is_some() && mapping.target.upstream.reuse {
         relay.keep_link();
     }
+    let mut learned = 0;
     if speaks_sql(&upstream) {
         let lore = wing.lobby.library.of(&mapping, &upstream);
+        learned = lore.learned();
         relay.observe(Notes::new(lore, wing.limits.statement_bytes));
     }
     Some(Box::new(Session {
@@ -144,6 +146,7 @@ async fn greet(
         ledger: None,
         mapping,
         kind,
+        learned,
         facts,
         target,
         connection,

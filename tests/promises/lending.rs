@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tokio::net::TcpSocket;
+use tokio::net::UnixStream;
 
 use crate::support::admin::Scrape;
 use crate::support::wire::PROTOCOL_3_0;
@@ -318,13 +318,14 @@ async fn who_does_not_read_its_greeting_keeps_no_link() {
     let forged = talkative().await;
     let swivel = Swivel::in_front_of_port(forged.port())
         .trusting()
-        .section("[limits]\nstartup_time = \"1s\"")
+        .section("[limits]\nstartup_time = \"1s\"");
+    let socket = swivel.directory().join(".s.PGSQL.6432");
+    let _swivel = swivel
+        .also_on(&format!("unix:{}", socket.display()))
         .start()
         .await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let stream = socket.connect(swivel.address().parse().unwrap()).await.unwrap();
-    let mut silent = Wire::over(stream);
+    // TCP would take all of it in.
+    let mut silent = Wire::over(UnixStream::connect(socket).await.unwrap());
     silent
         .startup(PROTOCOL_3_0, &[("user", Swivel::USER), ("database", "orders")])
         .await;

@@ -34,6 +34,7 @@ pub(super) fn limits(reader: Reader<'_>) -> Limits {
         queue_wait: reader.duration("queue_wait", Duration::ZERO..=HOUR),
         statement_bytes: reader.number("statement_bytes", 0..=1 << 30),
         moves: reader.number("moves", 1..=COUNT_MAX),
+        warm: reader.number("warm", 0..=COUNT_MAX),
         admin_connections: reader.number("admin_connections", 1..=COUNT_MAX),
         refused_logins_per_minute: reader.number("refused_logins_per_minute", 1..=COUNT_MAX),
     };

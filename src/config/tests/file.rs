@@ -148,6 +148,7 @@ fn what_is_not_written_has_these_defaults() {
         queue_wait: seconds(30),
         statement_bytes: 1_048_576,
         moves: 8,
+        warm: 50,
         admin_connections: 64,
         refused_logins_per_minute: 10,
     };

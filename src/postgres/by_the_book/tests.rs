@@ -103,6 +103,7 @@ fn limits() -> Limits {
         queue_wait: SECOND,
         statement_bytes: 0,
         moves: 1,
+        warm: 1,
         admin_connections: 1,
         refused_logins_per_minute: 20,
     }

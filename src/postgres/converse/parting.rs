@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 
 use super::super::entry::{FAREWELL_TIME, turn_away};
 use super::super::errors::ClientError;
-use super::super::lender::take_back;
+use super::super::lender::{Left, take_back};
 use super::super::links::Arrival;
 use super::super::login::Link;
 use super::super::move_::{leave, outlast};
@@ -62,6 +62,7 @@ impl Session {
                 .relay
                 .notes()
                 .is_some_and(|notes| notes.pins().next().is_none());
+        let lore = self.relay.notes().map(|notes| Arc::clone(notes.lore()));
         let is_touched = self.ledger.is_some() || self.relay.notes().is_none_or(Notes::is_signalled);
         let is_live = self.course.page.borrow().is_live(self.berth.credential())
             && Arc::ptr_eq(&self.target, &self.mapping.target);
@@ -70,8 +71,14 @@ impl Session {
         let under_way = backend.map(|backend| cancels.under_way(backend));
         let reuse = self.mapping.target.upstream.reuse;
         let (client, stream) = self.relay.into_streams();
-        match self.kind.filter(|_| is_clean && is_live && reuse) {
-            Some(kind) => {
+        match self.kind.filter(|_| is_clean && is_live && reuse).zip(lore) {
+            Some((kind, lore)) => {
+                let left = Left {
+                    is_touched,
+                    under_way,
+                    lore,
+                    learned: self.learned,
+                };
                 let link = Link {
                     stream,
                     unread: BytesMut::new(),
@@ -82,7 +89,7 @@ impl Session {
                     berth: self.berth,
                     target: self.target,
                 };
-                take_back(kind, arrival, self.connection, is_touched, under_way);
+                take_back(kind, arrival, self.connection, left);
             }
             None if is_at_rest => drop(tokio::spawn(leave(stream, self.berth))),
             // A Terminate could become part of a message that was not sent to its end.

@@ -34,7 +34,7 @@ mod unseen;
 mod vocabulary;
 mod words;
 
-pub use learning::{DEFINITIONS_MAX, Definition, LEARN_QUERY, Learned, Risk, learn};
+pub use learning::{DEFINED, DEFINITIONS_MAX, Definition, LEARN_QUERY, Learned, Risk, digest, learn};
 pub use listener::{Listener, Message};
 pub use tags::{function_signals, tag_eases, tag_lasts, tag_redefines, tag_signals};
 pub use unseen::Unseen;
