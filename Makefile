@@ -12,11 +12,14 @@ demo:
 test: setup
 	tests/run
 
+# Formatting, lints with every feature and with none, the scripts, and the documentation of the code.
 lint:
+	tests/setup toolchain lint
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --all-targets --no-default-features -- -D warnings
-	if command -v shellcheck >/dev/null; then shellcheck tests/setup tests/sources.sh tests/run tests/regress tests/clients/lib.sh tests/clients/suites/* .ci/run tests/drivers/setup tests/drivers/*/program tests/deployment/setup tests/recipes/run tests/image/check tests/image/inside; fi
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --no-deps --document-private-items
+	tests/shellcheck
 
 # pgswivel beside a direct connection, HAProxy and PgBouncer; BENCH='--only simple,idle --rounds 8' and the like.
 bench:

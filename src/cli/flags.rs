@@ -1,3 +1,10 @@
+//! The flags that commands share.
+
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "brackets name an environment variable in the help that is made of these comments"
+)]
+
 use std::path::PathBuf;
 
 use crate::config;
