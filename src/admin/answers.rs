@@ -1,7 +1,6 @@
 //! Which request gets which answer.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http_body_util::Full;
@@ -13,12 +12,9 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
-use tokio::time::timeout;
 
+use super::readiness::{Ready, alive, ready, started};
 use super::{Facts, exposition, page, status, users};
-
-/// An event loop that takes longer to run nothing does not answer clients either.
-const ALIVE_WITHIN: Duration = Duration::from_secs(2);
 
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
@@ -45,9 +41,12 @@ pub async fn to(request: &Request<Incoming>, peer: IpAddr, facts: &Facts) -> Ans
     }
     match path {
         "/" => page(facts),
-        "/livez" => health(&alive(facts).await),
-        "/startupz" => health(&started(facts)),
-        "/readyz" => health(&ready(facts)),
+        "/livez" => health(&alive(facts).await, &[]),
+        "/startupz" => health(&started(facts), &[]),
+        "/readyz" => {
+            let Ready { reasons, warnings } = ready(facts);
+            health(&reasons, &warnings)
+        }
         "/metrics" => metrics(facts),
         "/status" => json_answer(StatusCode::OK, &status::report(facts)),
         "/unused" if *request.method() != Method::POST => unused(request, facts),
@@ -60,46 +59,10 @@ pub async fn to(request: &Request<Incoming>, peer: IpAddr, facts: &Facts) -> Ans
     }
 }
 
-/// Why not; nothing: all is well.
-type Reasons = Vec<String>;
-
-async fn alive(facts: &Facts) -> Reasons {
-    match timeout(ALIVE_WITHIN, facts.sessions.spawn(async {})).await {
-        Ok(Ok(())) => Vec::new(),
-        _ => vec![format!("the event loop did not answer within {ALIVE_WITHIN:?}")],
-    }
-}
-
-/// The first credential is in hand.
-fn started(facts: &Facts) -> Reasons {
-    let scene = facts.scene.borrow();
-    let empty = scene
-        .keepers
-        .iter()
-        .filter(|(_, keeper)| keeper.page.borrow().entries().is_empty());
-    empty
-        .map(|(name, _)| format!("secret.{name}: nothing could be read yet"))
-        .collect()
-}
-
-/// Some credential of every secret works, and clients are welcome. The listeners are bound before this server is.
-pub(super) fn ready(facts: &Facts) -> Reasons {
-    let scene = facts.scene.borrow();
-    let unproven = scene
-        .keepers
-        .iter()
-        .filter(|(_, keeper)| !keeper.page.borrow().has_proof());
-    let mut reasons: Reasons = unproven
-        .map(|(name, _)| format!("secret.{name}: no credential is known to work"))
-        .collect();
-    if *facts.stopping.borrow() {
-        reasons.push("stopping".to_owned());
-    }
-    reasons
-}
-
-fn health(reasons: &[String]) -> Answer {
-    if reasons.is_empty() {
+fn health(reasons: &[String], warnings: &[String]) -> Answer {
+    if !warnings.is_empty() && reasons.is_empty() {
+        json_answer(StatusCode::OK, &json!({ "ok": true, "warnings": warnings }))
+    } else if reasons.is_empty() {
         json_answer(StatusCode::OK, &json!({ "ok": true }))
     } else {
         json_answer(
@@ -164,7 +127,10 @@ fn refresh(facts: &Facts) -> Answer {
 /// Whether the user that is asked for is unused here, as of the last reads of the stores.
 fn unused(request: &Request<Incoming>, facts: &Facts) -> Answer {
     match user_of(request) {
-        Ok(user) => json_answer(StatusCode::OK, &users::one(&user, facts)),
+        Ok(user) => json_answer(
+            StatusCode::OK,
+            &users::of(&user, &facts.scene.borrow(), &facts.roster),
+        ),
         Err(why) => json_answer(StatusCode::BAD_REQUEST, &json!({ "error": why })),
     }
 }

@@ -23,6 +23,7 @@ pub fn text(facts: &Facts, report: &Report) -> String {
     let dropped = facts.log_dropped.load(Ordering::Relaxed) as f64;
     scrape.tell(&table::LOG_LINES_DROPPED, &[], dropped);
     for user in &report.users {
+        scrape.tell(&table::USER_UNUSED, &[&user.user], flag(user.unused));
         for (secret, links) in &user.links_by_secret {
             scrape.tell(&table::USER_LINKS, &[secret, &user.user], *links as f64);
         }
@@ -44,11 +45,6 @@ fn tell_secret(scrape: &mut Scrape, secret: &SecretReport) {
     }
     scrape.tell(&table::CREDENTIAL_GENERATION, &name, secret.generation as f64);
     scrape.tell(&table::CREDENTIAL_WORKING, &name, flag(secret.working));
-    scrape.tell(
-        &table::CREDENTIAL_SAFE_TO_REVOKE,
-        &name,
-        flag(secret.safe_to_revoke),
-    );
 }
 
 fn tell_reads(scrape: &mut Scrape, secret: &SecretReport) {

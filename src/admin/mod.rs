@@ -6,9 +6,10 @@ mod answers;
 mod exposition;
 mod history;
 mod page;
+mod readiness;
 pub mod report;
 mod status;
-mod users;
+pub mod users;
 pub mod whereabouts;
 mod words;
 
@@ -31,6 +32,7 @@ use tracing::{debug, info, warn};
 
 pub use self::history::History;
 use self::history::SAMPLE_EVERY;
+pub use self::readiness::Readiness;
 use crate::complaint::{Complaint, Over};
 use crate::config::Config;
 use crate::keeper::{self, Records};
@@ -53,6 +55,7 @@ pub struct Facts {
     pub roster: Arc<Roster>,
     pub records: Records,
     pub history: History,
+    pub readiness: Readiness,
     pub started: Instant,
     /// True: no more clients are expected.
     pub stopping: watch::Receiver<bool>,
@@ -146,6 +149,8 @@ async fn sample(facts: &Facts) {
     loop {
         let now = due.tick().await;
         facts.history.take_sample(facts, now.into_std());
+        // What was so once is remembered whether anybody asked then or not.
+        let _ = (readiness::started(facts), readiness::ready(facts));
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Report {
     pub roles: Vec<RoleReport>,
     pub upstreams: Vec<UpstreamReport>,
     pub secrets: Vec<SecretReport>,
+    /// Secrets that the configuration has no more, and connections are on.
+    pub removed_secrets: Vec<RemovedSecretReport>,
     /// Every upstream user that some secret has, or some connection is on.
     pub users: Vec<UserReport>,
 }
@@ -75,8 +77,10 @@ pub struct SecretReport {
     pub generation: u64,
     /// Some credential is known to work.
     pub working: bool,
-    /// What was replaced can be revoked as far as this process is concerned.
+    /// The users that were replaced can be revoked as far as this process is concerned, as of `users`.
     pub safe_to_revoke: bool,
+    /// Users that led or worked before, and that no new login of this secret begins with.
+    pub replaced_users: Vec<String>,
     /// Of the credential that leads.
     pub age_seconds: Option<u64>,
     pub max_age_seconds: Option<u64>,
@@ -92,6 +96,13 @@ pub struct SecretReport {
     pub credentials: Vec<CredentialReport>,
 }
 
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct RemovedSecretReport {
+    pub secret: String,
+    pub words: String,
+    pub credentials: Vec<CredentialReport>,
+}
+
 /// Where a rotation stands.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -102,13 +113,13 @@ pub enum Stage {
     Seen,
     /// It works somewhere, and does not lead yet.
     Proven,
-    /// It leads; sessions stay on what it replaced.
+    /// It leads; something here stays on a user that it replaced.
     Leading,
     /// It leads; sessions leave what it replaced.
     Moving,
-    /// No link is left on what it replaced.
+    /// Nothing here is on the users that it replaced, nor will be.
     SafeToRevoke,
-    /// It leads, and has replaced nothing that is remembered.
+    /// It leads, and has replaced no user that is remembered. A password that it replaced revokes itself.
     Steady,
 }
 
@@ -159,7 +170,7 @@ pub struct CredentialReport {
     pub words: String,
     /// The store still has it.
     pub listed: bool,
-    /// Retired, and no link of this process is on it.
+    /// Retired, and nothing here is on its user, under any secret and with any password, nor will be.
     pub safe_to_revoke: bool,
     pub age_seconds: Option<f64>,
     pub retired_seconds_ago: Option<f64>,

@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::answers::ready;
+use super::readiness::ready;
 use super::report::{
-    CallsReport, CredentialReport, EndpointReport, MovesReport, PinReport, ReadsReport, Report,
-    RescuesReport, RoleReport, SecretReport, Stage, UpstreamReport,
+    CallsReport, CredentialReport, EndpointReport, MovesReport, PinReport, ReadsReport, RemovedSecretReport,
+    Report, RescuesReport, RoleReport, SecretReport, Stage, UpstreamReport, UserReport,
 };
-use super::{Facts, words};
+use super::{Facts, Scene, words};
 use crate::config::{Auth, Config, Secret, SessionsPolicy};
 use crate::credentials::Page;
 use crate::journal::rfc3339;
@@ -21,8 +21,9 @@ use crate::postgres::{Aboard, Course, Pinned, Policy};
 
 pub fn report(facts: &Facts) -> Report {
     let scene = facts.scene.borrow().clone();
-    let reasons = ready(facts);
+    let reasons = ready(facts).reasons;
     let metrics = &facts.records.metrics;
+    let users = super::users::all(&scene, &facts.roster);
     Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         time: rfc3339(SystemTime::now()),
@@ -39,10 +40,11 @@ pub fn report(facts: &Facts) -> Report {
             .iter()
             .filter_map(|(name, keeper)| {
                 let secret = scene.config.secrets.get(name)?;
-                Some(secret_report(secret, keeper, facts))
+                Some(secret_report(secret, keeper, facts, &users))
             })
             .collect(),
-        users: super::users::all(facts),
+        removed_secrets: removed_secrets(&scene, facts, &users),
+        users,
     }
 }
 
@@ -77,35 +79,45 @@ fn upstreams(facts: &Facts, config: &Config) -> Vec<UpstreamReport> {
         .collect()
 }
 
-fn secret_report(secret: &Secret, keeper: &keeper::Handle, facts: &Facts) -> SecretReport {
+fn secret_report(
+    secret: &Secret,
+    keeper: &keeper::Handle,
+    facts: &Facts,
+    users: &[UserReport],
+) -> SecretReport {
     let status = keeper.status();
     let page = keeper.page.borrow().clone();
     // After the status: a credential that has just retired may be found in use, never the other way round.
     let aboard = facts.roster.aboard(&secret.name);
     let leader = (status.credentials.iter()).find(|known| known.standing == Standing::Leading);
-    let leader_user = leader.map(|leader| Arc::clone(&leader.user));
+    let about = About {
+        leader: leader.map(|leader| Arc::clone(&leader.user)),
+        works: status.proven,
+        users,
+    };
     let age = leader.map(|leader| leader.age);
     let mut credentials: Vec<CredentialReport> = status
         .credentials
         .iter()
         .map(|known| {
             let aboard = aboard.iter().find(|aboard| known.is_of(&aboard.credential));
-            known_credential(known, aboard, leader_user.as_deref())
+            about.known(known, aboard)
         })
         .collect();
-    let forgotten = aboard.iter().filter(|aboard| {
-        !status
-            .credentials
-            .iter()
-            .any(|known| known.is_of(&aboard.credential))
-    });
-    credentials.extend(forgotten.map(forgotten_credential));
-    let stage = stage(secret, &status, &page, &aboard, &credentials);
+    let is_forgotten = |aboard: &&Aboard| {
+        let mut known = status.credentials.iter();
+        !known.any(|known| known.is_of(&aboard.credential))
+    };
+    credentials.extend((aboard.iter().filter(is_forgotten)).map(|aboard| about.forgotten(aboard)));
+    let replaced = replaced_users(secret, &credentials, users);
+    let leaves = leaves(secret, &page, &aboard);
+    let stage = stage(&status, &replaced, leaves);
     SecretReport {
         secret: secret.name.to_string(),
         store: secret.source.store().to_owned(),
-        words: words::of_secret(stage, &credentials),
+        words: words::of_secret(stage, &credentials, &replaced),
         safe_to_revoke: stage == Stage::SafeToRevoke,
+        replaced_users: replaced.iter().map(|replaced| replaced.user.clone()).collect(),
         stage,
         generation: status.generation,
         working: status.proven,
@@ -124,14 +136,59 @@ fn secret_report(secret: &Secret, keeper: &keeper::Handle, facts: &Facts) -> Sec
     }
 }
 
-/// Where the rotation stands. What counts is what the store puts first.
-fn stage(
+/// What links are on, and no keeper knows of any more.
+fn removed_secrets(scene: &Scene, facts: &Facts, users: &[UserReport]) -> Vec<RemovedSecretReport> {
+    let about = About {
+        leader: None,
+        works: false,
+        users,
+    };
+    let names = facts.roster.secrets();
+    let removed = names.iter().filter(|name| !scene.keepers.contains_key(*name));
+    let report = |name: &SecretName| {
+        let aboard = facts.roster.aboard(name);
+        let credentials: Vec<CredentialReport> =
+            aboard.iter().map(|aboard| about.forgotten(aboard)).collect();
+        (!credentials.is_empty()).then(|| RemovedSecretReport {
+            secret: name.to_string(),
+            words: words::of_removed(&credentials),
+            credentials,
+        })
+    };
+    removed.filter_map(report).collect()
+}
+
+/// Those that new logins of this secret do not begin with, and links may have been on.
+fn replaced_users<'a>(
     secret: &Secret,
-    status: &Status,
-    page: &Page,
-    aboard: &[Aboard],
     credentials: &[CredentialReport],
-) -> Stage {
+    users: &'a [UserReport],
+) -> Vec<&'a UserReport> {
+    let is_wanted = |user: &UserReport| user.wanted_by.iter().any(|name| *name == *secret.name.as_str());
+    let is_retired = |user: &UserReport| {
+        (credentials.iter()).any(|known| known.standing == "retired" && known.user == user.user)
+    };
+    (users.iter())
+        .filter(|user| is_retired(user) && !is_wanted(user))
+        .collect()
+}
+
+/// Whether some session is on its way to another link.
+fn leaves(secret: &Secret, page: &Page, aboard: &[Aboard]) -> bool {
+    let policy = Policy {
+        sessions: secret.sessions,
+        grace: secret.grace,
+    };
+    let now = Instant::now().into_std();
+    let retired = (aboard.iter()).filter(|aboard| page.retirement(&aboard.credential).is_some());
+    retired.into_iter().any(|aboard| {
+        let course = policy.course(page, &aboard.credential, 0.0, now);
+        matches!(course, Course::Leave(_))
+    })
+}
+
+/// Where the rotation stands. What counts is what the store puts first, and who is on the users that were replaced.
+fn stage(status: &Status, replaced: &[&UserReport], leaves: bool) -> Stage {
     if status.credentials.is_empty() {
         return Stage::NothingRead;
     }
@@ -144,71 +201,65 @@ fn stage(
         let is_proven = first.endpoints.iter().any(|endpoint| endpoint.proven);
         return if is_proven { Stage::Proven } else { Stage::Seen };
     }
-    let policy = Policy {
-        sessions: secret.sessions,
-        grace: secret.grace,
-    };
-    let now = Instant::now().into_std();
-    let mut retired = credentials.iter().filter(|known| known.standing == "retired");
-    let leaves = |aboard: &Aboard| {
-        matches!(
-            policy.course(page, &aboard.credential, 0.0, now),
-            Course::Leave(_)
-        )
-    };
-    if retired.clone().any(|retired| retired.links > 0) {
-        if aboard.iter().any(leaves) {
-            Stage::Moving
-        } else {
-            Stage::Leading
-        }
-    } else if retired.next().is_some() {
+    if leaves {
+        Stage::Moving
+    } else if replaced.is_empty() {
+        Stage::Steady
+    } else if replaced.iter().all(|user| user.unused) {
         Stage::SafeToRevoke
     } else {
-        Stage::Steady
+        Stage::Leading
     }
 }
 
-fn known_credential(
-    known: &CredentialStatus,
-    aboard: Option<&Aboard>,
-    leader_user: Option<&str>,
-) -> CredentialReport {
-    let (standing, retired) = match known.standing {
-        Standing::Leading => ("leading", None),
-        Standing::Waiting => ("waiting", None),
-        Standing::Retired { ago } => ("retired", Some(ago)),
-    };
-    let mut report = CredentialReport {
-        user: known.user.to_string(),
-        version: known.version.to_string(),
-        position: known.position.to_string(),
-        listed: known.listed,
-        age_seconds: Some(seconds(known.age)),
-        retired_seconds_ago: retired.map(seconds),
-        lease_left_seconds: known.lease_left.map(seconds),
-        endpoints: known.endpoints.iter().map(endpoint_report).collect(),
-        ..used(standing, aboard)
-    };
-    report.words = words::of_credential(&report, leader_user == Some(&known.user));
-    report
+/// What the words about a credential of one secret depend on.
+struct About<'a> {
+    leader: Option<Arc<str>>,
+    works: bool,
+    users: &'a [UserReport],
 }
 
-/// One that the book remembers no longer, and links still use.
-fn forgotten_credential(aboard: &Aboard) -> CredentialReport {
-    let mut report = CredentialReport {
-        user: aboard.credential.user.to_string(),
-        version: aboard.credential.version.to_string(),
-        position: aboard.credential.position.to_string(),
-        ..used("retired", Some(aboard))
-    };
-    report.words = words::of_credential(&report, false);
-    report
+impl About<'_> {
+    fn known(&self, known: &CredentialStatus, aboard: Option<&Aboard>) -> CredentialReport {
+        let (standing, retired) = match known.standing {
+            Standing::Leading => ("leading", None),
+            Standing::Waiting => ("waiting", None),
+            Standing::Retired { ago } => ("retired", Some(ago)),
+        };
+        self.told(CredentialReport {
+            user: known.user.to_string(),
+            version: known.version.to_string(),
+            position: known.position.to_string(),
+            listed: known.listed,
+            age_seconds: Some(seconds(known.age)),
+            retired_seconds_ago: retired.map(seconds),
+            lease_left_seconds: known.lease_left.map(seconds),
+            endpoints: known.endpoints.iter().map(endpoint_report).collect(),
+            ..used(standing, aboard)
+        })
+    }
+
+    /// One that the book remembers no longer, and links still use.
+    fn forgotten(&self, aboard: &Aboard) -> CredentialReport {
+        self.told(CredentialReport {
+            user: aboard.credential.user.to_string(),
+            version: aboard.credential.version.to_string(),
+            position: aboard.credential.position.to_string(),
+            ..used("retired", Some(aboard))
+        })
+    }
+
+    fn told(&self, mut report: CredentialReport) -> CredentialReport {
+        let is_unused = (self.users.iter()).any(|user| user.user == report.user && user.unused);
+        report.safe_to_revoke = report.standing == "retired" && is_unused;
+        let same_user = self.leader.as_deref() == Some(&report.user);
+        report.words = words::of_credential(&report, same_user, self.works);
+        report
+    }
 }
 
 /// What the roster knows of a credential.
 fn used(standing: &str, aboard: Option<&Aboard>) -> CredentialReport {
-    let links = aboard.map_or(0, |aboard| aboard.links);
     CredentialReport {
         user: String::new(),
         version: String::new(),
@@ -216,13 +267,13 @@ fn used(standing: &str, aboard: Option<&Aboard>) -> CredentialReport {
         standing: standing.to_owned(),
         words: String::new(),
         listed: false,
-        safe_to_revoke: standing == "retired" && links == 0,
+        safe_to_revoke: false,
         age_seconds: None,
         retired_seconds_ago: None,
         lease_left_seconds: None,
         endpoints: Vec::new(),
         sessions: count(aboard.map_or(0, |aboard| aboard.sessions)),
-        links: count(links),
+        links: count(aboard.map_or(0, |aboard| aboard.links)),
         pinned: aboard
             .into_iter()
             .flat_map(|aboard| &aboard.pinned)

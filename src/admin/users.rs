@@ -7,13 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::time::{sleep, timeout};
 
-use super::Facts;
 use super::report::UserReport;
+use super::{Facts, Scene};
 use crate::credentials::{Page, Position};
 use crate::journal::rfc3339;
 use crate::keeper::{self, Status};
 use crate::names::SecretName;
-use crate::postgres::OnUser;
+use crate::postgres::{OnUser, Roster};
 
 /// For every store to be read, when somebody asks for a fresh answer.
 const FRESH_TIME: Duration = Duration::from_secs(30);
@@ -24,7 +24,7 @@ struct Wants {
     secret: SecretName,
     /// Every user that it is known to have had.
     users: Vec<String>,
-    /// Those that new logins begin with, or will.
+    /// Those that new logins begin with, or will, or may.
     wanted: Vec<String>,
     read_ago: Option<Duration>,
 }
@@ -34,11 +34,16 @@ impl Wants {
         let announced = (page.entries().iter())
             .filter(|entry| entry.listed && entry.credential.position == Position::Next)
             .map(|entry| &entry.credential);
+        // While nothing works, everything that is known is tried.
+        let tried = (page.entries().iter())
+            .filter(|_| !page.has_proof())
+            .map(|entry| &entry.credential);
         let wanted = page
             .leader()
             .into_iter()
             .chain(page.first_choice())
-            .chain(announced);
+            .chain(announced)
+            .chain(tried);
         Self {
             secret: secret.clone(),
             users: page
@@ -51,8 +56,7 @@ impl Wants {
     }
 }
 
-fn wants(facts: &Facts) -> Vec<Wants> {
-    let scene = facts.scene.borrow();
+fn wants(scene: &Scene) -> Vec<Wants> {
     let of = |(name, keeper): (&SecretName, &keeper::Handle)| {
         Wants::of(name, &keeper.page.borrow(), &keeper.status())
     };
@@ -60,10 +64,10 @@ fn wants(facts: &Facts) -> Vec<Wants> {
 }
 
 /// Every user that some secret has, or some link is on.
-pub fn all(facts: &Facts) -> Vec<UserReport> {
-    let wants = wants(facts);
+pub fn all(scene: &Scene, roster: &Roster) -> Vec<UserReport> {
+    let wants = wants(scene);
     // After the pages: a login that goes by an older page is on the roster before it begins.
-    let on = facts.roster.users();
+    let on = roster.users();
     let known = wants.iter().flat_map(|wants| &wants.users);
     let users: BTreeSet<&str> = (known.map(String::as_str))
         .chain(on.keys().map(|user| &**user))
@@ -72,8 +76,8 @@ pub fn all(facts: &Facts) -> Vec<UserReport> {
 }
 
 /// This one, whether anybody here has heard of it or not.
-pub fn one(user: &str, facts: &Facts) -> UserReport {
-    report(user, &wants(facts), &facts.roster.users())
+pub fn of(user: &str, scene: &Scene, roster: &Roster) -> UserReport {
+    report(user, &wants(scene), &roster.users())
 }
 
 fn report(user: &str, wants: &[Wants], on: &BTreeMap<Arc<str>, OnUser>) -> UserReport {

@@ -1,5 +1,7 @@
 //! `pgswivel health`: for container health checks, which have neither a shell nor curl.
 
+use std::net::SocketAddr;
+
 use serde::Deserialize;
 
 use super::ask;
@@ -16,6 +18,10 @@ pub(super) struct Arguments {
     /// Ask whether it is alive, ready or not
     #[arg(long)]
     live: bool,
+
+    /// Ask whether it has started, which it has for good once every secret was read, and is alive
+    #[arg(long, conflicts_with = "live")]
+    started: bool,
 }
 
 const EXIT: &str = "\
@@ -32,10 +38,12 @@ struct Readiness {
 }
 
 pub(super) fn run(arguments: Arguments) -> Exit {
-    let (page, not) = match arguments.live {
-        true => ("/livez", "not alive"),
-        false => ("/readyz", "not ready"),
+    let questions = match (arguments.live, arguments.started) {
+        (true, _) => &[LIVE][..],
+        (false, true) => &[("/startupz", "not started"), LIVE],
+        (false, false) => &[("/readyz", "not ready")],
     };
+    let not = questions[0].1;
     let address = match ask::address(arguments.whom) {
         Ok(address) => address,
         Err(problems) => {
@@ -45,8 +53,18 @@ pub(super) fn run(arguments: Arguments) -> Exit {
             return Exit::Failed;
         }
     };
+    match questions.iter().all(|(page, not)| is_so(address, page, not)) {
+        true => Exit::Fine,
+        false => Exit::Failed,
+    }
+}
+
+const LIVE: (&str, &str) = ("/livez", "not alive");
+
+/// And why not, to whoever reads it.
+fn is_so(address: SocketAddr, page: &str, not: &str) -> bool {
     match ask::get(address, page) {
-        Ok(answer) if answer.status == 200 => return Exit::Fine,
+        Ok(answer) if answer.status == 200 => return true,
         Ok(answer) => {
             let readiness = serde_json::from_str::<Readiness>(&answer.body);
             let reasons = readiness.map(|readiness| readiness.reasons).unwrap_or_default();
@@ -58,5 +76,5 @@ pub(super) fn run(arguments: Arguments) -> Exit {
         }
         Err(error) => eprintln!("{not}: {error}"),
     }
-    Exit::Failed
+    false
 }

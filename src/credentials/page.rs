@@ -24,6 +24,8 @@ pub struct Page {
     /// No more tries, but links may still be open with them.
     pub(super) remembered: Vec<Entry>,
     pub(super) leader: Option<Leader>,
+    /// Since when nothing is known to work anywhere. None: something is, or nothing was ever read.
+    pub(super) unproven_since: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -173,6 +175,11 @@ impl Page {
     /// Whether some credential is known to work somewhere.
     pub fn has_proof(&self) -> bool {
         self.entries.iter().any(Entry::is_proven_somewhere)
+    }
+
+    /// Since when nothing is known to work. None: something is, or the store was not asked yet.
+    pub fn unproven_since(&self) -> Option<Instant> {
+        self.unproven_since
     }
 
     /// The order of tries on one endpoint: what is proven there, the leader before the others and then

@@ -56,6 +56,9 @@ pub enum Event {
     Leading,
     Refused,
     Retired,
+    /// No link is on it, and its user is needed all the same.
+    Unused,
+    /// No link is on its user, nor will be.
     SafeToRevoke,
 }
 
@@ -68,6 +71,7 @@ impl Event {
             Self::Leading => "credential.leading",
             Self::Refused => "credential.refused",
             Self::Retired => "credential.retired",
+            Self::Unused => "credential.unused",
             Self::SafeToRevoke => "credential.safe_to_revoke",
         }
     }

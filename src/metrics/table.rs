@@ -37,8 +37,8 @@ pub const CREDENTIAL_MAX_AGE: Family = family("pgswivel_credential_max_age_secon
     "The secret's max_age. Absent where none is configured.");
 pub const CREDENTIAL_WORKING: Family = family("pgswivel_credential_working", Gauge, &["secret"],
     "1 if some credential of the secret is known to work, else 0: new logins are held and then fail.");
-pub const CREDENTIAL_SAFE_TO_REVOKE: Family = family("pgswivel_credential_safe_to_revoke", Gauge, &["secret"],
-    "1 if the newest credential leads, an older one is retired, and no connection of this process is on a retired one, else 0.");
+pub const USER_UNUSED: Family = family("pgswivel_user_unused", Gauge, &["user"],
+    "1 if no connection of this process is on the upstream user, under any secret, and no new login will be, as of the read timestamps; else 0. Absent for a user that this process never had, which has nothing to keep.");
 pub const USER_LINKS: Family = family("pgswivel_user_links", Gauge, &["secret", "user"],
     "Connections by upstream user: being opened, open, or being closed, and 0 for a user that the secret has or had and nobody is on. Revoke a user when the sum is 0 and every read timestamp is later than the change.");
 pub const CREDENTIAL_READ: Family = family("pgswivel_credential_read_timestamp_seconds", Gauge, &["secret"],
@@ -84,7 +84,7 @@ pub const TASK_RESTARTS: Family = family("pgswivel_task_restarts_total", Counter
 
 pub const ALL: [&Family; 27] = [
     &CREDENTIAL_INFO, &CREDENTIAL_GENERATION, &CREDENTIAL_AGE, &CREDENTIAL_MAX_AGE, &CREDENTIAL_WORKING,
-    &CREDENTIAL_SAFE_TO_REVOKE, &USER_LINKS, &CREDENTIAL_READ, &LOGINS, &STORE_REFRESHES, &STORE_LAST_SUCCESS,
+    &USER_UNUSED, &USER_LINKS, &CREDENTIAL_READ, &LOGINS, &STORE_REFRESHES, &STORE_LAST_SUCCESS,
     &STORE_POLL, &LOGINS_HELD, &LOGIN_HOLD, &SESSIONS, &SESSIONS_PINNED, &SESSIONS_PINNED_PAST_GRACE, &MOVES,
     &MOVE, &RESCUES, &ROTATION, &GOVERNOR_HITS, &LIMIT_HITS, &CLIENTS, &LINKS, &LOG_LINES_DROPPED,
     &TASK_RESTARTS,

@@ -224,7 +224,7 @@ impl Drop for Place {
 
 /// Over a new connection to the very address of the link, with the same TLS. The server closes when it has
 /// passed the request on, so a client that waits for our close knows as much as with Postgres.
-async fn send(address: &Address) -> Result<(), CancelError> {
+pub async fn send(address: &Address) -> Result<(), CancelError> {
     let socket = dial_again(&address.peer, &address.target.dial)
         .await
         .map_err(LoginError::from)?;

@@ -49,15 +49,13 @@ pub fn database(target: &Target) -> &str {
     target.upstream.database.as_deref().unwrap_or(DATABASE_FOR_PROOFS)
 }
 
-/// Whether the endpoint accepts the credential: a login, and out again.
+/// Whether the endpoint accepts the credential: a login, and nothing to do with what it opened.
 pub(super) async fn prove(
     target: &Target,
     endpoint: &Endpoint,
     credential: &Credential,
-) -> Result<(), LoginError> {
-    let link = login(target, endpoint, credential, &startup(target)).await?;
-    link.leave().await;
-    Ok(())
+) -> Result<Link, LoginError> {
+    login(target, endpoint, credential, &startup(target)).await
 }
 
 /// One connection, and one login over it if there is a credential. Nothing is tried again.

@@ -16,9 +16,9 @@ use tokio::time::Instant;
 
 use self::queue::{Next, Queue};
 use super::Mapping;
+use super::farewell::leave;
 use super::links::{Arrival, Lent};
 use super::login::{Greeting, Link, Target};
-use super::move_::leave;
 use super::roster::Berth;
 use super::wire::opening::Startup;
 use crate::credentials::Page;

@@ -100,17 +100,6 @@ pub struct Backend {
     pub key: Box<[u8]>,
 }
 
-impl Link {
-    /// Ends it politely.
-    pub async fn leave(mut self) {
-        let mut out = BytesMut::new();
-        say::terminate(&mut out);
-        // The server ends the backend either way.
-        let _ = self.stream.write_all_buf(&mut out).await;
-        let _ = self.stream.shutdown().await;
-    }
-}
-
 fn refused(body: &[u8], authenticated: bool) -> LoginError {
     LoginError::Server {
         body: Bytes::copy_from_slice(body),

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::Mapping;
+use super::farewell::{leave, outlast};
 use super::links::{self, Arrival};
 use super::talk::{Talk, TalkError};
 use super::wire::opening::Startup;
@@ -22,6 +23,7 @@ use super::wire::state_words::{DEFINITIONS_MAX, Definition, LEARN_QUERY, Learned
 use crate::backoff::{Backoff, jittered};
 use crate::metrics::Task;
 use crate::names::UpstreamName;
+use crate::net::Stream;
 use crate::supervise::supervise;
 
 /// Others define functions too.
@@ -181,8 +183,7 @@ impl Lore {
 async fn keep(lore: &Arc<Lore>, upstream: &UpstreamName, startup: &Startup) {
     let mut pause = Backoff::starting_at(RETRY_FIRST);
     loop {
-        let learned = timeout(LEARN_TIME, ask(lore.mapping(), startup)).await;
-        let wait = match learned.unwrap_or(Err(LearnError::TimedOut)) {
+        let wait = match ask(lore.mapping(), startup).await {
             Ok(learned) => {
                 debug!(%upstream, risky = learned.risky.len(), "learned what functions do");
                 lore.take(learned);
@@ -208,31 +209,13 @@ async fn ask(mapping: Option<Arc<Mapping>>, startup: &Startup) -> Result<Learned
     let arrival = links::log_in(&mapping, startup, NO_SESSION).await;
     let Arrival { link, berth, .. } = arrival.map_err(|_| LearnError::Login)?;
     let mut talk = Talk::resume(link.stream, link.unread);
-    let mut out = BytesMut::new();
-    say::query(&mut out, LEARN_QUERY);
-    talk.say(&mut out).await.map_err(TalkError::from)?;
-    let mut rows: Vec<[Option<String>; 3]> = Vec::new();
-    loop {
-        let message = talk.hear(ROW_MAX).await?;
-        match message.tag {
-            b'D' => {
-                let columns = row::<3>(message.body())?;
-                rows.push(
-                    columns.map(|column| column.map(|text| String::from_utf8_lossy(text).into_owned())),
-                );
-            }
-            b'E' => {
-                let state = error_field(message.body(), b'C').unwrap_or_default();
-                return Err(LearnError::Refused(state.escape_ascii().to_string()));
-            }
-            b'Z' => break,
-            _ => {}
-        }
+    let rows = timeout(LEARN_TIME, ask_for_rows(&mut talk)).await;
+    let link = talk.into_parts().0;
+    match &rows {
+        Ok(Ok(_)) => drop(tokio::spawn(leave(link, berth))),
+        _ => drop(tokio::spawn(outlast(link, berth, None))),
     }
-    say::terminate(&mut out);
-    // The server ends the backend either way.
-    let _ = talk.say(&mut out).await;
-    drop(berth);
+    let rows = rows.unwrap_or(Err(LearnError::TimedOut))?;
     // A few hundred milliseconds of work, in the worst case, on whose thread sessions run.
     let learning = tokio::task::spawn_blocking(move || {
         let definitions = rows.iter().map(|[name, language, body]| Definition {
@@ -247,4 +230,30 @@ async fn ask(mapping: Option<Arc<Mapping>>, startup: &Startup) -> Result<Learned
     // What it panics with, this task panics with.
     let learned = learning.await;
     learned.map_err(|error| panic::resume_unwind(error.into_panic()))
+}
+
+type Row = [Option<String>; 3];
+
+async fn ask_for_rows(talk: &mut Talk<Stream>) -> Result<Vec<Row>, LearnError> {
+    let mut out = BytesMut::new();
+    say::query(&mut out, LEARN_QUERY);
+    talk.say(&mut out).await.map_err(TalkError::from)?;
+    let mut rows: Vec<Row> = Vec::new();
+    loop {
+        let message = talk.hear(ROW_MAX).await?;
+        match message.tag {
+            b'D' => {
+                let columns = row::<3>(message.body())?;
+                rows.push(
+                    columns.map(|column| column.map(|text| String::from_utf8_lossy(text).into_owned())),
+                );
+            }
+            b'E' => {
+                let state = error_field(message.body(), b'C').unwrap_or_default();
+                return Err(LearnError::Refused(state.escape_ascii().to_string()));
+            }
+            b'Z' => return Ok(rows),
+            _ => {}
+        }
+    }
 }

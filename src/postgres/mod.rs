@@ -12,6 +12,7 @@ mod entry;
 mod errors;
 mod examine;
 mod exchange;
+mod farewell;
 mod lane;
 mod ledger;
 mod lender;
@@ -338,9 +339,13 @@ pub async fn prove(
         endpoint,
     } = proof;
     let attempt = async {
+        let berth = lobby.roster.enter(secret, &target.upstream.name, credential);
         let proof = examine::prove(target, endpoint, credential).await;
         links::count(&lobby.metrics, secret, credential, &proof);
-        proof.map_err(AttemptError::from)
+        let link = proof.map_err(AttemptError::from)?;
+        // What a proof says does not wait for its backend's end.
+        tokio::spawn(farewell::leave(link.stream, berth));
+        Ok(())
     };
     by_the_book::prove(&lobby.turnstiles, verdicts, credential, endpoint, attempt).await
 }

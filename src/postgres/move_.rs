@@ -5,36 +5,28 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::converse::{Over, Session};
 use super::crossing::{Crossing, Unnamed, survey};
 use super::exchange::Aside;
+use super::farewell::leave;
 use super::ledger::{Ledger, Pin};
 use super::links::{self, Arrival};
 use super::login::Backend;
 use super::notes::Notes;
 use super::relay::{End, Loss, ProcessIds, Want};
-use super::roster::Berth;
 use super::survey::{Question, SurveyError};
 use super::talk::Talk;
-use super::wire::say;
 use crate::credentials::Credential;
 use crate::metrics::{Limit, Move};
-use crate::net::Stream;
 
 /// How long a request that arrives meanwhile may be held.
 const HOLD_MAX: Duration = Duration::from_secs(2);
 /// A new link is kept so long for a client that has begun something meanwhile.
 const SAFE_WAIT: Duration = Duration::from_secs(1);
 const UNDEFINED_OBJECT: &[u8; 5] = b"42704";
-/// For a backend to notice that nobody needs it.
-const LEAVE_TIME: Duration = Duration::from_secs(1);
-/// What a backend still says on a link that was left.
-const IGNORED_MAX: usize = 64 * 1024;
 
 impl Session {
     /// One attempt, at a safe point. False: pinned, or to be tried again.
@@ -242,33 +234,4 @@ impl Session {
 
 fn part_from(arrival: Arrival) {
     tokio::spawn(leave(arrival.link.stream, arrival.berth));
-}
-
-/// Ends a link at rest politely, and waits for its backend a moment.
-pub async fn leave(mut link: Stream, berth: Berth) {
-    let mut out = BytesMut::new();
-    say::terminate(&mut out);
-    // The server ends the backend either way.
-    let _ = timeout(LEAVE_TIME, link.write_all_buf(&mut out)).await;
-    let _ = timeout(LEAVE_TIME, tokio::spawn(outlast(link, berth))).await;
-}
-
-/// Closes a link whatever its backend is busy with, which may be for long. The credential is in use until it is done.
-pub async fn outlast(mut link: Stream, mut berth: Berth) {
-    berth.unseat();
-    let end = async {
-        link.shutdown().await?;
-        let (mut heard, mut ignored) = (0, [0; 1024]);
-        // One that has much to say finds out by itself that nobody listens.
-        while heard < IGNORED_MAX {
-            match link.read(&mut ignored).await? {
-                0 => break,
-                more => heard += more,
-            }
-        }
-        std::io::Result::Ok(())
-    };
-    // A server that can't be reached has no backend that could be waited for.
-    let _ = end.await;
-    drop(berth);
 }

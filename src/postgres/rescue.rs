@@ -10,10 +10,10 @@ use tracing::{debug, info};
 use super::converse::{Over, Session};
 use super::crossing::{Failed, Unnamed};
 use super::errors::{Gone, Unrecoverable};
+use super::farewell::leave;
 use super::ledger::Pin;
 use super::links::{self, Arrival};
 use super::login::Facts;
-use super::move_::leave;
 use super::notes::Notes;
 use super::rebuilding::{Rebuilding, Rebuilt, fail_transaction};
 use super::relay::{End, Loss};
@@ -156,7 +156,8 @@ impl Session {
     /// Cancel requests go to the new backend.
     pub fn repoint(&self, facts: &Facts, stream: &Stream) {
         let backend = facts.backend.as_ref();
-        let address = backend.map(|backend| address_of(&facts.endpoint, stream, backend, &self.mapping));
+        let address =
+            backend.map(|backend| address_of(&facts.endpoint, stream, backend, &self.mapping.target));
         if let Some(place) = &self.place {
             place.repoint(address);
         }

@@ -95,6 +95,13 @@ impl Roster {
         groups.iter().map(Group::aboard).collect()
     }
 
+    /// Every secret that some link was opened with, whatever became of it since.
+    pub fn secrets(&self) -> Vec<SecretName> {
+        let secrets = self.lock();
+        let used = secrets.iter().filter(|(_, groups)| !groups.is_empty());
+        used.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Links by upstream. One that has none is left out.
     pub fn links(&self) -> BTreeMap<UpstreamName, usize> {
         let mut all = BTreeMap::new();
@@ -118,6 +125,13 @@ impl Roster {
             }
         }
         users
+    }
+
+    /// Whether any client's session is on a link.
+    pub fn has_sessions(&self) -> bool {
+        let secrets = self.lock();
+        let mut groups = secrets.values().flatten();
+        groups.any(|group| !group.sessions.is_empty())
     }
 
     pub fn uses(&self, secret: &SecretName, credential: &Credential) -> bool {

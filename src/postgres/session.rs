@@ -11,14 +11,14 @@ use super::cancel::Address;
 use super::converse::{CourseAhead, Session};
 use super::entry::{Guest, enter, turn_away};
 use super::errors::ClientError;
+use super::farewell::leave;
 use super::links::{self, Arrival, Lent};
-use super::login::Backend;
-use super::move_::leave;
+use super::login::{Backend, Target};
 use super::notes::Notes;
 use super::relay::Relay;
 use super::wire::opening::Startup;
 use super::wire::say;
-use super::{Client, Mapping, Wing, speaks_sql};
+use super::{Client, Wing, speaks_sql};
 use crate::names::Endpoint;
 use crate::net::Stream;
 
@@ -107,7 +107,7 @@ async fn greet(
         KEY_SHORT
     };
     let place = facts.backend.as_ref().map(|backend| {
-        let address = address_of(&facts.endpoint, &link.stream, backend, &mapping);
+        let address = address_of(&facts.endpoint, &link.stream, backend, &mapping.target);
         wing.lobby.cancels.enter(backend.process_id, length, address)
     });
     say::authentication_ok(&mut out);
@@ -159,10 +159,10 @@ pub(super) fn address_of(
     endpoint: &Endpoint,
     link: &Stream,
     backend: &Backend,
-    mapping: &Mapping,
+    target: &Arc<Target>,
 ) -> Address {
     Address {
-        target: Arc::clone(&mapping.target),
+        target: Arc::clone(target),
         endpoint: endpoint.clone(),
         peer: link.peer().clone(),
         encrypted: link.tls().is_some(),

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::parts::OpenSecret;
-use super::{revocable, story};
+use super::story;
 use crate::config::{LoginPolicy, Secret};
 use crate::credentials::{Credential, Verdicts};
 use crate::keeper::{self, Policy, ProofError, Prove, Records, Turns};
@@ -32,7 +32,6 @@ struct Kept {
     endpoints: Vec<Endpoint>,
     users: watch::Sender<Users>,
     _story: AbortOnDropHandle<()>,
-    _revocable: AbortOnDropHandle<()>,
 }
 
 impl Keepers {
@@ -97,16 +96,9 @@ impl Kept {
         let prove = prover(name.clone(), users.subscribe(), lobby.clone());
         let keeper = keeper::start(&open.secret, open.store, prove, policy, records.clone());
         let (page, roster) = (keeper.page.clone(), Arc::clone(lobby.roster()));
-        let (metrics, journal) = (&records.metrics, Arc::clone(&records.journal));
-        let about = (name.clone(), page, roster);
-        let story = supervise(Task::Story, Arc::clone(metrics), {
-            let (name, page, roster) = about.clone();
-            async move || story::tell(name.clone(), page.clone(), Arc::clone(&roster)).await
-        });
-        let (name, page, roster) = about;
-        let revocable = supervise(Task::Revocable, Arc::clone(metrics), async move || {
-            let journal = Arc::clone(&journal);
-            revocable::watch(name.clone(), page.clone(), Arc::clone(&roster), journal).await;
+        let name = name.clone();
+        let story = supervise(Task::Story, Arc::clone(&records.metrics), async move || {
+            story::tell(name.clone(), page.clone(), Arc::clone(&roster)).await;
         });
         Self {
             keeper,
@@ -114,7 +106,6 @@ impl Kept {
             endpoints,
             users,
             _story: AbortOnDropHandle::new(tokio::spawn(story)),
-            _revocable: AbortOnDropHandle::new(tokio::spawn(revocable)),
         }
     }
 

@@ -23,7 +23,7 @@ use tokio::time::{interval, sleep, timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
 
-use crate::admin::{Admin, AdminError, Facts, History, Scene};
+use crate::admin::{Admin, AdminError, Facts, History, Readiness, Scene};
 use crate::config::{Config, Problem, Problems};
 use crate::journal::Journal;
 use crate::keeper::Records;
@@ -94,6 +94,7 @@ pub async fn run(config: Config, given: Given) -> Result<(), Failure> {
         roster: Arc::clone(lobby.roster()),
         records: records.clone(),
         history: History::default(),
+        readiness: Readiness::default(),
         started: Instant::now(),
         stopping: leaving.clone(),
         sessions: Handle::current(),
@@ -129,12 +130,18 @@ pub async fn run(config: Config, given: Given) -> Result<(), Failure> {
             tell(&systemd, &state).await;
         })
     };
+    let revocable = supervise(Task::Revocable, metrics(), {
+        let (scene, roster) = (scene.clone(), Arc::clone(lobby.roster()));
+        let journal = Arc::clone(&records.journal);
+        async move || revocable::watch(scene.clone(), Arc::clone(&roster), Arc::clone(&journal)).await
+    });
     let looking = supervise(Task::Limits, metrics(), async move || {
         look_at_limits(&lobby).await;
     });
     let _background = [
         AbortOnDropHandle::new(tokio::spawn(telling)),
         AbortOnDropHandle::new(tokio::spawn(looking)),
+        AbortOnDropHandle::new(tokio::spawn(revocable)),
     ];
     // The listeners are bound: whoever comes is served, or held until there is a credential. To wait for the
     // database here would have systemd give up on a service that waits for its database.

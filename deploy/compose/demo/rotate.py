@@ -1,7 +1,8 @@
 """Rotates the credential of a secret again and again, as an AWS rotation function does with alternating users.
 
-The other user gets a new password, AWSPENDING says so, then AWSCURRENT moves. When pgswivel says that the old credential
-is safe to revoke, its user is locked and its sessions are ended: if that was not true, the application says so.
+The other user gets a new password, AWSPENDING says so, then AWSCURRENT moves. When pgswivel says that nothing uses the old
+user, as of a read of the store after that, it is locked and its sessions are ended: if that was not true, the application
+says so.
 """
 
 import json
@@ -21,8 +22,7 @@ METRICS = os.environ["PGSWIVEL_METRICS"]
 EVERY_S = float(os.environ["ROTATE_EVERY_S"])
 # How long a rotation waits to be told that it may revoke; then it leaves the old credential alone.
 REVOKE_PATIENCE_S = float(os.environ.get("REVOKE_PATIENCE_S", "15"))
-SAFE = re.compile(r"^pgswivel_credential_safe_to_revoke\{[^}]*\} 1(\.0)?$", re.MULTILINE)
-VERSIONS = re.compile(r"^pgswivel_credential_info\{[^}]*\}", re.MULTILINE)
+READ = re.compile(r"^pgswivel_credential_read_timestamp_seconds\{[^}]*\} (\S+)$", re.MULTILINE)
 
 store = boto3.client("secretsmanager", endpoint_url=os.environ["SECRETS_ENDPOINT"])
 
@@ -76,24 +76,24 @@ def rotate():
     )
     store.update_secret_version_stage(SecretId=SECRET_ID, VersionStage="AWSPENDING", RemoveFromVersionId=pending)
     say(f"AWSCURRENT is {new}")
-    return old, pending
+    return old, time.time()
 
 
-def is_safe_to_revoke(version):
-    """Whether nothing older than this version is in use. A moment after the store's change, pgswivel has not seen it
-    yet, and what is safe to revoke then is the credential before: so the version is asked for too."""
+def is_unused(user, since):
+    """Whether nothing is on this user nor will be, as of reads of the store that began after `since`."""
     try:
         with urllib.request.urlopen(METRICS, timeout=2) as answer:
             metrics = answer.read().decode()
     except OSError:
         return False
-    is_known = any(f'version="{version}"' in line and 'position="current"' in line for line in VERSIONS.findall(metrics))
-    return is_known and SAFE.search(metrics) is not None
+    reads = [float(at) for at in READ.findall(metrics)]
+    unused = re.search(rf'^pgswivel_user_unused\{{user="{user}"\}} 1(\.0)?$', metrics, re.MULTILINE)
+    return bool(reads) and min(reads) > since and unused is not None
 
 
-def revoke(user, version):
+def revoke(user, since):
     deadline = time.monotonic() + REVOKE_PATIENCE_S
-    while not is_safe_to_revoke(version):
+    while not is_unused(user, since):
         if time.monotonic() > deadline:
             say(f"{user} is not known to be unused: it is left alone")
             return
@@ -102,7 +102,7 @@ def revoke(user, version):
     ended = execute(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = {}", sql.Literal(user)
     ).fetchone()[0]
-    say(f"{user} is safe to revoke, and was: no login any more, {ended} sessions ended")
+    say(f"nothing uses {user}, and that is true: no login any more, {ended} sessions ended")
 
 
 def main():

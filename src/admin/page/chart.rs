@@ -156,6 +156,7 @@ pub(super) struct Rotation {
     pub(super) leads: Option<f64>,
     /// The version that was retired for it.
     pub(super) replaced: Option<Arc<str>>,
+    /// Since when nothing is on that.
     pub(super) safe: Option<f64>,
 }
 
@@ -188,7 +189,7 @@ pub(super) fn rotations<'a>(entries: impl Iterator<Item = (&'a Entry, f64)>) -> 
                     last.replaced = Some(Arc::clone(&entry.version));
                 }
             }
-            Event::SafeToRevoke => {
+            Event::SafeToRevoke | Event::Unused => {
                 let mut latest = rotations.iter_mut().rev();
                 let ended = latest.find(|rotation| rotation.replaced.as_ref() == Some(&entry.version));
                 if let Some(rotation) = ended {
@@ -243,7 +244,7 @@ pub(super) fn spans(rotations: &[Rotation], window: Window) -> String {
                 "done",
                 safe,
                 safe,
-                &format!("safe to revoke what {version} replaced"),
+                &format!("nothing is on what {version} replaced any more"),
             );
         }
     }

@@ -60,6 +60,9 @@ fn main(facts: &Facts, report: &Report) -> String {
     for secret in &report.secrets {
         parts::secret(&scenery, secret, &mut out);
     }
+    for removed in &report.removed_secrets {
+        parts::removed(removed, &mut out);
+    }
     parts::overall(&scenery, &mut out);
     parts::events(&scenery, &mut out);
     out

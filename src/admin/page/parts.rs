@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::chart::{self, Window};
 use super::{COLOURS, escaped, put};
 use crate::admin::history::{History, Sample, WINDOW};
-use crate::admin::report::{CredentialReport, Report, SecretReport, Stage};
+use crate::admin::report::{CredentialReport, RemovedSecretReport, Report, SecretReport, Stage};
 use crate::journal::{Entry, Event};
 use crate::names::SecretName;
 
@@ -17,7 +17,7 @@ const VERSION_SHOWN: usize = 16;
 
 /// Of the two rows below the sessions.
 const LEGEND: &str = "<p class=\"legend\">Rotations: <b class=\"busy\">found</b>, <b class=\"calm\">sessions leave</b>, \
-    <b class=\"good\">safe to revoke</b>. Sessions: <b class=\"calm\">moved</b>, <b class=\"busy\">rescued</b>, \
+    <b class=\"good\">old one unused</b>. Sessions: <b class=\"calm\">moved</b>, <b class=\"busy\">rescued</b>, \
     <b class=\"bad\">lost</b>.</p>";
 
 pub(super) struct Scenery<'a> {
@@ -186,7 +186,7 @@ fn tiles(secret: &SecretReport, out: &mut String) {
         (
             "safe to revoke",
             match secret.stage {
-                Stage::SafeToRevoke => "yes".to_owned(),
+                Stage::SafeToRevoke => secret.replaced_users.join(", "),
                 Stage::Steady => "nothing to".to_owned(),
                 _ => "no".to_owned(),
             },
@@ -266,6 +266,22 @@ fn meaning(known: &CredentialReport) -> String {
     format!("<span>{}</span>", lines.join("<br>"))
 }
 
+/// Of a secret that the configuration has no more.
+pub(super) fn removed(removed: &RemovedSecretReport, out: &mut String) {
+    let (name, words) = (escaped(&removed.secret), escaped(&removed.words));
+    put(
+        out,
+        format_args!(
+            "<section><div class=\"head\"><h2>{name}</h2></div>\n<p class=\"words busy\">{words}</p>\n"
+        ),
+    );
+    for known in &removed.credentials {
+        let user = escaped(&known.user);
+        put(out, format_args!("<p><b>{user}</b> {}</p>\n", meaning(known)));
+    }
+    out.push_str("</section>\n");
+}
+
 pub(super) fn overall(scenery: &Scenery<'_>, out: &mut String) {
     let report = scenery.report;
     let held = chart::held(scenery.samples, scenery.window());
@@ -323,7 +339,8 @@ fn happened(entry: &Entry) -> (&'static str, String) {
         Event::Leading => ("calm", "leading: new sessions use it".to_owned()),
         Event::Refused => ("bad", format!("refused by {at}")),
         Event::Retired => ("", "retired: something else leads".to_owned()),
-        Event::SafeToRevoke => ("good", "safe to revoke: the last connection is gone".to_owned()),
+        Event::Unused => ("", "unused: its user is needed, this password is not".to_owned()),
+        Event::SafeToRevoke => ("good", "safe to revoke: nothing here is on its user".to_owned()),
     }
 }
 

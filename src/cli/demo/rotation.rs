@@ -14,7 +14,7 @@ use super::SIDES;
 use super::cluster::{USERS, lock_out, set_password};
 use super::failure::{Failure, io};
 use super::place::{Place, random_word};
-use crate::admin::report::{CredentialReport, Report};
+use crate::admin::report::UserReport;
 use crate::cli::ask;
 
 /// One way to rotate.
@@ -89,6 +89,8 @@ const GAP: Duration = Duration::from_millis(500);
 /// After that, the user that was replaced is locked out whoever is on it.
 const REVOKE_PATIENCE: Duration = Duration::from_secs(10);
 const ASK_EVERY: Duration = Duration::from_millis(100);
+/// For the store to be read.
+const UNUSED_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who rotates: the lambda, the operator, the person with a ticket.
 pub(super) struct Rotator {
@@ -221,13 +223,13 @@ impl Rotator {
             }
             Step::SafeToRevoke => {
                 let start = Instant::now();
-                while !is_safe_to_revoke(sidecar, next.user).await {
+                while !is_unused(sidecar, self.current.user).await {
                     if start.elapsed() > REVOKE_PATIENCE {
                         return Ok(Some("the old user is still in use"));
                     }
                     sleep(ASK_EVERY).await;
                 }
-                Ok(Some("status says safe to revoke"))
+                Ok(Some("nothing uses the old user"))
             }
             Step::LockOut => {
                 let killed = lock_out(&self.admin, self.current.user).await?;
@@ -246,18 +248,13 @@ impl Rotator {
     }
 }
 
-/// Whether everything of pgswivel's has left what came before `new`, by its own account.
-async fn is_safe_to_revoke(sidecar: SocketAddr, new: &'static str) -> bool {
-    let asked = tokio::task::spawn_blocking(move || ask::get(sidecar, "/status")).await;
+/// Whether nothing of pgswivel's is on this user nor will be, by its own account, as of a read of the store from now on.
+async fn is_unused(sidecar: SocketAddr, user: &'static str) -> bool {
+    let path = format!("/unused?user={user}");
+    let asked = tokio::task::spawn_blocking(move || ask::post(sidecar, &path, UNUSED_PATIENCE)).await;
     let answer = asked.ok().and_then(Result::ok);
-    let report: Option<Report> = answer.and_then(|answer| serde_json::from_str(&answer.body).ok());
-    let secrets = report.map(|report| report.secrets).unwrap_or_default();
-    secrets.iter().any(|secret| {
-        // At once after the store has changed, nobody has told pgswivel yet.
-        let is_led_by_new =
-            |credential: &CredentialReport| credential.user == new && credential.standing == "leading";
-        secret.safe_to_revoke && secret.credentials.iter().any(is_led_by_new)
-    })
+    let report: Option<UserReport> = answer.and_then(|answer| serde_json::from_str(&answer.body).ok());
+    report.is_some_and(|report| report.unused)
 }
 
 impl Login {

@@ -33,6 +33,11 @@ pub(super) fn write(report: &Report, width: Option<usize>) -> String {
     for secret in &report.secrets {
         write_secret(secret, report, width, &mut out);
     }
+    for removed in &report.removed_secrets {
+        put(&mut out, "");
+        put(&mut out, &format!("Secret {}: {}", removed.secret, removed.words));
+        write_credentials(&removed.credentials, width, &mut out);
+    }
     out
 }
 
@@ -49,6 +54,13 @@ fn write_secret(secret: &SecretReport, report: &Report, width: Option<usize>, ou
             secret.words
         ),
     );
+    write_credentials(&secret.credentials, width, out);
+    for line in remarks(secret, report) {
+        put(out, &format!("  {line}"));
+    }
+}
+
+fn write_credentials(credentials: &[CredentialReport], width: Option<usize>, out: &mut String) {
     let mut table = Table::new([
         "user",
         "version",
@@ -60,13 +72,10 @@ fn write_secret(secret: &SecretReport, report: &Report, width: Option<usize>, ou
         "connections",
         "lease",
     ]);
-    for known in &secret.credentials {
+    for known in credentials {
         table.add(row(known), notes(known));
     }
     table.write(width, out);
-    for line in remarks(secret) {
-        put(out, &format!("  {line}"));
-    }
 }
 
 fn row(known: &CredentialReport) -> [String; 9] {
@@ -121,7 +130,7 @@ fn pin(pin: &PinReport) -> String {
 }
 
 /// What is not as it should be, and what was done so far.
-fn remarks(secret: &SecretReport) -> Vec<String> {
+fn remarks(secret: &SecretReport, report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
     let reads = &secret.reads;
     let last = match reads.last_success_seconds_ago {
@@ -158,13 +167,27 @@ fn remarks(secret: &SecretReport) -> Vec<String> {
             rough(max_age)
         ));
     }
-    let answer = match secret.stage {
-        Stage::SafeToRevoke => "yes",
-        Stage::Steady => "nothing to revoke",
-        _ => "no",
-    };
-    lines.push(format!("safe to revoke the old credential: {answer}"));
+    lines.push(format!("safe to revoke: {}", revocable(secret, report)));
     lines
+}
+
+/// Which users, and as of when.
+fn revocable(secret: &SecretReport, report: &Report) -> String {
+    let replaced = secret.replaced_users.join(", ");
+    match secret.stage {
+        Stage::SafeToRevoke => {
+            let users = report.users.iter();
+            let of_it = users.filter(|user| secret.replaced_users.contains(&user.user));
+            let as_of = of_it.filter_map(|user| user.as_of.as_deref()).min();
+            format!(
+                "{replaced}, as of the store's state at {}",
+                as_of.unwrap_or("its beginning")
+            )
+        }
+        Stage::Steady => "nothing: no other user was in use here".to_owned(),
+        _ if replaced.is_empty() => "nothing".to_owned(),
+        _ => format!("not {replaced} yet"),
+    }
 }
 
 fn ago(seconds: Option<f64>) -> String {

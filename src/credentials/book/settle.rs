@@ -131,7 +131,11 @@ impl Book {
             entries: entries.into_iter().cloned().collect(),
             remembered: remembered.into_iter().cloned().collect(),
             leader,
+            unproven_since: None,
         };
+        if !page.has_proof() {
+            page.unproven_since = self.page.unproven_since.or(Some(now));
+        }
         if !is_same_order(&self.page, &page) {
             page.generation += 1;
         }

@@ -9,12 +9,13 @@ use tracing::{debug, info, warn};
 
 use super::super::entry::{FAREWELL_TIME, turn_away};
 use super::super::errors::ClientError;
+use super::super::farewell::{leave, outlast};
 use super::super::lender::take_back;
 use super::super::links::Arrival;
 use super::super::login::Link;
-use super::super::move_::{leave, outlast};
 use super::super::notes::Notes;
 use super::super::relay::End;
+use super::super::session::address_of;
 use super::{Over, Session};
 use crate::net::Stream;
 
@@ -66,6 +67,10 @@ impl Session {
         let under_way = backend.map(|backend| cancels.under_way(backend));
         let reuse = self.mapping.target.upstream.reuse;
         let (client, stream) = self.relay.into_streams();
+        let address = || {
+            let backend = self.facts.backend.as_ref()?;
+            Some(address_of(&self.facts.endpoint, &stream, backend, &self.target))
+        };
         match self.kind.filter(|_| is_clean && is_live && reuse) {
             Some(kind) => {
                 let link = Link {
@@ -82,7 +87,10 @@ impl Session {
             }
             None if is_at_rest => drop(tokio::spawn(leave(stream, self.berth))),
             // A Terminate could become part of a message that was not sent to its end.
-            None => drop(tokio::spawn(outlast(stream, self.berth))),
+            None => {
+                let address = address();
+                drop(tokio::spawn(outlast(stream, self.berth, address)));
+            }
         }
         client
     }

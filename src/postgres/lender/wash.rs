@@ -7,8 +7,8 @@ use bytes::BytesMut;
 use tokio::time::timeout;
 
 use super::super::cancel::UnderWay;
+use super::super::farewell::leave;
 use super::super::links::Arrival;
-use super::super::move_::leave;
 use super::super::talk::{Talk, TalkError};
 use super::super::wire::read::{self, Malformed};
 use super::super::wire::say;

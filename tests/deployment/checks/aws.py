@@ -19,6 +19,10 @@ TASK_ACTIONS = {"secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"
 EXECUTION_ACTIONS = {"ssm:GetParameters", "kms:Decrypt"}
 
 
+# After which it says that its event loop is stuck.
+ALIVE_WITHIN_S = 2
+
+
 def registrable(definition):
     """As `aws ecs register-task-definition` would look at it before it sends it."""
     service = botocore.session.get_session().get_service_model("ecs")
@@ -28,7 +32,9 @@ def registrable(definition):
 
 
 def check_sidecar(container):
-    must(container["healthCheck"]["command"] == ["CMD", "/pgswivel", "health"], "there is no shell: the program checks itself")
+    check = container["healthCheck"]
+    must(check["command"] == ["CMD", "/pgswivel", "health", "--started"], "there is no shell, and no task is ended for a rotation")
+    must(check["timeout"] > ALIVE_WITHIN_S, "what is stuck says so by itself")
     must(DRAIN_S < container["stopTimeout"] <= 120, "stopTimeout: more than drain, no more than ECS allows")
     must(container["essential"], "the task is replaced with its sidecar")
     must(container["readonlyRootFilesystem"], "a read-only root")
@@ -40,7 +46,7 @@ def check_sidecar(container):
 
 def check_application(container):
     wanted = {"containerName": "pgswivel", "condition": "HEALTHY"}
-    must(wanted in container["dependsOn"], "the application waits for a credential that works")
+    must(wanted in container["dependsOn"], "the application waits for a credential")
     environment = {entry["name"]: entry["value"] for entry in container["environment"]}
     must((environment["PGHOST"], environment["PGPORT"]) == ("127.0.0.1", "6432"), "the application asks its loopback")
 

@@ -4,6 +4,8 @@ import tomllib
 
 from . import ADMIN_PORT, DRAIN_S, must
 
+# After which it says that its event loop is stuck.
+ALIVE_WITHIN_S = 2
 ADMIN_PATHS = {"startupProbe": {"/startupz", "/readyz"}, "readinessProbe": {"/readyz"}, "livenessProbe": {"/livez"}}
 
 
@@ -85,6 +87,10 @@ def check_probes(where, container, are_wanted):
         asked = probe["httpGet"]
         must(asked["path"] in paths, f"{where}: {kind} asks for {asked['path']}")
         must(ports.get(asked["port"]) == ADMIN_PORT, f"{where}: {kind} asks at port {asked['port']}")
+        if kind != "startupProbe":
+            must(probe["failureThreshold"] >= 3, f"{where}: one lost answer is no {kind}")
+        if kind == "livenessProbe":
+            must(probe["timeoutSeconds"] > ALIVE_WITHIN_S, f"{where}: what is stuck says so by itself")
     must(6432 not in ports.values(), f"{where}: the Postgres port is the pod's own")
 
 

@@ -124,7 +124,7 @@ async fn status_says_in_a_terminal_whether_the_old_credential_is_safe_to_revoke(
     client.batch_execute("CREATE TEMP TABLE t (n int)").await.unwrap();
     let shown = || text(&asked(&swivel, &["status"]).stdout);
     eventually("it has nothing to say", async || {
-        shown().contains("safe to revoke the old credential: nothing to revoke")
+        shown().contains("safe to revoke: nothing: no other user was in use here")
     })
     .await;
     swivel.write_secret("orders_v2", "second");
@@ -135,7 +135,7 @@ async fn status_says_in_a_terminal_whether_the_old_credential_is_safe_to_revoke(
     for words in [
         "ready; 1 clients, 0 logins held",
         "Secret orders (file), for app: new sessions use orders_v2",
-        "safe to revoke the old credential: no",
+        "safe to revoke: not orders_v1 yet",
         "within max_age",
         "1 of 100 connections to 127.0.0.1:",
     ] {
@@ -144,7 +144,7 @@ async fn status_says_in_a_terminal_whether_the_old_credential_is_safe_to_revoke(
     }
     drop(client);
     eventually("it is safe", async || {
-        shown().contains("safe to revoke the old credential: yes")
+        shown().contains("safe to revoke: orders_v1, as of the store's state at 2")
     })
     .await;
     let json = asked(&swivel, &["status", "--json"]);
@@ -167,9 +167,9 @@ async fn whoever_watches_sees_the_rotation_go_on_and_the_end_of_what_is_watched(
         })
         .await;
     };
-    shows("safe to revoke the old credential: nothing to revoke").await;
+    shows("safe to revoke: nothing: no other user was in use here").await;
     swivel.write_secret("orders_v2", "second");
-    shows("safe to revoke the old credential: yes").await;
+    shows("safe to revoke: orders_v1, as of the store's state at 2").await;
     swivel.kill();
     shows("can't be asked").await;
     assert_eq!(watching.exited(), None);

@@ -12,6 +12,7 @@ use crate::support::admin::{Scrape, ask};
 use crate::support::wire::PROTOCOL_3_0;
 use crate::support::{Postgres, Stop, Swivel, Wire, cache, eventually};
 
+const OLD: &str = "user=\"orders_v1\"";
 const ORDERS: &str = "secret=\"orders\"";
 
 /// Scrapes until the sum of these series is as it should be.
@@ -93,7 +94,9 @@ async fn a_quiet_process_tells_of_every_metric_that_can_have_a_value() {
         "credential_age_seconds",
         "credential_max_age_seconds",
         "credential_working",
-        "credential_safe_to_revoke",
+        "user_unused",
+        "user_links",
+        "credential_read_timestamp_seconds",
         "logins_total",
         "store_refreshes_total",
         "store_last_success_timestamp_seconds",
@@ -200,7 +203,7 @@ async fn the_metrics_of_sessions_move_with_them() {
     let pinned = swivel.connect().await;
     pinned.batch_execute("CREATE TEMP TABLE t (n int)").await.unwrap();
     let before = Scrape::of(&swivel).await;
-    assert_eq!(before.sum("pgswivel_credential_safe_to_revoke", &[ORDERS]), 0.0);
+    assert_eq!(before.sum("pgswivel_user_unused", &[OLD]), 0.0);
     swivel.write_secret("orders_v2", "second");
     becomes(&swivel, "pgswivel_moves_total", &["result=\"moved\""], |moved| {
         moved == 1.0
@@ -224,7 +227,7 @@ async fn the_metrics_of_sessions_move_with_them() {
     assert_eq!(after.sum("pgswivel_sessions", &[ORDERS, "leading"]), 1.0);
     assert_eq!(after.sum("pgswivel_sessions", &[ORDERS, "retired"]), 1.0);
     assert_eq!(after.sum("pgswivel_move_seconds_count", &[]), 1.0);
-    assert_eq!(after.sum("pgswivel_credential_safe_to_revoke", &[ORDERS]), 0.0);
+    assert_eq!(after.sum("pgswivel_user_unused", &[OLD]), 0.0);
     let generation = |scrape: &Scrape| scrape.sum("pgswivel_credential_generation", &[ORDERS]);
     assert!(generation(&after) > generation(&before));
     becomes(
@@ -235,10 +238,7 @@ async fn the_metrics_of_sessions_move_with_them() {
     )
     .await;
     drop(pinned);
-    becomes(&swivel, "pgswivel_credential_safe_to_revoke", &[ORDERS], |safe| {
-        safe == 1.0
-    })
-    .await;
+    becomes(&swivel, "pgswivel_user_unused", &[OLD], |safe| safe == 1.0).await;
     becomes(
         &swivel,
         "pgswivel_sessions_pinned_past_grace",

@@ -5,5 +5,6 @@ mod commands;
 mod health;
 mod metrics;
 mod page;
+mod readiness;
 mod status;
 mod unused;

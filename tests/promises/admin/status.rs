@@ -256,15 +256,56 @@ async fn sessions_that_stay_by_policy_are_told_from_those_that_leave() {
     postgres.change_password(Postgres::USER, "next").await;
     swivel.write_secret(Postgres::USER, "next");
     eventually("it leads, and a session stays", async || {
-        secret(&status(&swivel).await)["stage"] == "leading"
+        let now = status(&swivel).await;
+        secret(&now)["credentials"][1]["standing"] == "retired" && secret(&now)["stage"] == "steady"
     })
     .await;
-    page_shows(&swivel, "leading").await;
+    page_shows(&swivel, "steady").await;
     let now = status(&swivel).await;
     let words = secret(&now)["credentials"][1]["words"].as_str().unwrap();
     assert_eq!(
         words,
         "1 session left from before the password changed: they need it no more to go on"
+    );
+    assert_eq!(
+        secret(&now)["replaced_users"],
+        serde_json::json!([]),
+        "the user is in use: {now}"
+    );
+    drop(client);
+    eventually("it left", async || {
+        secret(&status(&swivel).await)["credentials"][1]["links"] == 0
+    })
+    .await;
+    assert_eq!(secret(&status(&swivel).await)["stage"], "steady");
+    eventually("the trail says so", async || {
+        swivel.said("credential.unused") == 1
+    })
+    .await;
+    assert_eq!(swivel.said("credential.safe_to_revoke"), 0);
+}
+
+/// A user whose sessions stay by policy is in use.
+#[tokio::test]
+async fn sessions_that_stay_on_another_user_are_said_to_stay() {
+    let postgres = Postgres::start(18);
+    postgres.create_user(NEXT, "second").await;
+    let swivel = Swivel::in_front_of(&postgres)
+        .secret_line("sessions = \"keep\"")
+        .start()
+        .await;
+    let client = swivel.connect().await;
+    swivel.write_secret(NEXT, "second");
+    eventually("it leads, and a session stays", async || {
+        secret(&status(&swivel).await)["stage"] == "leading"
+    })
+    .await;
+    page_shows(&swivel, "leading").await;
+    let now = status(&swivel).await;
+    let words = secret(&now)["words"].as_str().unwrap();
+    assert!(
+        words.ends_with("on orders_v1 there are still 1 session: not safe to revoke"),
+        "{words}"
     );
     drop(client);
     eventually("it left", async || {

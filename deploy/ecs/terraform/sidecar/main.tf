@@ -36,11 +36,11 @@ locals {
     # The program itself: the image has neither a shell nor curl. Only this makes `dependsOn HEALTHY` possible; the
     # image's own HEALTHCHECK is ignored by ECS.
     healthCheck = {
-      command     = ["CMD", "/pgswivel", "health"]
+      command     = ["CMD", "/pgswivel", "health", "--started"]
       interval    = 5
-      timeout     = 2
-      retries     = 3
-      startPeriod = 60
+      timeout     = 5
+      retries     = 6
+      startPeriod = 300
     }
 
     # With dependsOn, ECS stops the application first and this after it. Two minutes is the most that ECS allows.

@@ -47,9 +47,15 @@ An entry of `initContainers`: the sidecar. Called with the chart's root context;
   readinessProbe:
     httpGet: { path: /readyz, port: pgswivel-admin }
     periodSeconds: 5
+    # It answers no only when nobody is left whom that would cost anything: no session is open, and `patience`
+    # (30 s) is over for those that wait. Three times, so that a probe lost on a busy node is no answer.
+    timeoutSeconds: 2
+    failureThreshold: 3
   livenessProbe:
     httpGet: { path: /livez, port: pgswivel-admin }
     periodSeconds: 10
+    # It says by itself after two seconds that the event loop is stuck; half a minute of that is no busy moment.
+    timeoutSeconds: 3
     failureThreshold: 3
   resources:
     {{- toYaml $values.resources | nindent 4 }}
