@@ -71,8 +71,9 @@ pub(super) struct CourseAhead {
     leave_at: Option<Instant>,
     /// When to survey if the client still rests, and since when that is wanted.
     survey_at: Option<(Instant, Instant)>,
-    /// What the client had said when it was last looked at.
+    /// What the client had said when it was last looked at, and since when it is known to have said no more.
     turns: u64,
+    silent_since: Instant,
     pinned: Option<Pinned>,
 }
 
@@ -109,6 +110,7 @@ impl CourseAhead {
             leave_at: None,
             survey_at: None,
             turns: 0,
+            silent_since: Instant::now(),
             pinned: None,
         }
     }
@@ -216,6 +218,7 @@ impl Session {
             && self.is_disowned().await?
         {
             // No use in waiting for a better moment: nothing works here any more.
+            self.relay.notes_mut().into_iter().for_each(Notes::lose_sequences);
             return self.move_on().await.map(drop);
         }
         if let Some(at) = self.course.leave_at
@@ -230,7 +233,7 @@ impl Session {
         match self.course.survey_at {
             None if matches!(turn, Turn::Rested) => {
                 self.course.survey_at = Some((now + SETTLE, now));
-                self.course.turns = self.relay.turns();
+                self.hear();
                 Ok(())
             }
             Some((at, since)) if at <= now => self.survey_if_at_rest(now, since).await,
@@ -242,7 +245,7 @@ impl Session {
     async fn survey_if_at_rest(&mut self, now: Instant, since: Instant) -> Result<(), Over> {
         let rests = self.relay.turns() == self.course.turns || self.course.is_restless(now);
         if !(rests && self.relay.is_safe()) {
-            self.course.turns = self.relay.turns();
+            self.hear();
             self.course.survey_at = Some((now + SETTLE, since));
             return Ok(());
         }
@@ -253,6 +256,14 @@ impl Session {
             self.course.leave_at = Some(Instant::now());
         }
         Ok(())
+    }
+
+    /// How far the client has come.
+    pub fn hear(&mut self) {
+        let turns = self.relay.turns();
+        if self.course.turns != turns {
+            (self.course.turns, self.course.silent_since) = (turns, Instant::now());
+        }
     }
 
     /// Relays until `done` is.

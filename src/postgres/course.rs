@@ -29,6 +29,8 @@ pub struct Leave {
     pub start: Instant,
     /// From then on at any safe point, however short it is.
     pub press: Instant,
+    /// Until then, a session that would miss something after a move may put it off.
+    pub deadline: Instant,
     /// A session that can't leave is ended then.
     pub cut: Option<Instant>,
     /// The user is another: the old one may be taken away under its sessions.
@@ -66,6 +68,7 @@ impl Policy {
         Course::Leave(Leave {
             start,
             press: since + spread + spread / 2,
+            deadline: end,
             cut: (self.sessions == SessionsPolicy::Cut).then_some(end),
             user_changes,
         })
@@ -162,6 +165,7 @@ mod tests {
             let leave = leave(policy.course(&page, &old, chance, now));
             assert_eq!(leave.start, now + Duration::from_millis(start));
             assert_eq!(leave.press, now + Duration::from_millis(22_500));
+            assert_eq!(leave.deadline, now + GRACE);
             assert_eq!(leave.cut, Some(now + GRACE));
         }
         let late = now + GRACE;

@@ -47,6 +47,8 @@ const ROW_MAX: usize = 1 << 20;
 pub struct Lore {
     vocabulary: watch::Sender<Arc<Vocabulary>>,
     settings: Mutex<BTreeSet<String>>,
+    /// Somebody asks what sequences gave.
+    asks_sequences: AtomicBool,
     doubted: Notify,
     /// Nobody was in the database when it would have been learned again.
     is_stale: AtomicBool,
@@ -113,6 +115,7 @@ impl Lore {
         Self {
             vocabulary: watch::Sender::new(Arc::new(Vocabulary::unlearned())),
             settings: Mutex::default(),
+            asks_sequences: AtomicBool::new(false),
             doubted: Notify::new(),
             is_stale: AtomicBool::new(false),
             mapping: Mutex::default(),
@@ -158,6 +161,15 @@ impl Lore {
     pub fn share(&self, name: &str) -> bool {
         let mut names = self.names();
         names.len() < SETTINGS_MAX && names.insert(name.to_owned())
+    }
+
+    /// Whether some session there asks what sequences gave to it: others will as well.
+    pub fn asks_sequences(&self) -> bool {
+        self.asks_sequences.load(Ordering::Relaxed)
+    }
+
+    pub fn sequences_asked(&self) {
+        self.asks_sequences.store(true, Ordering::Relaxed);
     }
 
     /// A definition may have changed.

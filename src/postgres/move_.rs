@@ -148,13 +148,24 @@ impl Session {
             part_from(arrival);
             return Ok(None);
         }
-        match timeout(SAFE_WAIT, self.relay.run_until(Want::Safe)).await {
+        match timeout(SAFE_WAIT, self.rests()).await {
             Ok(Ok(())) => Ok(Some(arrival)),
             Ok(Err(end)) => Err(end.into()),
             Err(_) => {
                 part_from(arrival);
                 Ok(None)
             }
+        }
+    }
+
+    /// Until it would miss nothing after a move.
+    async fn rests(&mut self) -> Result<(), End> {
+        let (turns, is_asking) = (self.relay.turns(), !self.needs_not_ask());
+        self.relay.run_until(Want::Safe).await?;
+        // It may have spoken just now.
+        match is_asking || turns != self.relay.turns() && !self.is_late() {
+            true => self.relay.run_until(Want::Asked).await,
+            false => Ok(()),
         }
     }
 

@@ -4,6 +4,7 @@ mod judgement;
 mod names;
 mod parses;
 mod said;
+mod sequences;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ use names::Names;
 use parses::{Answered, NAME_MAX, Parses, Pending, Remade, name_in};
 pub use said::Again;
 use said::{Done, Said};
+use sequences::Sequences;
 use values::{argument_of, value_of};
 
 /// How a server refuses the work of a user who was dropped, or has lost every right, under a live session.
@@ -74,6 +76,7 @@ pub struct Notes {
     listening_name: Box<[u8]>,
     unnamed: Unnamed,
     parses: Parses,
+    sequences: Sequences,
     /// What was said in plain statements. None: nothing.
     said: Option<Box<Said>>,
     /// Of the unit that is being sent: how many of its statements were executed.
@@ -98,6 +101,7 @@ impl Notes {
     pub fn new(lore: Arc<Lore>, bytes_max: u32) -> Self {
         let mut news = lore.vocabulary();
         let vocabulary = news.borrow_and_update().clone();
+        let sequences = Sequences::new(lore.asks_sequences());
         Self {
             lore,
             vocabulary,
@@ -118,6 +122,7 @@ impl Notes {
             listening_name: Box::default(),
             unnamed: Unnamed::default(),
             parses: Parses::default(),
+            sequences,
             said: None,
             executed: 0,
             done: 0,
@@ -186,6 +191,19 @@ impl Notes {
         self.pins.iter().copied().chain(too_large).chain(early)
     }
 
+    /// Whether the client may ask for what a sequence gave it, which stays behind when it moves.
+    pub fn may_ask_sequences(&self) -> bool {
+        match self.sequences.is_watched() {
+            true => self.sequences.has_drawn(),
+            false => self.lore.asks_sequences() && self.parses.units_sent > 0,
+        }
+    }
+
+    /// None of that is left.
+    pub fn lose_sequences(&mut self) {
+        self.sequences = Sequences::new(true);
+    }
+
     /// Whether its link can be lent to somebody else.
     pub fn leaves_nothing(&self) -> bool {
         self.pins.is_empty() && !self.unnamed.too_large
@@ -238,6 +256,7 @@ impl Notes {
     /// Nothing is in flight.
     pub fn quiet(&mut self) {
         self.in_do.clear();
+        self.sequences.quiet();
         (self.executed, self.done) = (0, 0);
         self.parses.quiet();
     }
@@ -299,6 +318,7 @@ impl Notes {
                     self.completed(body);
                 }
                 self.done += 1;
+                self.sequences.completed(body);
                 // The client may count on it, whatever becomes of the rest.
                 self.lasted |= self.lasting;
             }
@@ -352,6 +372,7 @@ impl Notes {
         // The message ends where its text does, or the server refuses it.
         let text = body.strip_suffix(b"\0").unwrap_or(body);
         let spotted = self.vocabulary.read(text);
+        self.sequences.read(text);
         // After an error the server leaves out this one as well, or does not.
         let is_alone = std::mem::take(&mut self.executed) == 0;
         match self.plain(text, &spotted).filter(|_| is_alone) {
@@ -475,6 +496,7 @@ impl Notes {
         let text = body.get(name.len() + 1..).unwrap_or_default();
         let end = memchr(0, text).unwrap_or(text.len());
         let spotted = self.vocabulary.read(&text[..end]);
+        self.sequences.read(&text[..end]);
         let plain = self.plain(&text[..end], &spotted);
         let is_kept = (plain.is_some() || self.said.is_some()) && self.parse_plain(name, plain, body);
         if !is_kept {
@@ -699,6 +721,10 @@ impl Notes {
     fn ran_of_note(&mut self, spotted: &Spotted, bind: Option<&[u8]>) {
         self.present |= spotted.signalled;
         self.lasting |= spotted.lasting;
+        if spotted.asks {
+            self.sequences.asked();
+            self.lore.sequences_asked();
+        }
         self.name_settings(spotted);
         self.unknown(spotted.blind, spotted.unseen);
         if spotted.dynamic {
@@ -834,6 +860,7 @@ fn is_of_note(spotted: &Spotted) -> bool {
     spotted.signalled
         || spotted.blind
         || spotted.foreign
+        || spotted.asks
         || !spotted.unseen.is_empty()
         || !spotted.settings.is_empty()
 }
@@ -915,6 +942,51 @@ mod tests {
             notes.surveyed(&Ledger::default());
             assert!(!notes.is_signalled() && again(&notes).is_empty() && notes.said.is_none());
         }
+    }
+
+    #[test]
+    fn who_asks_what_a_sequence_gave_may_ask_after_each_draw_and_not_after_it_has_asked() {
+        const ASK: [&str; 3] = [">Q SELECT lastval()", "<C SELECT 1", "<Z I"];
+        const INSERT: [&str; 3] = [">Q INSERT INTO t DEFAULT VALUES", "<C INSERT 0 1", "<Z I"];
+        let mut notes = after(&INSERT);
+        assert!(!notes.may_ask_sequences());
+        let step = |notes: &mut Notes, steps: &[&str]| {
+            play(notes, steps);
+            notes.quiet();
+            notes.may_ask_sequences()
+        };
+        assert!(!step(&mut notes, &ASK) && !notes.is_signalled());
+        for draw in [
+            &INSERT,
+            &[">Q COPY t FROM STDIN", "<C COPY 3", "<Z I"],
+            &[">Q CALL f()", "<C CALL", "<Z I"],
+            &[">Q SELECT NextVal('s')", "<C SELECT 1", "<Z I"],
+            &[">Q INSERT INTO u SELECT lastval()", "<C INSERT 0 1", "<Z I"],
+        ] {
+            assert!(step(&mut notes, draw), "{draw:?}");
+            assert!(!step(&mut notes, &ASK));
+        }
+        let mut other = Notes::new(Arc::clone(&notes.lore), 200);
+        assert!(!other.may_ask_sequences());
+        assert!(step(&mut other, &INSERT));
+        assert!(!step(&mut other, &[">Q DISCARD ALL", "<C DISCARD ALL", "<Z I"]));
+        let named = [
+            ">P s SELECT currval('s')",
+            ">B s",
+            ">E \0",
+            ">S",
+            "<1",
+            "<C SELECT 1",
+            "<Z I",
+        ];
+        assert!(step(&mut other, &INSERT) && !step(&mut other, &named));
+        assert!(
+            step(&mut other, &INSERT) && !step(&mut other, &[&[">B s"], &named[2..4], &named[5..]].concat())
+        );
+        // Asked when it was known that others do: what it was given before, nobody knows.
+        let mut early = after(&INSERT);
+        early.lore = Arc::clone(&notes.lore);
+        assert!(early.may_ask_sequences());
     }
 
     #[test]

@@ -125,6 +125,8 @@ pub enum Want {
     /// A safe point: nothing in flight, no transaction, both directions at a message boundary. As long as the relay
     /// does not run after it, it stays one.
     Safe,
+    /// A safe point at which the client has asked for what sequences gave it, if it ever does.
+    Asked,
     /// A safe point after something may have changed what the session holds, and nobody took notes of it.
     Unsure,
 }
@@ -349,6 +351,10 @@ where
         match want {
             Want::End => false,
             Want::Safe => self.is_safe(),
+            Want::Asked => {
+                let notes = self.notes();
+                !notes.is_some_and(Notes::may_ask_sequences) && self.is_safe()
+            }
             Want::Unsure => {
                 let notes = self.notes();
                 notes.is_some_and(|notes| notes.is_unsure() || notes.is_disowned()) && self.is_safe()

@@ -18,6 +18,8 @@ use crate::metrics::{Limit, Move};
 const RECHECK_MIN: Duration = Duration::from_millis(500);
 const RECHECK_MAX: Duration = Duration::from_secs(30);
 const RECHECK_JITTER: f64 = 0.2;
+/// Whoever inserts a row and wants to know its number asks within this.
+const ASKED_WITHIN: Duration = Duration::from_secs(1);
 
 impl Session {
     /// The server has refused something, and no wonder: the link's user is about to be taken away, or has been.
@@ -32,21 +34,42 @@ impl Session {
     /// The time has come: now, or at the next quiet moment.
     pub(super) async fn leave(&mut self, now: Instant) -> Result<(), Over> {
         let rests = self.relay.turns() == self.course.turns || self.course.is_pressing();
+        self.hear();
         if !(rests && self.relay.is_safe()) {
-            self.course.turns = self.relay.turns();
             if !self.course.is_pressing() {
                 self.course.leave_at = Some(now + SETTLE);
             }
             return Ok(());
         }
+        if self.has_to_ask_first() {
+            self.course.leave_at = Some(now + SETTLE);
+            return Ok(());
+        }
         let moved = self.move_on().await?;
-        self.course.turns = self.relay.turns();
+        self.hear();
         if !moved && self.course.leave.is_some() {
             let grace = self.mapping.policy.grace / 8;
             let wait = jittered(grace.clamp(RECHECK_MIN, RECHECK_MAX), RECHECK_JITTER);
             self.course.leave_at = Some(Instant::now() + wait);
         }
         Ok(())
+    }
+
+    /// Whether the client would be told after a move that no sequence gave it anything, and is likely to ask.
+    fn has_to_ask_first(&self) -> bool {
+        !self.needs_not_ask() && self.relay.notes().is_some_and(Notes::may_ask_sequences)
+    }
+
+    /// Who says nothing for long will not ask any more, and when grace is over it does not matter.
+    pub fn needs_not_ask(&self) -> bool {
+        let is_silent = self.course.turns == self.relay.turns()
+            && Instant::now() >= self.course.silent_since + ASKED_WITHIN;
+        is_silent || self.is_late()
+    }
+
+    pub fn is_late(&self) -> bool {
+        let now = Instant::now().into_std();
+        self.course.leave.is_some_and(|leave| now >= leave.deadline)
     }
 
     /// By the page there is now.
@@ -68,7 +91,7 @@ impl Session {
                 // A page says many things; that it says this again is no reason to start anew.
                 if self.course.leave.is_none() {
                     self.course.leave_at = Some(leave.start.into());
-                    self.course.turns = self.relay.turns();
+                    self.hear();
                 }
                 self.course.leave = Some(leave);
             }

@@ -18,7 +18,7 @@
 //! * a risky domain inside an array or a composite type, and risky expressions in an index
 //! * tables that SELECT INTO or CREATE TABLE AS makes while `pg_temp` stands first in search_path
 //! * names with letters beyond ASCII, when the client's encoding is not the one they were learned in
-//! * currval and lastval, which nothing can carry
+//! * what sequences gave to a session, which nothing can carry: that it asks for it is seen
 
 pub(super) mod blanks;
 mod execute;
@@ -67,6 +67,8 @@ pub struct Spotted {
     pub dynamic: bool,
     /// The same: it is in a language that keeps data of its own.
     pub foreign: bool,
+    /// It asks what a sequence gave to this session.
+    pub asks: bool,
     /// Parameters that name a setting.
     pub parameters: Parameters,
     /// Libraries that a LOAD in it names, in the order of the text. They are loaded if LOAD's tag comes.
@@ -97,6 +99,7 @@ impl Spotted {
         self.unseen |= other.unseen;
         self.dynamic |= other.dynamic;
         self.foreign |= other.foreign;
+        self.asks |= other.asks;
         self.parameters.merge(other.parameters);
         other
             .settings

@@ -4,6 +4,7 @@ pub mod carried;
 mod edges;
 mod listening;
 mod pinned;
+mod sequences;
 mod state;
 
 pub use carried::Carried;

@@ -7,7 +7,7 @@ WITH RECURSIVE builtin (pattern) AS (
     FROM pg_catalog.pg_proc p
     WHERE p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace::pg_catalog.oid
         AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY[
-            'set_config', 'setseed', 'pg_advisory_lock', 'pg_advisory_lock_shared', 'pg_try_advisory_lock',
+            'set_config', 'setseed', 'currval', 'lastval', 'pg_advisory_lock', 'pg_advisory_lock_shared', 'pg_try_advisory_lock',
             'pg_try_advisory_lock_shared'
         ]::pg_catalog.name[])
 ),

@@ -45,10 +45,14 @@ pub struct Definition<'a> {
 /// What the use of a name may do beyond changing state that a survey sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Risk {
+    /// It may change what the session holds.
+    pub signals: bool,
     pub blind: bool,
     /// A rollback does not undo it.
     pub lasting: bool,
     pub unseen: Unseen,
+    /// It asks what a sequence gave to this session, and did not have it give that itself.
+    pub asks: bool,
 }
 
 impl BitOr for Risk {
@@ -56,9 +60,11 @@ impl BitOr for Risk {
 
     fn bitor(self, other: Self) -> Self {
         Self {
+            signals: self.signals | other.signals,
             blind: self.blind | other.blind,
             lasting: self.lasting | other.lasting,
             unseen: self.unseen | other.unseen,
+            asks: self.asks | other.asks,
         }
     }
 }
@@ -66,7 +72,7 @@ impl BitOr for Risk {
 /// What the definitions of one database come down to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Learned {
-    /// Names whose use may change what a session holds.
+    /// Names whose use may change what a session holds, or asks for what it holds.
     pub risky: BTreeMap<String, Risk>,
     /// Custom settings that definitions name, in lower case.
     pub settings: BTreeSet<String>,
@@ -79,6 +85,7 @@ impl Learned {
     pub(super) fn news(&self, before: &Self) -> Option<Risk> {
         let is_news = |(name, risk): &(&String, &Risk)| before.risky.get(*name) != Some(*risk);
         let news = self.risky.iter().filter(is_news).map(|(_, risk)| *risk);
+        let news = news.filter(|risk| risk.signals);
         let names = self.settings.is_subset(&before.settings);
         news.reduce(Risk::bitor).or((!names).then(Risk::default))
     }
@@ -106,10 +113,13 @@ pub fn learn<'a>(definitions: impl IntoIterator<Item = Definition<'a>>) -> Learn
                 spotted.blind = true;
             }
         }
-        risks.push(spotted.signalled.then_some(Risk {
+        let is_risky = spotted.signalled || spotted.asks;
+        risks.push(is_risky.then_some(Risk {
+            signals: spotted.signalled,
             blind: spotted.blind,
             lasting: spotted.lasting,
             unseen: spotted.unseen,
+            asks: spotted.asks,
         }));
         settings.extend(spotted.settings);
     }
@@ -154,6 +164,7 @@ fn read(vocabulary: &Vocabulary, definition: &Definition<'_>) -> Spotted {
         };
     };
     let mut spotted = vocabulary.read(body.as_bytes());
+    spotted.asks = spotted.asks && !draws_first(body);
     if is_foreign(definition.language) {
         // How other languages run a statement is not looked into.
         spotted.signalled = true;
@@ -164,6 +175,16 @@ fn read(vocabulary: &Vocabulary, definition: &Definition<'_>) -> Spotted {
         }
     }
     spotted
+}
+
+/// Whether it has sequences give something before it asks for it.
+fn draws_first(body: &str) -> bool {
+    let draws = |name: Name<'_>| {
+        let is_one_of = |words: [&str; 2]| words.iter().any(|word| name.text.eq_ignore_ascii_case(word));
+        let draws = is_one_of(["insert", "nextval"]);
+        (draws || is_one_of(["currval", "lastval"])).then_some(draws)
+    };
+    names_in(body).find_map(draws).unwrap_or_default()
 }
 
 fn is_foreign(language: &str) -> bool {
@@ -340,6 +361,28 @@ mod tests {
         ] {
             assert_eq!(names(&learned(&[("f", "plpgsql", body)])), [""; 0], "{body}");
         }
+    }
+
+    #[test]
+    fn who_asks_for_what_others_had_a_sequence_give_is_known_for_it_and_changes_nothing() {
+        let learned = learned(&[
+            ("asks", "plpgsql", "BEGIN RETURN currval('s'); END"),
+            ("wraps", "sql", "SELECT asks()"),
+            (
+                "adds",
+                "plpgsql",
+                "BEGIN INSERT INTO t VALUES (1); RETURN LastVal(); END",
+            ),
+            ("both", "sql", "SELECT asks(), set_config('a.b', '', false)"),
+            ("column", "sql", "SELECT currvals FROM t"),
+        ]);
+        assert_eq!(names(&learned), ["asks", "both", "wraps"]);
+        assert!(learned.risky.values().all(|risk| risk.asks));
+        assert!(!learned.risky["wraps"].signals && learned.risky["both"].signals);
+        let vocabulary = Vocabulary::taught(Arc::new(learned));
+        let spotted = vocabulary.read(b"SELECT wraps()");
+        assert!(spotted.asks && !spotted.signalled);
+        assert!(vocabulary.worst().is_some_and(|risk| risk.signals));
     }
 
     #[test]

@@ -52,8 +52,10 @@ const LEARNED_MAX: usize = 4096;
 
 /// What is not known may do.
 const ANYTHING: Risk = Risk {
+    signals: true,
     blind: true,
     lasting: true,
+    asks: false,
     unseen: Unseen::NONE,
 };
 
@@ -80,6 +82,7 @@ impl Vocabulary {
                 (
                     name,
                     Risk {
+                        signals: true,
                         lasting: true,
                         ..Risk::default()
                     },
@@ -106,6 +109,7 @@ impl Vocabulary {
     pub fn unlearned() -> Self {
         Self {
             overflow: Some(Risk {
+                signals: true,
                 lasting: true,
                 ..Risk::default()
             }),
@@ -122,6 +126,7 @@ impl Vocabulary {
     /// The worst of what the database has. None: nothing that would change a session.
     pub fn worst(&self) -> Option<Risk> {
         let risks = self.learned.iter().flat_map(|learned| learned.risky.values());
+        let risks = risks.filter(|risk| risk.signals);
         risks.copied().reduce(Risk::bitor)
     }
 
@@ -272,9 +277,10 @@ impl Vocabulary {
         if let Some((bounds, risk)) = word.learned
             && is_bounded(place, bounds)
         {
-            spotted.signalled = true;
+            spotted.signalled |= risk.signals;
             spotted.blind |= risk.blind;
             spotted.lasting |= risk.lasting;
+            spotted.asks |= risk.asks;
             spotted.unseen |= risk.unseen;
         }
         if let Some((bounds, meaning)) = word.fixed
@@ -315,6 +321,7 @@ impl Vocabulary {
             | Meaning::Temporary
             | Meaning::Settings
             | Meaning::Hold
+            | Meaning::Asks
             | Meaning::Language => false,
         };
         match meaning {
@@ -358,6 +365,7 @@ impl Vocabulary {
                 spotted.blind |= is_unknown;
             }
             Meaning::Language => spotted.foreign |= !in_function,
+            Meaning::Asks => spotted.asks = true,
             Meaning::Statement => spotted.signalled |= place.begins_a_statement(),
             Meaning::Hold => spotted.signalled |= !in_function || place.follows_directly(b"with"),
         }

@@ -36,6 +36,8 @@ pub(super) enum Meaning {
     /// In a client's text, a statement prepared under a name: it may be any. What functions make of it is
     /// looked into elsewhere.
     Execute,
+    /// It asks what a sequence gave to this session.
+    Asks,
     /// A statement whose tag tells, unless a function runs it.
     Statement,
     /// WITH HOLD. In a client's text, in doubt.
@@ -64,9 +66,9 @@ const fn risky(text: &'static str, bounds: Bounds, unseen: Unseen) -> Fixed {
 
 use Bounds::{Anywhere, Beginning, End, Whole};
 
-/// In any text. Not here: nextval and setval, since nothing can carry currval; what ends with its transaction
+/// In any text. Not here: nextval and setval, since nothing can carry what they leave; what ends with its transaction
 /// (pg_export_snapshot, lo_open, transaction-level locks); NOTIFY, which leaves nothing behind.
-pub(super) const STATE_WORDS: [Fixed; 40] = [
+pub(super) const STATE_WORDS: [Fixed; 42] = [
     fixed("set", Whole, Meaning::Set),
     fixed("reset", Whole, Meaning::Set),
     fixed("set_config", Whole, Meaning::SetConfig),
@@ -78,6 +80,8 @@ pub(super) const STATE_WORDS: [Fixed; 40] = [
     fixed("advisory_", Anywhere, Meaning::Advisory),
     fixed("execute", Whole, Meaning::Execute),
     fixed("hold", Whole, Meaning::Hold),
+    fixed("currval", Whole, Meaning::Asks),
+    fixed("lastval", Whole, Meaning::Asks),
     fixed("u&\"", Beginning, Meaning::Escaped),
     // And query_to_xmlschema, query_to_xml_and_xmlschema.
     fixed("query_to_xml", Beginning, Meaning::Runs),
