@@ -8,8 +8,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::exchange::{Aside, Broken, Marker, drain_until_marker};
+use super::exchange::{Aside, Broken, Marker, SqlState, drain_until_marker};
 use super::ledger::{Difference, Ledger, Pin};
+use super::lore::AskError;
 use super::replay::{self, Parses, Replay, ReplayError, forget, listen_for, overlap, recall};
 use super::survey::{Question, Survey, SurveyError};
 use super::talk::{Talk, TalkError};
@@ -60,6 +61,8 @@ pub enum Failed {
     Replay(ReplayError),
     #[error("the new link was lost: {0}")]
     NewLost(String),
+    #[error("what functions do can't be learned: {0}")]
+    Unlearned(SqlState),
     #[error("it takes too long")]
     TimedOut,
     #[error("{0:?} would not be the same")]
@@ -73,6 +76,7 @@ impl Failed {
             Self::NewLost(_) | Self::TimedOut => true,
             Self::Replay(ReplayError::Refused { state, .. }) => passes(state.as_bytes()),
             Self::Survey(SurveyError::Refused { state, .. }) => passes(state.as_bytes()),
+            Self::Unlearned(state) => passes(state.as_bytes()),
             _ => false,
         }
     }
@@ -103,6 +107,15 @@ impl Failed {
                 Difference::SessionAuthorization | Difference::Role => Pin::UnreplayableRole,
             }],
             _ => Vec::new(),
+        }
+    }
+}
+
+impl From<AskError> for Failed {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Refused(state) => Self::Unlearned(state),
+            lost => Self::NewLost(lost.to_string()),
         }
     }
 }

@@ -1,30 +1,32 @@
 //! What is known of a database beyond any one session: which of its functions, views and tables change what a
 //! session holds, and the names of custom settings.
 
+mod asked;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::Mapping;
+use super::exchange::Aside;
 use super::farewell::{leave, outlast};
 use super::links::{self, Arrival};
-use super::talk::{Talk, TalkError};
+use super::talk::Talk;
 use super::wire::opening::Startup;
-use super::wire::read::{Malformed, error_field, row};
-use super::wire::say;
-use super::wire::state_words::{DEFINITIONS_MAX, Definition, LEARN_QUERY, Learned, Vocabulary, learn};
+use super::wire::state_words::{Learned, Vocabulary};
 use crate::backoff::{Backoff, jittered};
 use crate::metrics::Task;
 use crate::names::UpstreamName;
 use crate::net::Stream;
 use crate::supervise::supervise;
+pub use asked::AskError;
+use asked::Digest;
 
 /// Others define functions too.
 const LEARN_EVERY: Duration = Duration::from_secs(300);
@@ -40,8 +42,6 @@ const SETTINGS_MAX: usize = 4096;
 const OWNERS: usize = 2;
 /// For the log: sessions count from 1.
 const NO_SESSION: u64 = 0;
-/// Of one row of [`LEARN_QUERY`].
-const ROW_MAX: usize = 1 << 20;
 
 /// Of one database of one upstream.
 pub struct Lore {
@@ -50,6 +50,10 @@ pub struct Lore {
     /// Somebody asks what sequences gave.
     asks_sequences: AtomicBool,
     doubted: Notify,
+    /// Of what was learned.
+    digest: Mutex<Option<Digest>>,
+    /// Whose turn it is to learn anew.
+    learning: tokio::sync::Mutex<()>,
     /// Nobody was in the database when it would have been learned again.
     is_stale: AtomicBool,
     /// How to log in there: as the latest session did.
@@ -72,11 +76,7 @@ enum LearnError {
     #[error("nobody is left who could log in there")]
     Deserted,
     #[error(transparent)]
-    Talk(#[from] TalkError),
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    #[error("the server refused with {0}")]
-    Refused(String),
+    Asked(#[from] AskError),
     #[error("not done within {LEARN_TIME:?}")]
     TimedOut,
 }
@@ -117,6 +117,8 @@ impl Lore {
             settings: Mutex::default(),
             asks_sequences: AtomicBool::new(false),
             doubted: Notify::new(),
+            digest: Mutex::default(),
+            learning: tokio::sync::Mutex::default(),
             is_stale: AtomicBool::new(false),
             mapping: Mutex::default(),
         }
@@ -181,6 +183,34 @@ impl Lore {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Learns what functions do by now, if that has changed since it was learned last: asked over a fresh link of a
+    /// session that is about to go by it. What comes between is known the next time.
+    pub async fn catch_up<S>(&self, talk: &mut Talk<S>) -> Result<(), AskError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        // Sessions wait for what was never learned, or are not sure.
+        if !self.vocabulary.borrow().is_learned() {
+            return Ok(());
+        }
+        let mut aside = Aside::dropped();
+        let digest = asked::digest(talk, &mut aside).await?;
+        // One learns, and the others find that it has.
+        let _turn = self.learning.lock().await;
+        if *self.digest.lock().unwrap_or_else(PoisonError::into_inner) == Some(digest) {
+            return Ok(());
+        }
+        let learned = asked::definitions(talk, &mut aside).await?;
+        debug!(risky = learned.risky.len(), "learned anew what functions do");
+        self.take_as_of(digest, learned);
+        Ok(())
+    }
+
+    fn take_as_of(&self, digest: Digest, learned: Learned) {
+        *self.digest.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest);
+        self.take(learned);
+    }
+
     /// What is as it was is no news.
     pub fn take(&self, learned: Learned) {
         if self.vocabulary.borrow().is_taught(&learned) {
@@ -196,9 +226,9 @@ async fn keep(lore: &Arc<Lore>, upstream: &UpstreamName, startup: &Startup) {
     let mut pause = Backoff::starting_at(RETRY_FIRST);
     loop {
         let wait = match ask(lore.mapping(), startup).await {
-            Ok(learned) => {
+            Ok((learned, digest)) => {
                 debug!(%upstream, risky = learned.risky.len(), "learned what functions do");
-                lore.take(learned);
+                lore.take_as_of(digest, learned);
                 pause.reset();
                 jittered(LEARN_EVERY, JITTER)
             }
@@ -216,56 +246,23 @@ async fn keep(lore: &Arc<Lore>, upstream: &UpstreamName, startup: &Startup) {
     }
 }
 
-async fn ask(mapping: Option<Arc<Mapping>>, startup: &Startup) -> Result<Learned, LearnError> {
+async fn ask(mapping: Option<Arc<Mapping>>, startup: &Startup) -> Result<(Learned, Digest), LearnError> {
     let mapping = mapping.ok_or(LearnError::Deserted)?;
     let arrival = links::log_in(&mapping, startup, NO_SESSION).await;
     let Arrival { link, berth, .. } = arrival.map_err(|_| LearnError::Login)?;
     let mut talk = Talk::resume(link.stream, link.unread);
-    let rows = timeout(LEARN_TIME, ask_for_rows(&mut talk)).await;
+    let told = timeout(LEARN_TIME, learn_over(&mut talk)).await;
     let link = talk.into_parts().0;
-    match &rows {
+    match &told {
         Ok(Ok(_)) => drop(tokio::spawn(leave(link, berth))),
         _ => drop(tokio::spawn(outlast(link, berth, None))),
     }
-    let rows = rows.unwrap_or(Err(LearnError::TimedOut))?;
-    // A few hundred milliseconds of work, in the worst case, on whose thread sessions run.
-    let learning = tokio::task::spawn_blocking(move || {
-        let definitions = rows.iter().map(|[name, language, body]| Definition {
-            name: name.as_deref().unwrap_or_default(),
-            language: language.as_deref().unwrap_or_default(),
-            body: body.as_deref(),
-        });
-        let mut learned = learn(definitions);
-        learned.complete &= rows.len() < DEFINITIONS_MAX;
-        learned
-    });
-    // What it panics with, this task panics with.
-    let learned = learning.await;
-    learned.map_err(|error| panic::resume_unwind(error.into_panic()))
+    told.unwrap_or(Err(LearnError::TimedOut))
 }
 
-type Row = [Option<String>; 3];
-
-async fn ask_for_rows(talk: &mut Talk<Stream>) -> Result<Vec<Row>, LearnError> {
-    let mut out = BytesMut::new();
-    say::query(&mut out, LEARN_QUERY);
-    talk.say(&mut out).await.map_err(TalkError::from)?;
-    let mut rows: Vec<Row> = Vec::new();
-    loop {
-        let message = talk.hear(ROW_MAX).await?;
-        match message.tag {
-            b'D' => {
-                let columns = row::<3>(message.body())?;
-                rows.push(
-                    columns.map(|column| column.map(|text| String::from_utf8_lossy(text).into_owned())),
-                );
-            }
-            b'E' => {
-                let state = error_field(message.body(), b'C').unwrap_or_default();
-                return Err(LearnError::Refused(state.escape_ascii().to_string()));
-            }
-            b'Z' => return Ok(rows),
-            _ => {}
-        }
-    }
+async fn learn_over(talk: &mut Talk<Stream>) -> Result<(Learned, Digest), LearnError> {
+    let mut aside = Aside::dropped();
+    // What changes between the two is learned, and looked at once more.
+    let digest = asked::digest(talk, &mut aside).await?;
+    Ok((asked::definitions(talk, &mut aside).await?, digest))
 }

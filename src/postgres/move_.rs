@@ -9,12 +9,13 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::converse::{Over, Session};
-use super::crossing::{Crossing, Unnamed, survey};
+use super::crossing::{Crossing, Failed, SILENCE_MAX, Unnamed, survey};
 use super::exchange::Aside;
 use super::farewell::leave;
 use super::ledger::{Ledger, Pin};
 use super::links::{self, Arrival};
 use super::login::Backend;
+use super::lore::Lore;
 use super::notes::Notes;
 use super::relay::{End, Loss, ProcessIds, Want};
 use super::survey::{Question, SurveyError};
@@ -148,6 +149,16 @@ impl Session {
             part_from(arrival);
             return Ok(None);
         }
+        // Now, while the client is served: there will be little left to learn.
+        let caught_up = catch_up(self.lore(), arrival, SILENCE_MAX);
+        let arrival = match self.beside(caught_up).await? {
+            (arrival, Ok(())) => arrival,
+            (arrival, Err(error)) => {
+                debug!(session = id, %error, "session not moved");
+                part_from(arrival);
+                return Ok(None);
+            }
+        };
         match timeout(SAFE_WAIT, self.rests()).await {
             Ok(Ok(())) => Ok(Some(arrival)),
             Ok(Err(end)) => Err(end.into()),
@@ -171,6 +182,12 @@ impl Session {
 
     /// From the old link to the new, at a safe point. The client waits.
     async fn cross(&mut self, arrival: Arrival) -> Result<bool, Over> {
+        let (arrival, caught_up) = catch_up(self.lore(), arrival, HOLD_MAX).await;
+        if let Err(error) = caught_up {
+            debug!(session = self.id, %error, "session not moved");
+            part_from(arrival);
+            return Ok(false);
+        }
         if let Some(notes) = self.relay.notes_mut() {
             notes.hear_news();
         }
@@ -217,6 +234,10 @@ impl Session {
         Ok(false)
     }
 
+    pub fn lore(&self) -> Option<Arc<Lore>> {
+        self.relay.notes().map(|notes| Arc::clone(notes.lore()))
+    }
+
     fn crossing(&self, successor: &Credential) -> Crossing {
         let notes = self.relay.notes();
         let unnamed = notes.and_then(|notes| {
@@ -241,6 +262,25 @@ impl Session {
             known: self.place.as_ref()?.process_id(),
         })
     }
+}
+
+/// Functions that were replaced a moment ago are known for what they do now, before anybody goes by what is noted.
+pub async fn catch_up(
+    lore: Option<Arc<Lore>>,
+    mut arrival: Arrival,
+    within: Duration,
+) -> (Arrival, Result<(), Failed>) {
+    let Some(lore) = lore else {
+        return (arrival, Ok(()));
+    };
+    let mut talk = Talk::resume(arrival.link.stream, arrival.link.unread);
+    let caught_up = timeout(within, lore.catch_up(&mut talk)).await;
+    (arrival.link.stream, arrival.link.unread) = talk.into_parts();
+    let caught_up = match caught_up {
+        Ok(caught_up) => caught_up.map_err(Failed::from),
+        Err(_) => Err(Failed::TimedOut),
+    };
+    (arrival, caught_up)
 }
 
 fn part_from(arrival: Arrival) {

@@ -71,6 +71,8 @@ pub struct Notes {
     /// Of statements that do more than their message says, each time they are run.
     spotted: BTreeMap<Box<[u8]>, Arc<Spotted>>,
     judgement: Judgement,
+    /// How many units had been sent when Postgres was asked last.
+    surveyed_at: u64,
     names: Names,
     /// Of the Parse message that the listener is in the middle of.
     listening_name: Box<[u8]>,
@@ -98,6 +100,10 @@ struct Unnamed {
 }
 
 impl Notes {
+    pub fn lore(&self) -> &Arc<Lore> {
+        &self.lore
+    }
+
     pub fn new(lore: Arc<Lore>, bytes_max: u32) -> Self {
         let mut news = lore.vocabulary();
         let vocabulary = news.borrow_and_update().clone();
@@ -118,6 +124,7 @@ impl Notes {
             in_do: Vec::new(),
             spotted: BTreeMap::new(),
             judgement: Judgement::default(),
+            surveyed_at: 0,
             names: Names::default(),
             listening_name: Box::default(),
             unnamed: Unnamed::default(),
@@ -242,9 +249,13 @@ impl Notes {
 
     /// Postgres was asked, at a safe point.
     pub fn surveyed(&mut self, ledger: &Ledger) {
+        // Then there is more to ask about than was asked.
+        let is_news = self.news.has_changed().unwrap_or(false);
         self.hear_news();
         self.judge_again(ledger);
-        (self.settled, self.present) = (false, false);
+        self.settled &= is_news;
+        self.present = false;
+        self.surveyed_at = self.parses.units_sent;
         (self.lasting, self.lasted, self.eased) = (false, false, false);
         self.parses.surveyed();
         if let Some(said) = &mut self.said {
@@ -443,14 +454,15 @@ impl Notes {
         // What a function did before it was known for it can be seen now, or never.
         let news = match is_all {
             true => self.vocabulary.news(&before),
-            false => self.vocabulary.worst(),
+            false => self.vocabulary.all_news(),
         };
         if !has_spoken {
             return;
         }
-        if let Some(risk) = news {
-            self.settled = true;
-            self.unknown(risk.blind, risk.unseen);
+        if let Some(news) = news {
+            let has_run = self.parses.units_sent != self.surveyed_at || self.executed > 0;
+            self.settled |= has_run || !news.shows();
+            self.unknown(news.risk.blind, news.risk.unseen);
         }
         self.judgement.doubt();
     }
@@ -1697,6 +1709,34 @@ mod tests {
             assert!(!notes.is_rebuildable());
             assert!(notes.custom_names().contains("app.f") || is_pinned);
         }
+    }
+
+    #[test]
+    fn a_function_that_does_what_a_survey_shows_has_not_done_it_since_if_nothing_was_run() {
+        for (runs, is_rebuildable) in [(&[][..], true), (&[">Q SELECT 1", "<C SELECT 1", "<Z I"], false)] {
+            let lore = Arc::new(Lore::unlearned());
+            lore.take(taught(&[("f", "SELECT 1")]));
+            let mut notes = Notes::new(Arc::clone(&lore), 200);
+            play(&mut notes, &[">Q SELECT f()", "<C SELECT 1", "<Z I"]);
+            notes.surveyed(&Ledger::default());
+            play(&mut notes, runs);
+            lore.take(taught(&[("f", "SELECT set_config('search_path', 'x', false)")]));
+            notes.hear_news();
+            assert_eq!(notes.is_rebuildable(), is_rebuildable, "{runs:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_learned_while_postgres_was_asked_was_not_asked_about() {
+        let lore = Arc::new(Lore::unlearned());
+        lore.take(taught(&[("f", "SELECT 1")]));
+        let mut notes = Notes::new(Arc::clone(&lore), 200);
+        play(&mut notes, &[">Q SELECT f()", "<C SELECT 1", "<Z I"]);
+        lore.take(taught(&[("f", SETS)]));
+        notes.surveyed(&Ledger::default());
+        assert!(notes.is_unsure());
+        notes.surveyed(&Ledger::default());
+        assert!(!notes.is_unsure());
     }
 
     #[test]

@@ -8,12 +8,13 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info};
 
 use super::converse::{Over, Session};
-use super::crossing::{Failed, Unnamed};
+use super::crossing::{Failed, SILENCE_MAX, Unnamed};
 use super::errors::{Gone, Unrecoverable};
 use super::farewell::leave;
 use super::ledger::Pin;
 use super::links::{self, Arrival};
 use super::login::Facts;
+use super::move_::catch_up;
 use super::notes::Notes;
 use super::rebuilding::{Rebuilding, Rebuilt, fail_transaction};
 use super::relay::{End, Loss};
@@ -69,12 +70,8 @@ impl Session {
             // Nothing learned in time is nothing known.
             let _ = timeout(LEARN_WAIT, notes.learned()).await;
         }
-        let pins: Vec<Pin> = self.pins().collect();
-        if !pins.is_empty() {
-            return Err(gone(Unrecoverable::Pinned(pins)));
-        }
-        if !self.relay.notes().is_some_and(Notes::is_rebuildable) {
-            return Err(gone(Unrecoverable::Unsurveyed));
+        if let Some(reason) = self.what_is_lost() {
+            return Err(gone(reason));
         }
         if let Some(place) = &self.place {
             place.repoint(None);
@@ -85,6 +82,18 @@ impl Session {
         Ok(in_flight)
     }
 
+    /// What was not asked about, or can't be made again, by what is known now.
+    fn what_is_lost(&mut self) -> Option<Unrecoverable> {
+        let notes = self.relay.notes_mut()?;
+        notes.hear_news();
+        let is_rebuildable = notes.is_rebuildable();
+        let pins: Vec<Pin> = self.pins().collect();
+        if !pins.is_empty() {
+            return Some(Unrecoverable::Pinned(pins));
+        }
+        (!is_rebuildable).then_some(Unrecoverable::Unsurveyed)
+    }
+
     /// Tries until a link is there that is what the lost one was, or until it is clear that there won't be one.
     async fn replace_link(
         &mut self,
@@ -92,14 +101,23 @@ impl Session {
         gone: &impl Fn(Unrecoverable) -> Over,
     ) -> Result<InFlight, Over> {
         let rebuilding = self.rebuilding();
-        let is_undone = self.is_undone(loss);
         let deadline = Instant::now() + self.mapping.book.patience;
         let mut pause = Backoff::starting_at(RETRY_FIRST);
         loop {
             self.follow();
-            let Arrival { link, berth, target } = self.log_in_again(deadline, &mut pause, gone).await?;
+            let arrival = self.log_in_again(deadline, &mut pause, gone).await?;
+            let caught_up = catch_up(self.lore(), arrival, SILENCE_MAX);
+            let (Arrival { link, berth, target }, caught_up) = self.while_wanted(caught_up).await?;
+            if let Some(reason) = self.what_is_lost() {
+                tokio::spawn(leave(link.stream, berth));
+                return Err(gone(reason));
+            }
+            let is_undone = self.is_undone(loss);
             let mut talk = Talk::resume(link.stream, link.unread);
-            let mut rebuilt = self.rebuild(&rebuilding, &berth, &mut talk).await;
+            let mut rebuilt = match caught_up {
+                Ok(()) => self.rebuild(&rebuilding, &berth, &mut talk).await,
+                Err(failed) => Err(failed),
+            };
             // Only now: what the client has sent ahead meanwhile counts.
             let aftermath = match self.relay.aftermath(loss) {
                 Ok(_) if is_undone => Aftermath::unnoticed(),

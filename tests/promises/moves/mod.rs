@@ -4,6 +4,7 @@ pub mod carried;
 mod edges;
 mod listening;
 mod pinned;
+mod replaced;
 mod sequences;
 mod state;
 

@@ -74,6 +74,15 @@ part (classid, objid, relation, body) AS (
             THEN pg_catalog.pg_get_triggerdef(t.oid) END
     FROM pg_catalog.pg_trigger t, builtin b
     WHERE NOT t.tgisinternal
+    UNION ALL
+    -- What is not immutable has no place in an index or a partition key, but a function may say that it is.
+    SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, i.indexrelid, i.indrelid, NULL
+    FROM pg_catalog.pg_index i
+    WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
+    UNION ALL
+    SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, k.partrelid, k.partrelid, NULL
+    FROM pg_catalog.pg_partitioned_table k
+    WHERE k.partexprs IS NOT NULL
 ),
 relation (oid, body) AS (
     SELECT part.relation,
@@ -114,6 +123,8 @@ definition (name, language, body) AS (
             (SELECT pg_catalog.string_agg(pg_catalog.concat('; SET ', pg_catalog.split_part(c, '=', 1), ' = 1;'), '')
             FROM pg_catalog.unnest(p.proconfig) c
             WHERE pg_catalog.strpos(pg_catalog.split_part(c, '=', 1), '.') OPERATOR(pg_catalog.>) 0),
+            CASE WHEN p.proargdefaults::pg_catalog.text OPERATOR(pg_catalog.~) b.pattern
+                THEN pg_catalog.concat('; ', pg_catalog.pg_get_function_arguments(p.oid)) END,
             ' ', u.body)
     FROM builtin b, pg_catalog.pg_proc p
     JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
@@ -129,6 +140,18 @@ definition (name, language, body) AS (
     WHERE p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
         AND p.prokind OPERATOR(pg_catalog.=) 'a'
     UNION ALL
+    -- A value that is cast to a domain is checked.
+    SELECT t.typname::pg_catalog.text, '',
+        pg_catalog.concat_ws(' ', r.body,
+            CASE WHEN k.conbin::pg_catalog.text OPERATOR(pg_catalog.~) b.pattern
+                THEN pg_catalog.pg_get_constraintdef(k.oid) END)
+    FROM builtin b, pg_catalog.pg_constraint k
+    JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) k.contypid
+    LEFT JOIN reference r
+        ON r.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass::pg_catalog.oid
+        AND r.objid OPERATOR(pg_catalog.=) k.oid
+    WHERE k.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
+    UNION ALL
     SELECT c.relname::pg_catalog.text, '', relation.body
     FROM relation
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) relation.oid
@@ -137,6 +160,13 @@ definition (name, language, body) AS (
     FROM below
     JOIN pg_catalog.pg_class parent ON parent.oid OPERATOR(pg_catalog.=) below.parent
     JOIN pg_catalog.pg_class child ON child.oid OPERATOR(pg_catalog.=) below.child
+    UNION ALL
+    -- Most of what fires an event trigger has a tag that says so.
+    SELECT w.word, 'sql', pg_catalog.concat(pg_catalog.quote_ident(p.proname), '(')
+    FROM pg_catalog.pg_event_trigger e
+    JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) e.evtfoid,
+    pg_catalog.unnest(ARRAY['create', 'refresh', 'reindex']::pg_catalog.text[]) w (word)
+    WHERE e.evtevent OPERATOR(pg_catalog.<>) 'login'::pg_catalog.name
     UNION ALL
     -- Deleting here deletes or updates there.
     SELECT parent.relname::pg_catalog.text, '', pg_catalog.quote_ident(child.relname)

@@ -9,7 +9,7 @@ use super::{Spotted, Unseen, Vocabulary};
 ///
 /// It needs no privilege, reads catalogs only, and asks the same under every search_path and setting. Only for
 /// a view or rule that itself calls set_config and the like does it lock what that names, in ACCESS SHARE mode.
-/// Event triggers are left out, since all that fires them has a tag that signals.
+/// What fires an event trigger has a tag that signals, or begins with a word of its own; but for SELECT INTO.
 pub const LEARN_QUERY: &str = include_str!("learn.sql");
 
 /// As many rows as [`LEARN_QUERY`] returns at most: with so many, some may be missing.
@@ -80,14 +80,33 @@ pub struct Learned {
     pub complete: bool,
 }
 
+/// What is known to be risky now, and was not, or less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct News {
+    /// The worst of it.
+    pub risk: Risk,
+    /// Settings are named that nobody has asked for yet.
+    pub names: bool,
+}
+
+impl News {
+    /// Whether a survey shows what it has done, even one that did not know of it.
+    pub fn shows(&self) -> bool {
+        !self.names && !self.risk.blind && self.risk.unseen.is_empty()
+    }
+}
+
 impl Learned {
-    /// The worst of what is risky now, and was not, or less. None: nothing is.
-    pub(super) fn news(&self, before: &Self) -> Option<Risk> {
+    pub(super) fn news(&self, before: &Self) -> Option<News> {
         let is_news = |(name, risk): &(&String, &Risk)| before.risky.get(*name) != Some(*risk);
-        let news = self.risky.iter().filter(is_news).map(|(_, risk)| *risk);
-        let news = news.filter(|risk| risk.signals);
-        let names = self.settings.is_subset(&before.settings);
-        news.reduce(Risk::bitor).or((!names).then(Risk::default))
+        let risks = self.risky.iter().filter(is_news).map(|(_, risk)| *risk);
+        let risks = risks.filter(|risk| risk.signals);
+        let risk = risks.reduce(Risk::bitor);
+        let names = !self.settings.is_subset(&before.settings);
+        (risk.is_some() || names).then(|| News {
+            risk: risk.unwrap_or_default(),
+            names,
+        })
     }
 }
 

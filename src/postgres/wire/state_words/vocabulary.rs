@@ -7,7 +7,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 use super::blanks::{is_blank, literal, skip, starts_with, word};
 use super::execute::{Runs, runs};
 use super::glance::Glance;
-use super::learning::{Learned, Risk};
+use super::learning::{Learned, News, Risk};
 use super::place::Place;
 use super::plain::is_harmless;
 use super::setting::{Named, after_set, after_set_config};
@@ -123,6 +123,12 @@ impl Vocabulary {
         self.is_learned
     }
 
+    /// All that it knows, to somebody who knows nothing.
+    pub fn all_news(&self) -> Option<News> {
+        let risk = self.worst()?;
+        Some(News { risk, names: true })
+    }
+
     /// The worst of what the database has. None: nothing that would change a session.
     pub fn worst(&self) -> Option<Risk> {
         let risks = self.learned.iter().flat_map(|learned| learned.risky.values());
@@ -131,7 +137,7 @@ impl Vocabulary {
     }
 
     /// What something in the database does that it was not known for, when this was `before`.
-    pub fn news(&self, before: &Self) -> Option<Risk> {
+    pub fn news(&self, before: &Self) -> Option<News> {
         let before = before.learned.as_deref()?;
         self.learned.as_deref()?.news(before)
     }
