@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use super::converse::{Over, Session};
@@ -150,7 +150,7 @@ impl Session {
             return Ok(None);
         }
         // Now, while the client is served: there will be little left to learn.
-        let caught_up = catch_up(self.lore(), arrival, SILENCE_MAX);
+        let caught_up = catch_up(self.lore(), arrival, Instant::now() + SILENCE_MAX);
         let arrival = match self.beside(caught_up).await? {
             (arrival, Ok(())) => arrival,
             (arrival, Err(error)) => {
@@ -182,7 +182,8 @@ impl Session {
 
     /// From the old link to the new, at a safe point. The client waits.
     async fn cross(&mut self, arrival: Arrival) -> Result<bool, Over> {
-        let (arrival, caught_up) = catch_up(self.lore(), arrival, HOLD_MAX).await;
+        let until = Instant::now() + HOLD_MAX;
+        let (arrival, caught_up) = catch_up(self.lore(), arrival, until).await;
         if let Err(error) = caught_up {
             debug!(session = self.id, %error, "session not moved");
             part_from(arrival);
@@ -197,7 +198,7 @@ impl Session {
             part_from(arrival);
             return Ok(false);
         }
-        let crossing = self.crossing(arrival.berth.credential());
+        let crossing = self.crossing(arrival.berth.credential(), until);
         let Arrival { link, berth, target } = arrival;
         let mut successor = Talk::resume(link.stream, link.unread);
         let mut aside = Aside::kept();
@@ -238,7 +239,7 @@ impl Session {
         self.relay.notes().map(|notes| Arc::clone(notes.lore()))
     }
 
-    fn crossing(&self, successor: &Credential) -> Crossing {
+    fn crossing(&self, successor: &Credential, until: Instant) -> Crossing {
         let notes = self.relay.notes();
         let unnamed = notes.and_then(|notes| {
             let body = notes.unnamed()?.into();
@@ -252,7 +253,7 @@ impl Session {
             unnamed,
             bytes_max: self.wing.limits.statement_bytes,
             known: self.ledger.as_deref().filter(|_| is_known).cloned(),
-            until: Instant::now() + HOLD_MAX,
+            until,
         }
     }
 
@@ -268,13 +269,13 @@ impl Session {
 pub async fn catch_up(
     lore: Option<Arc<Lore>>,
     mut arrival: Arrival,
-    within: Duration,
+    until: Instant,
 ) -> (Arrival, Result<(), Failed>) {
     let Some(lore) = lore else {
         return (arrival, Ok(()));
     };
     let mut talk = Talk::resume(arrival.link.stream, arrival.link.unread);
-    let caught_up = timeout(within, lore.catch_up(&mut talk)).await;
+    let caught_up = timeout_at(until, lore.catch_up(&mut talk)).await;
     (arrival.link.stream, arrival.link.unread) = talk.into_parts();
     let caught_up = match caught_up {
         Ok(caught_up) => caught_up.map_err(Failed::from),

@@ -106,7 +106,7 @@ impl Session {
         loop {
             self.follow();
             let arrival = self.log_in_again(deadline, &mut pause, gone).await?;
-            let caught_up = catch_up(self.lore(), arrival, SILENCE_MAX);
+            let caught_up = catch_up(self.lore(), arrival, Instant::now() + SILENCE_MAX);
             let (Arrival { link, berth, target }, caught_up) = self.while_wanted(caught_up).await?;
             if let Some(reason) = self.what_is_lost() {
                 tokio::spawn(leave(link.stream, berth));
