@@ -7,7 +7,11 @@ use tokio::task::JoinSet;
 use tokio_postgres::{Config, NoTls};
 
 use super::MOMENT;
-use crate::support::{Postgres, Swivel, eventually};
+use crate::crowd::rounds;
+use crate::support::{PATIENCE, Postgres, Swivel, eventually};
+
+/// Before doubtful logins wait.
+const REFUSED_A_MINUTE: usize = 10;
 
 /// One client that asks who it is; how long that took.
 async fn visit(config: Config) -> (Duration, Result<String, tokio_postgres::Error>) {
@@ -93,5 +97,39 @@ promise! {
             assert_eq!(postgres.log().matches(&words).count(), 1, "{user}");
         }
         assert_eq!(postgres.refusals(), 2);
+    }
+}
+
+promise! {
+    /// Each password works when it is announced, and few of them when they are tried.
+    async fn a_login_works_within_a_second_of_a_storm_of_rotations(version) {
+        let postgres = Postgres::version(version).setting("max_connections", "200").start();
+        postgres.create_user("orders_v2", "never used").await;
+        let swivel = Swivel::in_front_of(&postgres).trusting().upstream_line("reuse = false").start().await;
+        swivel.connect().await;
+        let admin = postgres.admin().await;
+        let users = [Postgres::USER, "orders_v2"];
+        let mut clients = JoinSet::new();
+        let (began, mut round) = (Instant::now(), 0);
+        // In the end the endpoint has refused more than it is to be asked for in a minute.
+        while round < rounds(200, 1000) || postgres.refusals() <= REFUSED_A_MINUTE {
+            let (user, password) = (users[round as usize % 2], format!("password {round}"));
+            admin.batch_execute(&format!("ALTER ROLE {user} PASSWORD '{password}'")).await.unwrap();
+            swivel.write_secret(user, &password);
+            if round % 4 == 0 {
+                clients.spawn(visit(swivel.config()));
+            }
+            round += 1;
+            assert!(began.elapsed() < PATIENCE * 4, "{} refused in {round} rotations", postgres.refusals());
+        }
+        println!("{round} rotations in {:?}, {} refused", began.elapsed(), postgres.refusals());
+        let (took, served) = visit(swivel.config()).await;
+        served.unwrap();
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        let last = users[(round as usize - 1) % 2];
+        eventually("the last one is used", async || visit(swivel.config()).await.1.unwrap() == last).await;
+        for (_, served) in clients.join_all().await {
+            served.unwrap();
+        }
     }
 }
