@@ -239,7 +239,9 @@ impl Notes {
     /// Whether a text, and everything that it names, is known to do no more than it says.
     pub fn is_plain(&self, text: &[u8]) -> bool {
         let spotted = self.vocabulary.read(text);
-        !(spotted.signalled || spotted.lasting || spotted.blind) && spotted.unseen.is_empty()
+        let does_nothing =
+            !(spotted.signalled || spotted.lasting || spotted.blind) && spotted.unseen.is_empty();
+        does_nothing || self.plain(text, &spotted).is_some()
     }
 
     /// Statements of the last survey that are there no more, or were made anew since.
@@ -999,6 +1001,32 @@ mod tests {
         let mut early = after(&INSERT);
         early.lore = Arc::clone(&notes.lore);
         assert!(early.may_ask_sequences());
+    }
+
+    #[test]
+    fn what_tells_all_that_it_does_may_be_asked_again() {
+        let lore = Arc::new(Lore::unlearned());
+        lore.take(taught(&[("f", SETS)]));
+        let notes = Notes::new(lore, 200);
+        for text in [
+            "SELECT 1",
+            "SET a.b = 1",
+            "SELECT set_config('a.b', '1', false)",
+            "SELECT set_config($1, $2, false)",
+            "LISTEN a",
+            "PREPARE p AS SELECT 1",
+            "DISCARD ALL",
+        ] {
+            assert!(notes.is_plain(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "SELECT f()",
+            "PREPARE p AS SELECT f()",
+            "DO 'f'",
+            "SELECT set_config(a, b, false) FROM t",
+        ] {
+            assert!(!notes.is_plain(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]

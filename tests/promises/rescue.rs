@@ -282,7 +282,7 @@ impl Carried {
 type Messages = &'static [(u8, &'static [u8])];
 
 /// What the unit leaves in the table, and its answer.
-const ASKED_AGAIN: [(Messages, &str, &[u8]); 6] = [
+const ASKED_AGAIN: [(Messages, &str, &[u8]); 10] = [
     (&[(b'Q', b"SELECT n FROM t\0")], "0", b"TCZ"),
     (&[(b'Q', b"INSERT INTO t (n) VALUES (1)\0")], "1", b"CZ"),
     (
@@ -317,6 +317,23 @@ const ASKED_AGAIN: [(Messages, &str, &[u8]); 6] = [
         b"12CZ",
     ),
     (&[(b'Q', b"SET work_mem = '5MB'\0")], "0", b"CZ"),
+    (
+        &[(b'Q', b"SELECT set_config('work_mem', '6MB', false)\0")],
+        "0",
+        b"TDCZ",
+    ),
+    (
+        &[
+            (b'P', b"\0SELECT set_config('app.tenant', $1, false)\0\0\0"),
+            (b'B', b"\0\0\0\0\0\x01\0\0\0\x02me\0\0"),
+            (b'E', b"\0\0\0\0\0"),
+            (b'S', b""),
+        ],
+        "0",
+        b"12DCZ",
+    ),
+    (&[(b'Q', b"PREPARE p AS SELECT 1\0")], "0", b"CZ"),
+    (&[(b'Q', b"LISTEN a\0")], "0", b"CZ"),
 ];
 
 promise! {
@@ -337,6 +354,9 @@ promise! {
             assert_eq!(carried.count().await, *left, "{number}");
             carried.query("ROLLBACK; TRUNCATE t").await;
         }
+        assert_eq!(carried.query("SHOW work_mem").await, ["6MB"]);
+        assert_eq!(carried.query("SHOW app.tenant").await, ["me"]);
+        assert_eq!(carried.query("EXECUTE p").await, ["1"]);
     }
 }
 

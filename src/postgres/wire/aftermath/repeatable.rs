@@ -31,7 +31,7 @@ const UNDONE: [&str; 19] = [
 
 /// Words with a parenthesis behind them that call nothing, or nothing that reaches outside of a transaction.
 #[rustfmt::skip]
-const INNOCENT: [&str; 166] = [
+const INNOCENT: [&str; 167] = [
     "abs", "age", "all", "analyze", "and", "any", "array", "array_agg", "array_length", "as", "avg", "between",
     "bigint", "bit_length", "bool_and", "bool_or", "btrim", "by", "cardinality", "case", "cast", "ceil", "char",
     "char_length", "clock_timestamp", "coalesce", "concat", "concat_ws", "conflict", "count", "cube",
@@ -46,7 +46,7 @@ const INNOCENT: [&str; 166] = [
     "octet_length", "offset", "on", "only", "or", "over", "partition", "percentile_cont", "pg_backend_pid",
     "pg_is_in_recovery", "pg_notify", "plainto_tsquery", "position", "power", "random", "rank", "recursive",
     "regexp_replace", "replace", "returning", "right", "rollup", "round", "row", "row_number", "row_to_json",
-    "rpad", "rtrim", "select", "set", "sets", "sign", "some", "split_part", "sqrt", "starts_with", "stddev",
+    "rpad", "rtrim", "select", "set", "set_config", "sets", "sign", "some", "split_part", "sqrt", "starts_with", "stddev",
     "string_agg", "strpos", "substr", "substring", "sum", "then", "time", "timestamp", "timestamptz", "to_char",
     "to_date", "to_json", "to_jsonb", "to_timestamp", "to_tsquery", "to_tsvector", "trim", "ts_rank",
     "txid_current", "union", "unnest", "upper", "using", "values", "varchar", "variance", "varying", "version",
