@@ -25,7 +25,7 @@ use super::roster::{Berth, Pinned};
 use super::seldom::Seldom;
 use super::wire::opening::Startup;
 use super::{Mapping, Wing};
-use crate::backoff::chance;
+use crate::backoff::{Backoff, chance};
 use crate::credentials::Page;
 use crate::limit::Permit;
 use crate::metrics::Move;
@@ -35,6 +35,12 @@ use crate::net::Stream;
 const SETTLE: Duration = Duration::from_millis(50);
 /// One that never rests is surveyed nevertheless, between two of its queries.
 const RESTLESS_FOR: Duration = Duration::from_secs(1);
+
+/// A session whose user is gone tries again to leave.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// A server that refuses to be asked is asked again after this, then less and less often.
+const REFUSED_FIRST: Duration = Duration::from_millis(500);
+const REFUSED_CAP: Duration = Duration::from_secs(60);
 
 /// A client and its link.
 pub(super) struct Session {
@@ -71,6 +77,8 @@ pub(super) struct CourseAhead {
     leave_at: Option<Instant>,
     /// When to survey if the client still rests, and since when that is wanted.
     survey_at: Option<(Instant, Instant)>,
+    /// The server refused the last survey.
+    refused: Option<Backoff>,
     /// What the client had said when it was last looked at, and since when it is known to have said no more.
     turns: u64,
     silent_since: Instant,
@@ -109,6 +117,7 @@ impl CourseAhead {
             user_changed: false,
             leave_at: None,
             survey_at: None,
+            refused: None,
             turns: 0,
             silent_since: Instant::now(),
             pinned: None,
@@ -133,6 +142,20 @@ impl CourseAhead {
             Some(_) => Want::End,
         };
         (want, earliest([self.leave_at, cut, survey_at]))
+    }
+
+    pub fn survey_is_refused(&mut self) {
+        self.refused = self.refused.or(Some(Backoff::starting_at(REFUSED_FIRST)));
+    }
+
+    pub fn survey_is_answered(&mut self) {
+        self.refused = None;
+    }
+
+    /// How long a client has to be at rest for a survey.
+    fn settle(&mut self) -> Duration {
+        let refused = self.refused.as_mut();
+        refused.map_or(SETTLE, |refused| refused.next(REFUSED_CAP))
     }
 
     /// A survey has been wanted for too long.
@@ -219,7 +242,10 @@ impl Session {
         {
             // No use in waiting for a better moment: nothing works here any more.
             self.relay.notes_mut().into_iter().for_each(Notes::lose_sequences);
-            return self.move_on().await.map(drop);
+            if !self.move_on().await? {
+                self.course.leave_at = Some(Instant::now() + RETRY_AFTER);
+            }
+            return Ok(());
         }
         if let Some(at) = self.course.leave_at
             && at <= now
@@ -232,7 +258,7 @@ impl Session {
         }
         match self.course.survey_at {
             None if matches!(turn, Turn::Rested) => {
-                self.course.survey_at = Some((now + SETTLE, now));
+                self.course.survey_at = Some((now + self.course.settle(), now));
                 self.hear();
                 Ok(())
             }

@@ -9,15 +9,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::exchange::{Aside, Broken, Marker, SqlState, drain_until_marker};
+use super::known::{Known, Unnamed};
 use super::ledger::{Difference, Ledger, Pin};
 use super::lore::AskError;
-use super::replay::{self, Parses, Replay, ReplayError, forget, listen_for, overlap, recall};
+use super::replay::{self, Replay, ReplayError, forget, listen_for, overlap, recall, recall_unnamed};
 use super::survey::{Question, Survey, SurveyError};
 use super::talk::{Talk, TalkError};
-use super::wire::read::passes;
+use super::wire::described::Shape;
+use super::wire::read::{is_disowned, passes};
 
 /// What the old link is asked is bounded by the server; one that does not answer at all is lost.
 pub const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// invalid_sql_statement_name: there is no such prepared statement.
+const NO_STATEMENT: &[u8; 5] = b"26000";
 
 /// What there is to know before.
 pub struct Crossing {
@@ -26,17 +30,9 @@ pub struct Crossing {
     pub user: Box<[u8]>,
     pub unnamed: Option<Unnamed>,
     pub bytes_max: u32,
-    /// What the last survey said, if it holds and the old link may refuse to say it again.
-    pub known: Option<Ledger>,
+    pub known: Known,
     /// When the client has been held for long enough.
     pub until: Instant,
-}
-
-/// The client's Parse of its unnamed statement.
-pub struct Unnamed {
-    pub body: Box<[u8]>,
-    /// There may never have been such a statement.
-    pub doubtful: bool,
 }
 
 /// What the client gets to know of it.
@@ -65,8 +61,8 @@ pub enum Failed {
     Unlearned(SqlState),
     #[error("it takes too long")]
     TimedOut,
-    #[error("{0:?} would not be the same")]
-    Differs(Difference),
+    #[error("{} would not be the same", list(.0))]
+    Differs(Vec<Difference>),
 }
 
 impl Failed {
@@ -100,12 +96,7 @@ impl Failed {
         match self {
             Self::Pinned(pins) => pins.clone(),
             Self::Replay(error) => error.pin().into_iter().collect(),
-            Self::Differs(difference) => vec![match difference {
-                Difference::Settings | Difference::CustomSettings => Pin::UnreplayableSetting,
-                Difference::Statements => Pin::UnreplayableStatement,
-                Difference::Channels => Pin::UnreplayableChannel,
-                Difference::SessionAuthorization | Difference::Role => Pin::UnreplayableRole,
-            }],
+            Self::Differs(differences) => differences.iter().map(|difference| difference.pin()).collect(),
             _ => Vec::new(),
         }
     }
@@ -120,6 +111,11 @@ impl From<AskError> for Failed {
     }
 }
 
+fn list(differences: &[Difference]) -> String {
+    let all: Vec<String> = differences.iter().map(Difference::to_string).collect();
+    all.join(" and ")
+}
+
 /// Asks within [`SILENCE_MAX`].
 pub async fn survey<S>(
     question: Question,
@@ -132,6 +128,25 @@ where
     let mut survey = Survey::new(question);
     let told = timeout(SILENCE_MAX, survey.run(talk, aside)).await;
     told.unwrap_or_else(|_| Err(SurveyError::Lost(silent())))
+}
+
+/// What a fresh link of the session is asked to find out what is not known: all that its login makes of it.
+pub async fn settle<S>(
+    known: &Known,
+    question: &Question,
+    link: &mut Talk<S>,
+    aside: &mut Aside,
+) -> Result<Ledger, SurveyError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut ledger = match &known.ledger {
+        Some(ledger) => ledger.clone(),
+        None => survey(question.clone(), link, aside).await?,
+    };
+    ledger.without_statements(|name| known.since.parsed.contains_key(name));
+    ledger.is_of_before(&known.before);
+    Ok(ledger)
 }
 
 fn silent<T: std::fmt::Debug>() -> Broken<T> {
@@ -150,30 +165,36 @@ impl Crossing {
         O: AsyncRead + AsyncWrite + Unpin,
         N: AsyncRead + AsyncWrite + Unpin,
     {
-        let surveyed = survey(self.question.clone(), old, aside).await;
-        let (ledger, old_answers) = match (surveyed, self.known.take()) {
-            (Ok(ledger), _) => (ledger, true),
-            (Err(error), Some(known)) if error.leaves_the_link() => (known, false),
-            (Err(error), None) if error.leaves_the_link() => return Err(Failed::Survey(error)),
-            (Err(error), _) => return Err(Failed::OldLost(error)),
-        };
+        let mut fresh = Aside::dropped();
+        let (ledger, old_answers) = self.look(old, new, aside, &mut fresh).await?;
         let pins: Vec<Pin> = ledger.pins().collect();
         if !pins.is_empty() {
             return Err(Failed::Pinned(pins));
         }
-        let mut fresh = Aside::dropped();
         let until = self.until;
+        let (unnamed, told) = (self.unnamed.take(), std::mem::take(&mut self.known.told));
+        let by_notes = (told.clone(), unnamed.clone());
+        let parsed = if old_answers { &[][..] } else { &self.known.parsed };
         // Side by side: the client waits.
         let (recalled, replayed) = tokio::join!(
             async {
                 match old_answers {
-                    true => recalled(&ledger, old, aside).await,
-                    false => Ok(()),
+                    true => recalled(&ledger, unnamed, old, aside).await,
+                    false => Ok((told, unnamed)),
                 }
             },
-            self.in_time(self.replay(&ledger, new, &mut fresh)),
+            timeout_at(until, run_new(Replay::new(&ledger, parsed), new, &mut fresh)),
         );
-        recalled.and(replayed)?;
+        let (told, unnamed) = match recalled {
+            // It can't look at them any more.
+            Err(Failed::Replay(ReplayError::Refused { state, .. })) if is_disowned(state.as_bytes()) => {
+                by_notes
+            }
+            recalled => recalled?,
+        };
+        replayed.unwrap_or(Err(Failed::TimedOut))?;
+        self.in_time(finish(&ledger, unnamed.as_ref(), &told, new, &mut fresh))
+            .await?;
         let listens = ledger.channels().len() > 0;
         let marker = (listens && old_answers).then(Marker::fresh);
         if let Some(marker) = &marker {
@@ -228,23 +249,33 @@ impl Crossing {
             .unwrap_or(Err(Failed::TimedOut))
     }
 
-    async fn replay<N>(&self, ledger: &Ledger, new: &mut Talk<N>, fresh: &mut Aside) -> Result<(), Failed>
+    /// What the session holds, and whether its old link has said so itself.
+    async fn look<O, N>(
+        &self,
+        old: &mut Talk<O>,
+        new: &mut Talk<N>,
+        aside: &mut Aside,
+        fresh: &mut Aside,
+    ) -> Result<(Ledger, bool), Failed>
     where
+        O: AsyncRead + AsyncWrite + Unpin,
         N: AsyncRead + AsyncWrite + Unpin,
     {
-        let unnamed = self.unnamed.as_ref();
-        let parses = Parses {
-            unnamed: unnamed.map(|unnamed| &*unnamed.body),
-            ..Parses::default()
-        };
-        match Replay::new(ledger, parses).run(new, fresh).await {
-            Err(ReplayError::Refused {
-                at: replay::Step::Unnamed,
-                ..
-            }) if unnamed.is_some_and(|unnamed| unnamed.doubtful) => {
-                run_new(Replay::new(ledger, Parses::default()), new, fresh).await
+        match survey(self.question.clone(), old, aside).await {
+            Ok(mut ledger) => {
+                ledger.remember(self.known.ledger.as_ref(), &self.known.since);
+                Ok((ledger, true))
             }
-            done => done.map_err(new_failed),
+            Err(error) if !error.leaves_the_link() => Err(Failed::OldLost(error)),
+            Err(_) if self.known.is_all => {
+                let question = self.question.clone().of(&self.user);
+                let settled = self.in_time(async {
+                    let settled = settle(&self.known, &question, new, fresh).await;
+                    settled.map_err(|error| Failed::NewLost(error.to_string()))
+                });
+                Ok((settled.await?, false))
+            }
+            Err(error) => Err(Failed::Survey(error)),
         }
     }
 
@@ -253,11 +284,60 @@ impl Crossing {
         N: AsyncRead + AsyncWrite + Unpin,
     {
         let question = Question::new(&self.user, ledger.names_to_verify(), self.bytes_max);
+        let question = question.knowing(ledger.lacks());
         let verified = survey(question, new, fresh).await;
         let verified = verified.map_err(|error| Failed::NewLost(error.to_string()))?;
-        match ledger.difference(&verified) {
-            Some(difference) => Err(Failed::Differs(difference)),
-            None => Ok(verified),
+        same(ledger, verified, &self.known)
+    }
+}
+
+/// The ledger of a new link, if it is what it should be.
+pub fn same(before: &Ledger, mut after: Ledger, known: &Known) -> Result<Ledger, Failed> {
+    let differences = before.differences(&after, known.parsed.len());
+    if !differences.is_empty() {
+        return Err(Failed::Differs(differences));
+    }
+    after.remember(Some(before), &known.since);
+    Ok(after)
+}
+
+/// Makes the unnamed statement, and sees to it that statements take and give what their client was `told`.
+pub async fn finish<S>(
+    ledger: &Ledger,
+    mut unnamed: Option<&Unnamed>,
+    told: &[(Box<[u8]>, Shape)],
+    new: &mut Talk<S>,
+    fresh: &mut Aside,
+) -> Result<(), Failed>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        let of_unnamed = unnamed.and_then(|unnamed| Some((&b""[..], unnamed.told?)));
+        let told: Vec<(&[u8], Shape)> = (told.iter())
+            .map(|(name, told)| (&**name, *told))
+            .chain(of_unnamed)
+            .collect();
+        if told.is_empty() && unnamed.is_none() {
+            return Ok(());
+        }
+        let parsed = unnamed.map(|unnamed| &unnamed.parsed);
+        let mut last = Replay::last(ledger, parsed, told.iter().map(|(name, _)| *name));
+        match last.run(new, fresh).await {
+            Err(ReplayError::Refused {
+                at: replay::Step::Unnamed,
+                ..
+            }) if unnamed.is_some_and(|unnamed| unnamed.doubtful) => unnamed = None,
+            Err(error) => return Err(new_failed(error)),
+            Ok(()) => {
+                let described = last.take_described();
+                let is_all = described.len() == told.len();
+                let mut both = described.iter().zip(&told);
+                return match is_all && both.all(|(now, (_, told))| now.is_as(*told)) {
+                    true => Ok(()),
+                    false => Err(Failed::Differs(vec![Difference::Results])),
+                };
+            }
         }
     }
 }
@@ -285,16 +365,53 @@ where
     replay.run(new, fresh).await.map_err(new_failed)
 }
 
-/// Whether every statement of the old link still is what its client takes it for.
-async fn recalled<O>(ledger: &Ledger, old: &mut Talk<O>, aside: &mut Aside) -> Result<(), Failed>
+/// Whether every statement of the old link still is what its client takes it for, and what that is. The unnamed one,
+/// if there is one.
+async fn recalled<O>(
+    ledger: &Ledger,
+    unnamed: Option<Unnamed>,
+    old: &mut Talk<O>,
+    aside: &mut Aside,
+) -> Result<(Vec<(Box<[u8]>, Shape)>, Option<Unnamed>), Failed>
 where
     O: AsyncRead + AsyncWrite + Unpin,
 {
-    if ledger.statements().is_empty() {
-        return Ok(());
+    let statements = ledger.statements();
+    let mut described = Vec::new();
+    if !statements.is_empty() {
+        described = described_by_old(recall(ledger), old, aside).await?;
     }
-    match timeout(SILENCE_MAX, recall(ledger).run(old, aside)).await {
-        Ok(Ok(())) => Ok(()),
+    let names = statements.iter().map(|statement| statement.name.clone());
+    let told = names.zip(described).collect();
+    let Some(unnamed) = unnamed else {
+        return Ok((told, None));
+    };
+    match described_by_old(recall_unnamed(), old, aside).await {
+        Ok(described) => {
+            let unnamed = Unnamed {
+                doubtful: false,
+                told: described.first().copied(),
+                ..unnamed
+            };
+            Ok((told, Some(unnamed)))
+        }
+        Err(Failed::Replay(ReplayError::Refused { state, .. })) if state.as_bytes() == NO_STATEMENT => {
+            Ok((told, None))
+        }
+        Err(failed) => Err(failed),
+    }
+}
+
+async fn described_by_old<O>(
+    mut recall: Replay,
+    old: &mut Talk<O>,
+    aside: &mut Aside,
+) -> Result<Vec<Shape>, Failed>
+where
+    O: AsyncRead + AsyncWrite + Unpin,
+{
+    match timeout(SILENCE_MAX, recall.run(old, aside)).await {
+        Ok(Ok(())) => Ok(recall.take_described()),
         Ok(Err(refused @ ReplayError::Refused { .. })) => Err(Failed::Replay(refused)),
         Ok(Err(ReplayError::Lost(broken))) => Err(Failed::OldCut(broken.anywhere())),
         Err(_) => Err(Failed::OldCut(silent())),

@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use tokio::time::timeout;
 
 use super::by_the_book::AttemptError;
+use super::ledger::LACKS_QUERY;
 use super::login::{Link, LoginError, Target, log_in, login, reach};
 use super::talk::{Talk, TalkError};
 use super::wire::opening::Startup;
@@ -42,6 +43,8 @@ pub struct Admission {
     pub is_standby: bool,
     /// Whether each role that was asked for can be taken.
     pub set_roles: Vec<(String, Result<(), LoginError>)>,
+    /// Functions that it may not execute, and a survey would.
+    pub survey_lacks: Vec<String>,
 }
 
 /// The database that proofs and examinations log in to.
@@ -111,8 +114,12 @@ async fn look_around(link: Link, target: &Target, set_roles: &[String]) -> Admis
         server_version: reported(b"server_version"),
         is_standby: reported(b"in_hot_standby").is_some_and(|value| value == "on"),
         set_roles: Vec::new(),
+        survey_lacks: Vec::new(),
     };
     let mut talk = Talk::resume(link.stream, link.unread);
+    let lacks = timeout(target.upstream.connect_timeout, survey_lacks(&mut talk)).await;
+    // What can't be found out is no reason to complain.
+    admission.survey_lacks = lacks.map(Result::unwrap_or_default).unwrap_or_default();
     for role in set_roles {
         let answer = timeout(target.upstream.connect_timeout, set_role(&mut talk, role)).await;
         let answer = answer.unwrap_or(Err(LoginError::TimedOut));
@@ -141,6 +148,25 @@ async fn set_role(talk: &mut Talk<crate::net::Stream>, role: &str) -> Result<(),
                 });
             }
             b'Z' => return answer,
+            _ => {}
+        }
+    }
+}
+
+async fn survey_lacks(talk: &mut Talk<crate::net::Stream>) -> Result<Vec<String>, LoginError> {
+    let mut out = BytesMut::new();
+    say::query(&mut out, LACKS_QUERY);
+    talk.say(&mut out).await.map_err(TalkError::from)?;
+    let mut lacks = Vec::new();
+    loop {
+        let message = talk.hear(ANSWER_MAX).await?;
+        match message.tag {
+            b'D' => {
+                let [signature] = read::row::<1>(message.body())?;
+                let name = signature.unwrap_or_default().split(|byte| *byte == b'(').next();
+                lacks.push(String::from_utf8_lossy(name.unwrap_or_default()).into_owned());
+            }
+            b'Z' => return Ok(lacks),
             _ => {}
         }
     }

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::talk::{Message, Talk, TalkError};
+use super::wire::described::{Described, Shape};
 use super::wire::extended;
 use super::wire::read::{channel, error_field};
 
@@ -92,6 +93,8 @@ impl<T: Copy> Script<T> {
             steps: self.steps,
             refused: None,
             cleaning_up: false,
+            describing: None,
+            described: Vec::new(),
         }
     }
 }
@@ -105,6 +108,8 @@ pub struct Exchange<T> {
     steps: VecDeque<(T, u8)>,
     refused: Option<(T, SqlState)>,
     cleaning_up: bool,
+    describing: Option<Described>,
+    described: Vec<Shape>,
 }
 
 /// Why an exchange did not come to its end.
@@ -214,6 +219,7 @@ impl<T: Copy + fmt::Debug> Exchange<T> {
                     _ => return self.end(message.body()),
                 },
                 b'1' | b'2' | b'3' | b'C' | b'T' | b't' | b'n' => {
+                    self.read_description(message.tag, message.body());
                     if first.is_some_and(|(_, completion)| completion == message.tag) {
                         self.steps.pop_front();
                     }
@@ -221,6 +227,24 @@ impl<T: Copy + fmt::Debug> Exchange<T> {
                 other => return Err(Broken::Unexpected(char::from(other))),
             }
         }
+    }
+
+    fn read_description(&mut self, tag: u8, body: &[u8]) {
+        match tag {
+            PARAMETER_DESCRIPTION => self.describing = Some(Described::taking(body)),
+            b'T' | b'n' => {
+                if let Some(mut described) = self.describing.take() {
+                    described.read(body);
+                    self.described.push(described.finish());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What the server said of each statement that it was asked about, in that order.
+    pub fn take_described(&mut self) -> Vec<Shape> {
+        std::mem::take(&mut self.described)
     }
 
     /// To the end, whatever the answers are.

@@ -1,6 +1,9 @@
 //! What a session holds, as Postgres tells it. Pure.
 
 mod draft;
+mod lacks;
+mod reading;
+mod watched;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,6 +13,10 @@ use bytes::BytesMut;
 use super::wire::say;
 use super::wire::state_words::Unseen;
 pub use draft::Draft;
+pub use lacks::{LACKS_QUERY, Lacks};
+pub use reading::{BySql, Since, Under, may_depend, may_set_untold};
+pub use watched::{LIMITS, Values, is_told_and_kept, is_told_for_reading, told_for_reading, watched_names};
+use watched::{Names, is_told, kept_names};
 
 /// A piece of state that can't be replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +47,8 @@ pub enum Pin {
     InterpreterData,
     /// A custom setting whose name is not known.
     UnknownSettings,
+    /// The server does not say what the session holds.
+    SurveyRefused,
 }
 
 impl Pin {
@@ -80,6 +89,7 @@ impl Pin {
             Self::ExtensionState => "extension_state",
             Self::InterpreterData => "interpreter_data",
             Self::UnknownSettings => "unknown_settings",
+            Self::SurveyRefused => "survey_refused",
         }
     }
 }
@@ -105,6 +115,13 @@ pub struct Statement {
     pub text: Text,
     pub parameters: Box<[u32]>,
     pub origin: Origin,
+    pub under: Under,
+}
+
+impl Statement {
+    fn is_same(&self, other: &Self) -> bool {
+        (&self.text, &self.parameters, self.origin) == (&other.text, &other.parameters, other.origin)
+    }
 }
 
 /// What made a prepared statement.
@@ -120,16 +137,19 @@ pub enum Origin {
 pub struct Ledger {
     /// Set in the session, and listed by Postgres.
     settings: Vec<Setting>,
-    /// [`LIMITS`] are among them whoever set them.
-    limits_listed: bool,
     /// Custom settings that were asked for and exist.
     custom: Vec<Setting>,
     statements: Vec<Statement>,
     channels: BTreeSet<Text>,
     identity: Identity,
-    /// What a server tells clients about, whoever set it.
-    reported: Vec<Setting>,
+    /// What was in force, whoever set it.
+    values: Values,
+    /// What came with the login: from the role, the database, or the client.
+    from_login: Names,
+    /// What was in force may not be any more: a server reads some of it anew from its files.
+    is_dated: bool,
     pins: BTreeSet<Pin>,
+    lacks: Lacks,
 }
 
 /// Who the session acts as.
@@ -144,23 +164,24 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Who did not change anything is whoever the new login makes it.
-    fn difference(&self, replayed: &Self) -> Option<Difference> {
-        let session_differs = if self.session_changed {
+    /// In the session authorization, and in the role.
+    fn differences(&self, replayed: &Self) -> (bool, bool) {
+        // Who did not change anything is whoever the new login makes it.
+        let session = if self.session_changed {
             self.session_user != replayed.session_user
         } else {
             replayed.session_changed
         };
-        let role_differs = if self.role_changed {
-            self.role != replayed.role
-        } else {
-            replayed.role_changed
-        };
-        if session_differs {
-            Some(Difference::SessionAuthorization)
-        } else {
-            role_differs.then_some(Difference::Role)
-        }
+        (
+            session,
+            self.keeps_role(&replayed.session_user) && self.role != replayed.role,
+        )
+    }
+
+    /// Whether the session acts as its role on a link of `user`, whatever role that has by default. Who acts as no
+    /// other than the user who logged in is somebody else where another one does.
+    pub fn keeps_role(&self, user: &[u8]) -> bool {
+        self.session_changed || self.role_changed || &*self.role != b"none" || *self.session_user == *user
     }
 }
 
@@ -170,9 +191,36 @@ pub enum Difference {
     Settings,
     CustomSettings,
     Statements,
+    /// What a statement takes or gives, as its client was told.
+    Results,
     Channels,
     SessionAuthorization,
     Role,
+}
+
+impl Difference {
+    pub fn pin(self) -> Pin {
+        match self {
+            Self::Settings | Self::CustomSettings => Pin::UnreplayableSetting,
+            Self::Statements | Self::Results => Pin::UnreplayableStatement,
+            Self::Channels => Pin::UnreplayableChannel,
+            Self::SessionAuthorization | Self::Role => Pin::UnreplayableRole,
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Settings => "a setting",
+            Self::CustomSettings => "a custom setting",
+            Self::Statements => "a prepared statement",
+            Self::Results => "what a prepared statement takes or gives",
+            Self::Channels => "a channel",
+            Self::SessionAuthorization => "the session authorization",
+            Self::Role => "the role",
+        })
+    }
 }
 
 impl Ledger {
@@ -184,6 +232,7 @@ impl Ledger {
             text: text.as_bytes().into(),
             parameters: Box::default(),
             origin: Origin::Parse,
+            under: Under::default(),
         };
         Self {
             statements: vec![statement],
@@ -194,6 +243,21 @@ impl Ledger {
     /// What keeps the session where it is.
     pub fn pins(&self) -> impl Iterator<Item = Pin> {
         self.pins.iter().copied()
+    }
+
+    /// What its server does not let anybody ask, or do.
+    pub fn lacks(&self) -> Lacks {
+        self.lacks
+    }
+
+    pub fn of_a_server_that(mut self, lacks: Lacks) -> Self {
+        self.lacks = lacks;
+        self
+    }
+
+    /// Some statement may have made what can't be asked for.
+    pub fn may_hold_more(&mut self) {
+        self.pins.extend(self.lacks.unknown());
     }
 
     pub fn settings(&self) -> &[Setting] {
@@ -222,9 +286,9 @@ impl Ledger {
         &self.identity
     }
 
-    /// The value of a setting that a server tells clients about.
+    /// The value of a setting that a survey asks for, whoever set it.
     pub fn reported(&self, name: &[u8]) -> Option<&[u8]> {
-        find(&self.reported, name)
+        self.values.of(name)
     }
 
     /// Custom settings to ask a link for, so that its ledger can be compared with this one.
@@ -235,37 +299,113 @@ impl Ledger {
             .filter(|name| is_custom(name))
     }
 
-    /// How a ledger of the link that this one was replayed on differs, if it does. What else its user has by
-    /// default is its own affair.
-    pub fn difference(&self, replayed: &Self) -> Option<Difference> {
-        let unsure = self.limits_listed || replayed.limits_listed;
-        let compared = |setting: &&Setting| {
-            let apart = is_custom(&setting.name) || unsure && LIMITS.contains(&&*setting.name);
-            !apart
-        };
-        let settings_equal = self
-            .settings
-            .iter()
-            .filter(compared)
-            .eq(replayed.settings.iter().filter(compared))
-            && LIMITS.iter().all(|name| {
-                let limits = find(&self.settings, name).zip(find(&replayed.settings, name));
-                limits.is_none_or(|(before, after)| before == after)
-            });
+    /// How a ledger of the link that this one was replayed on differs: in nothing, it should be. `made` statements came
+    /// to be since. What else its user has by default is its own affair.
+    pub fn differences(&self, replayed: &Self, made: usize) -> Vec<Difference> {
         // A library that is loaded on one link only makes the same setting a custom one there.
         let custom_equal = self
             .names_to_verify()
             .all(|name| self.custom_value(name) == replayed.custom_value(name));
-        if !settings_equal {
-            Some(Difference::Settings)
-        } else if !custom_equal {
-            Some(Difference::CustomSettings)
-        } else if self.statements != replayed.statements {
-            Some(Difference::Statements)
-        } else if self.channels != replayed.channels {
-            Some(Difference::Channels)
-        } else {
-            self.identity.difference(&replayed.identity)
+        let (session_differs, role_differs) = self.identity.differences(&replayed.identity);
+        let all = [
+            (Difference::Settings, !self.has_equal_settings(replayed)),
+            (Difference::CustomSettings, !custom_equal),
+            (Difference::Statements, !self.has_equal_statements(replayed, made)),
+            (Difference::Channels, self.channels != replayed.channels),
+            (Difference::SessionAuthorization, session_differs),
+            (Difference::Role, role_differs),
+        ];
+        let differing = all.into_iter().filter(|(_, differs)| *differs);
+        differing.map(|(difference, _)| difference).collect()
+    }
+
+    fn has_equal_settings(&self, replayed: &Self) -> bool {
+        let listed = |setting: &&Setting| !is_custom(&setting.name);
+        let carried = self
+            .settings
+            .iter()
+            .filter(listed)
+            .all(|setting| find(&replayed.settings, &setting.name) == Some(&setting.value));
+        // What is in force without having been set was set for it where the login gives another value.
+        let nothing_else = replayed.settings.iter().filter(listed).all(|setting| {
+            find(&self.settings, &setting.name).is_some() || self.kept(&setting.name).is_some()
+        });
+        let kept = kept_names().all(|name| {
+            let values = self.kept(name).zip(replayed.values.of(name));
+            values.is_none_or(|(before, after)| {
+                before == after || self.may_follow(name) && replayed.is_of_files(name)
+            })
+        });
+        carried && nothing_else && kept
+    }
+
+    fn has_equal_statements(&self, replayed: &Self, made: usize) -> bool {
+        let is_there = |statement: &Statement| {
+            let found = replayed.statement(&statement.name);
+            found.is_some_and(|found| found.is_same(statement))
+        };
+        let more = replayed.statements.len().checked_sub(self.statements.len());
+        self.statements.iter().all(is_there) && more.is_some_and(|more| more <= made)
+    }
+
+    fn statement(&self, name: &[u8]) -> Option<&Statement> {
+        let at = self
+            .statements
+            .binary_search_by(|statement| (*statement.name).cmp(name));
+        Some(&self.statements[at.ok()?])
+    }
+
+    /// What was in force, of all that a survey asks for.
+    pub fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// What was in force of what an open session keeps, whatever is the default meanwhile. What it has set comes apart.
+    pub fn kept(&self, name: &[u8]) -> Option<&[u8]> {
+        let is_kept = kept_names().any(|kept| kept == name);
+        self.values.of(name).filter(|_| is_kept)
+    }
+
+    /// What an open session keeps of what it has not set, and whether it may come from the server's files: then a
+    /// value from there is no other.
+    pub fn unset(&self) -> impl Iterator<Item = (&[u8], &[u8], bool)> {
+        let unset = kept_names().filter(|name| find(&self.settings, name).is_none());
+        unset.filter_map(|name| Some((name, self.values.of(name)?, self.may_follow(name))))
+    }
+
+    /// What else is in force than it should be, by what was before anything was said again, and by what the server
+    /// told after it was said first: with the value that it should have.
+    pub fn amiss<'a>(&self, before: &'a Self, told: &'a Values) -> Vec<(&'a [u8], &'a [u8])> {
+        let expected = |name: &'static [u8]| {
+            let was_unset = || {
+                before
+                    .values
+                    .of(name)
+                    .filter(|_| find(&before.settings, name).is_none())
+            };
+            let is_unset = find(&self.settings, name).is_none();
+            // What was set since is what it was set to, and what was reset what it is without having been set.
+            let expected = told.of(name).or_else(|| was_unset().filter(|_| is_unset))?;
+            let follows = before.may_follow(name) && self.is_of_files(name);
+            (self.values.of(name) != Some(expected) && !follows).then_some((name, expected))
+        };
+        kept_names().filter_map(expected).collect()
+    }
+
+    /// A server that reads its files anew changes it under every session.
+    fn may_follow(&self, name: &[u8]) -> bool {
+        self.is_dated && self.is_of_files(name)
+    }
+
+    fn is_of_files(&self, name: &[u8]) -> bool {
+        !self.from_login.contains(name) && find(&self.settings, name).is_none()
+    }
+
+    /// The survey was a while ago; a server told of these since.
+    pub fn is_of_before(&mut self, told: &Values) {
+        self.is_dated = true;
+        for (name, value) in told.iter() {
+            self.values.set(name, value);
         }
     }
 
@@ -276,11 +416,8 @@ impl Ledger {
             .reported(b"server_version_num")
             .and_then(number)
             .unwrap_or(0);
-        for Setting { name, value } in &replayed.reported {
-            let told = REPORTED
-                .iter()
-                .any(|(known, since)| known.as_bytes() == &**name && *since <= version);
-            if told && self.reported(name) != Some(value) {
+        for (name, value) in replayed.values.iter() {
+            if is_told(name, version) && self.reported(name) != Some(value) {
                 say::parameter_status(&mut out, name, value);
             }
         }
@@ -290,35 +427,6 @@ impl Ledger {
     fn custom_value(&self, name: &[u8]) -> Option<&[u8]> {
         find(&self.custom, name).or_else(|| find(&self.settings, name))
     }
-}
-
-/// A survey, and a replay, may have to put them aside to get anywhere.
-pub const LIMITS: [&[u8]; 3] = [b"statement_timeout", b"lock_timeout", b"transaction_timeout"];
-
-/// What servers tell clients about, with the version that began to.
-const REPORTED: [(&str, u32); 16] = [
-    ("application_name", 0),
-    ("client_encoding", 0),
-    ("DateStyle", 0),
-    ("default_transaction_read_only", 14_00_00),
-    ("in_hot_standby", 14_00_00),
-    ("integer_datetimes", 0),
-    ("IntervalStyle", 0),
-    ("is_superuser", 0),
-    ("scram_iterations", 16_00_00),
-    ("search_path", 18_00_00),
-    ("server_encoding", 0),
-    ("server_version", 0),
-    ("session_authorization", 0),
-    ("standard_conforming_strings", 0),
-    ("TimeZone", 0),
-    // Told to nobody, but it says which of the others are.
-    ("server_version_num", u32::MAX),
-];
-
-/// What to ask for, so that [`Ledger::status_changes`] can tell.
-pub fn reported_names() -> impl ExactSizeIterator<Item = &'static [u8]> {
-    REPORTED.iter().map(|(name, _)| name.as_bytes())
 }
 
 /// Settings whose names have a dot belong to extensions, or to nobody but the application.

@@ -13,6 +13,7 @@ mod errors;
 mod examine;
 mod exchange;
 mod farewell;
+mod known;
 mod lane;
 mod ledger;
 mod lender;

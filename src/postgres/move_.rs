@@ -9,16 +9,16 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use super::converse::{Over, Session};
-use super::crossing::{Crossing, Failed, SILENCE_MAX, Unnamed, survey};
-use super::exchange::Aside;
+use super::crossing::{Crossing, Failed, SILENCE_MAX, survey};
+use super::exchange::{Aside, Broken};
 use super::farewell::leave;
-use super::ledger::{Ledger, Pin};
+use super::ledger::{Ledger, Pin, Values};
 use super::links::{self, Arrival};
 use super::login::Backend;
 use super::lore::Lore;
 use super::notes::Notes;
 use super::relay::{End, Loss, ProcessIds, Want};
-use super::survey::{Question, SurveyError};
+use super::survey::{Question, SurveyError, whose_session};
 use super::talk::Talk;
 use crate::credentials::Credential;
 use crate::metrics::{Limit, Move};
@@ -78,6 +78,7 @@ impl Session {
             Ok(ledger) => self.surveyed(ledger),
             Err(error) if error.leaves_the_link() => {
                 debug!(session = self.id, %error, "session not surveyed");
+                self.course.survey_is_refused();
             }
             Err(error) => {
                 debug!(session = self.id, %error, "link lost");
@@ -89,24 +90,53 @@ impl Session {
 
     /// Whether the link's user was dropped: the server does not know then whose session it is.
     pub async fn is_user_gone(&mut self) -> Result<bool, Over> {
-        match self.survey_link().await {
-            Ok(ledger) => {
-                self.surveyed(ledger);
-                Ok(false)
-            }
-            Err(SurveyError::Refused { state, .. }) => Ok(state.as_bytes() == UNDEFINED_OBJECT),
-            Err(error) => {
-                debug!(session = self.id, %error, "link lost");
-                Err(End::LinkLost(Loss::with(error.last_words())).into())
-            }
-        }
+        let mut aside = Aside::kept();
+        let mut talk = Talk::new(self.relay.link());
+        let asked = timeout(SILENCE_MAX, whose_session().run(&mut talk, &mut aside)).await;
+        let (_, unseen) = talk.into_parts();
+        self.relay.resume(&aside.take(), &unseen);
+        let last_words = match asked {
+            Ok(Ok(())) => return Ok(false),
+            Ok(Err(Broken::Refused { state, .. })) => return Ok(state.as_bytes() == UNDEFINED_OBJECT),
+            Ok(Err(broken)) => broken.last_words().cloned(),
+            Err(_) => None,
+        };
+        debug!(session = self.id, "link lost");
+        Err(End::LinkLost(Loss::with(last_words.as_ref())).into())
     }
 
-    fn surveyed(&mut self, ledger: Ledger) {
+    fn surveyed(&mut self, mut ledger: Ledger) {
+        self.course.survey_is_answered();
+        if let Some(notes) = self.relay.notes() {
+            if notes.is_hidden() {
+                ledger.may_hold_more();
+            }
+            ledger.remember(self.ledger.as_deref(), &notes.since(&self.greeting()));
+        }
+        self.holds(ledger);
+    }
+
+    /// All that there is to know is in the ledger now.
+    fn holds(&mut self, ledger: Ledger) {
+        let greeting = self.greeting();
         if let Some(notes) = self.relay.notes_mut() {
-            notes.surveyed(&ledger);
+            notes.surveyed(&ledger, &greeting);
         }
         self.ledger = Some(Box::new(ledger));
+    }
+
+    /// The same, and the session is about to change to another link: that has its own greeting.
+    pub fn leaves_with(&mut self, ledger: Ledger) {
+        let greeting = self.greeting();
+        if let Some(notes) = self.relay.notes_mut() {
+            notes.keep_greeting(&greeting);
+        }
+        self.holds(ledger);
+    }
+
+    /// What the link's server told of its settings when the session came to it.
+    pub fn greeting(&self) -> Values {
+        Values::told(&self.facts.greeting.messages)
     }
 
     async fn survey_link(&mut self) -> Result<Ledger, SurveyError> {
@@ -123,7 +153,8 @@ impl Session {
         let names = self.custom_names();
         let names = names.iter().map(String::as_bytes);
         let user = self.berth.credential().user.as_bytes();
-        Question::new(user, names, self.wing.limits.statement_bytes)
+        let question = Question::new(user, names, self.wing.limits.statement_bytes);
+        question.knowing(self.ledger.as_deref().map(Ledger::lacks).unwrap_or_default())
     }
 
     /// Of custom settings that the session may have.
@@ -210,6 +241,7 @@ impl Session {
             Ok(crossed) => {
                 self.repoint(&link.facts, &stream);
                 let ids = self.process_ids(link.facts.backend.as_ref());
+                self.leaves_with(crossed.ledger);
                 let left = self.relay.change_link(stream, ids);
                 self.relay.resume(&crossed.messages, &unread);
                 (self.facts, self.target) = (link.facts, target);
@@ -217,7 +249,6 @@ impl Session {
                 left_berth.unseat();
                 self.berth.seat(self.id);
                 tokio::spawn(leave(left, left_berth));
-                self.surveyed(crossed.ledger);
                 return Ok(true);
             }
             Err(failed) => failed,
@@ -240,19 +271,14 @@ impl Session {
     }
 
     fn crossing(&self, successor: &Credential, until: Instant) -> Crossing {
-        let notes = self.relay.notes();
-        let unnamed = notes.and_then(|notes| {
-            let body = notes.unnamed()?.into();
-            let doubtful = notes.is_unnamed_doubtful();
-            Some(Unnamed { body, doubtful })
-        });
-        let is_known = notes.is_some_and(|notes| !notes.is_signalled());
+        let (notes, greeting) = (self.relay.notes(), self.greeting());
+        let known = notes.map(|notes| notes.known(self.ledger.as_deref(), &greeting));
         Crossing {
             question: self.question(),
             user: successor.user.as_bytes().into(),
-            unnamed,
+            unnamed: notes.and_then(|notes| notes.unnamed(&greeting)),
             bytes_max: self.wing.limits.statement_bytes,
-            known: self.ledger.as_deref().filter(|_| is_known).cloned(),
+            known: known.unwrap_or_default(),
             until,
         }
     }

@@ -5,6 +5,8 @@ mod names;
 mod parses;
 mod said;
 mod sequences;
+mod settings;
+mod told;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,25 +16,24 @@ use bytes::{BufMut, BytesMut};
 use memchr::memchr;
 use tokio::sync::watch;
 
-use super::ledger::{Ledger, Pin};
+use super::known::{Known, Parsed, Unnamed as Carried};
+use super::ledger::{Ledger, Pin, Since, Values, may_depend};
 use super::lore::Lore;
 use super::wire::bound;
-use super::wire::read::error_field;
+use super::wire::described::{Shape, digest};
+use super::wire::read::{error_field, is_disowned};
 use super::wire::state_words::plain::{self, Plain};
 use super::wire::state_words::{
-    Called, Listener, Message, Parameters, Spotted, Unseen, Vocabulary, function_called, tag_eases,
-    tag_lasts, tag_redefines, tag_signals,
+    Called, Listener, Message, Parameters, Spotted, Unseen, Vocabulary, ends_transaction, function_called,
+    tag_eases, tag_lasts, tag_redefines, tag_signals, tag_tells_all,
 };
 use judgement::Judgement;
 use names::Names;
-use parses::{Answered, NAME_MAX, Parses, Pending, Remade, name_in};
-pub use said::Again;
+use parses::{Answered, NAME_MAX, Parses, Pending, Remade, Under, name_in};
 use said::{Done, Said};
 use sequences::Sequences;
+use settings::{Readings, Settings};
 use values::{argument_of, value_of};
-
-/// How a server refuses the work of a user who was dropped, or has lost every right, under a live session.
-const DISOWNED: [&[u8]; 3] = [b"42501", b"42704", b"28000"];
 
 /// More names of statements that came or went are not kept for long.
 const MADE_MAX: usize = 256;
@@ -65,6 +66,8 @@ pub struct Notes {
     eased: bool,
     /// The server refused something as if the user were gone.
     disowned: bool,
+    /// Something was done in this session that no tag tells: it may hold what has to be asked for.
+    hidden: bool,
     pins: Vec<Pin>,
     /// What holds if a DO is done that is under way.
     in_do: Vec<Pin>,
@@ -85,6 +88,9 @@ pub struct Notes {
     executed: u32,
     /// Of the unit that is being answered: how many were.
     done: u32,
+    settings: Settings,
+    /// What was bound last: the digests of its portal's and its statement's names. None: it has no name.
+    bound: Option<(u64, u64)>,
     bytes_max: usize,
 }
 
@@ -96,6 +102,11 @@ struct Unnamed {
     too_large: bool,
     /// An error came since: it may never have come to be.
     doubtful: bool,
+    under: Under,
+    /// The unit in which it was answered.
+    made_in: u64,
+    /// What the client was told that it takes and gives.
+    told: Option<Shape>,
     spotted: Option<Arc<Spotted>>,
 }
 
@@ -120,6 +131,7 @@ impl Notes {
             lasted: false,
             eased: false,
             disowned: false,
+            hidden: false,
             pins: Vec::new(),
             in_do: Vec::new(),
             spotted: BTreeMap::new(),
@@ -133,6 +145,8 @@ impl Notes {
             said: None,
             executed: 0,
             done: 0,
+            settings: Settings::default(),
+            bound: None,
             bytes_max: bytes_max as usize,
         }
     }
@@ -168,6 +182,11 @@ impl Notes {
         std::mem::take(&mut self.disowned)
     }
 
+    /// Whether it may hold what no tag of a command tells.
+    pub fn is_hidden(&self) -> bool {
+        self.hidden
+    }
+
     pub fn is_disowned(&self) -> bool {
         self.disowned
     }
@@ -177,25 +196,22 @@ impl Notes {
         !self.settled
             && !self.lasted
             && !self.parses.untold
-            && self.pins.is_empty()
-            && !self.unnamed.too_large
+            && self.lasting_pins().next().is_none()
             && self.said.as_ref().is_none_or(|said| said.is_complete())
-    }
-
-    /// What has to be said after what the last survey told, in its order.
-    pub fn again(&self) -> Vec<Again> {
-        match &self.said {
-            Some(said) => said.again(&self.parses),
-            None => self.made().map(|body| Again::Parse(body.into())).collect(),
-        }
     }
 
     /// What no survey sees.
     pub fn pins(&self) -> impl Iterator<Item = Pin> {
-        let too_large = self.unnamed.too_large.then_some(Pin::TooLarge);
         // Until it is known what the database has.
         let early = self.judgement.is_early().then_some(Pin::UnknownSettings);
-        self.pins.iter().copied().chain(too_large).chain(early)
+        self.lasting_pins().chain(early)
+    }
+
+    fn lasting_pins(&self) -> impl Iterator<Item = Pin> {
+        let is_too_large = self.unnamed.too_large || self.parses.told.is_too_much;
+        let too_large = is_too_large.then_some(Pin::TooLarge);
+        let unknown = self.has_unknown_meaning().then_some(Pin::UnreplayableStatement);
+        self.pins.iter().copied().chain(too_large).chain(unknown)
     }
 
     /// Whether the client may ask for what a sequence gave it, which stays behind when it moves.
@@ -216,24 +232,42 @@ impl Notes {
         self.pins.is_empty() && !self.unnamed.too_large
     }
 
-    /// The body of the client's Parse, if its unnamed statement may be alive.
-    pub fn unnamed(&self) -> Option<&[u8]> {
-        (!self.unnamed.body.is_empty()).then_some(&self.unnamed.body)
+    /// Whether a literal of a new statement may mean this or that.
+    fn has_unknown_meaning(&self) -> bool {
+        let is_unknown = |under: &Under, body: &[u8]| *under == Under::Unknown && may_depend(body);
+        let made = self.parses.made.values().flatten();
+        is_unknown(&self.unnamed.under, &self.unnamed.body)
+            || made.into_iter().any(|made| is_unknown(&made.under, &made.body))
     }
 
-    /// Whether it is not sure that there ever was such a statement.
-    pub fn is_unnamed_doubtful(&self) -> bool {
-        self.unnamed.doubtful
+    /// The client's unnamed statement, if it may be alive. `greeting`: what the server told with it.
+    pub fn unnamed(&self, greeting: &Values) -> Option<Carried> {
+        let Unnamed {
+            body,
+            doubtful,
+            under,
+            told,
+            ..
+        } = &self.unnamed;
+        let parsed = Parsed {
+            body: (!body.is_empty()).then(|| body[..].into())?,
+            // If it is not known, there is nothing in it whose meaning depends on it.
+            under: Readings::new(greeting).of(under).unwrap_or_default(),
+        };
+        Some(Carried {
+            parsed,
+            doubtful: *doubtful,
+            told: *told,
+        })
     }
 
-    /// Statements that were made and not dropped since the last survey: bodies of Parse messages.
-    fn made(&self) -> impl Iterator<Item = &[u8]> {
-        self.parses.made.values().filter_map(|body| body.as_deref())
-    }
-
-    /// The body of the Parse that made a statement since the last survey.
-    pub fn parse_of(&self, name: &[u8]) -> Option<&[u8]> {
-        self.parses.made.get(name)?.as_deref()
+    /// The text of a statement that was parsed since the last survey, or of the one without a name.
+    pub fn text_of(&self, name: &[u8]) -> Option<&[u8]> {
+        let parse = match name {
+            b"" => &self.unnamed.body[..],
+            name => &self.parses.made.get(name)?.as_ref()?.body,
+        };
+        parse.split(|byte| *byte == 0).nth(1)
     }
 
     /// Whether a text, and everything that it names, is known to do no more than it says.
@@ -249,12 +283,86 @@ impl Notes {
         self.parses.made.contains_key(name)
     }
 
-    /// Postgres was asked, at a safe point.
-    pub fn surveyed(&mut self, ledger: &Ledger) {
+    /// All that is known of the session without asking, if it was asked for `ledger`.
+    pub fn known(&self, ledger: Option<&Ledger>, greeting: &Values) -> Known {
+        let since = self.since(greeting);
+        let (said, placed) = match &self.said {
+            Some(said) => said.again(&self.parses),
+            None => Default::default(),
+        };
+        let made = self.parses.made.iter();
+        let made: Vec<_> = made
+            .filter_map(|(name, made)| Some((name, made.as_ref()?)))
+            .collect();
+        let parsed = made.iter().filter(|(name, _)| !placed.contains(&***name));
+        let parsed = parsed.map(|(name, made)| Parsed {
+            body: made.body.clone(),
+            under: since.parsed.get(*name).cloned().flatten().unwrap_or_default(),
+        });
+        let listed = ledger.into_iter().flat_map(Ledger::statements);
+        let listed = listed.filter(|statement| !self.parses.made.contains_key(&statement.name));
+        let names = listed
+            .map(|statement| &statement.name)
+            .chain(made.iter().map(|(name, _)| *name));
+        let told = names.filter_map(|name| Some((name.clone(), self.parses.told.of(name)?)));
+        let values = self.settings.values(greeting);
+        Known {
+            ledger: ledger.cloned(),
+            // What was said since begins with what was in force then.
+            before: match (said.is_empty(), ledger) {
+                (true, _) => values.clone(),
+                (false, None) => greeting.clone(),
+                (false, Some(_)) => Values::default(),
+            },
+            values,
+            parsed: parsed.collect(),
+            told: told.collect(),
+            is_all: self.is_all_there_is() && said.is_empty(),
+            said,
+            since,
+        }
+    }
+
+    /// Whether these notes and the last survey say all.
+    pub fn is_all_there_is(&self) -> bool {
+        !self.is_unsure() && self.is_rebuildable()
+    }
+
+    /// What statements were read under that came since the last survey.
+    pub fn since(&self, greeting: &Values) -> Since {
+        let mut reading = Readings::new(greeting);
+        let parsed = self.parses.made.iter().map(|(name, made)| {
+            let under = made.as_ref().and_then(|made| reading.of(&made.under));
+            (name.clone(), under)
+        });
+        Since {
+            parsed: parsed.collect(),
+            prepared: self.settings.prepared_since(greeting),
+            by_sql: self.settings.by_sql(greeting),
+            by_sql_count: self.settings.by_sql_count,
+            steady: self.settings.steady(greeting),
+            untold_set: self.settings.untold_set,
+        }
+    }
+
+    /// What the greeting told holds on, whatever the next one tells.
+    pub fn keep_greeting(&mut self, greeting: &Values) {
+        self.settings.keep_greeting(greeting);
+        if let Some(values) = Readings::new(greeting).of(&self.unnamed.under) {
+            self.unnamed.under = Under::Told(values);
+        }
+    }
+
+    /// Postgres was asked, at a safe point, and the answer is remembered.
+    pub fn surveyed(&mut self, ledger: &Ledger, greeting: &Values) {
         // Then there is more to ask about than was asked.
         let is_news = self.news.has_changed().unwrap_or(false);
         self.hear_news();
         self.judge_again(ledger);
+        self.settings.surveyed(ledger.values(), greeting);
+        let statements = ledger.statements().iter();
+        let names = statements.map(|statement| digest(&statement.name));
+        self.parses.told.surveyed(&names.collect());
         self.settled &= is_news;
         self.present = false;
         self.surveyed_at = self.parses.units_sent;
@@ -304,8 +412,12 @@ impl Notes {
         match tag {
             b'Q' => self.query(body),
             b'P' => self.parse(body),
-            b'B' if self.has_nothing_to_bind() => {}
-            b'B' => self.bind(body, true),
+            b'B' => {
+                self.bound = bound_to(body);
+                if !self.has_nothing_to_bind() {
+                    self.bind(body, true);
+                }
+            }
             b'E' => {
                 self.executed += 1;
                 if self.said.is_some() {
@@ -313,6 +425,7 @@ impl Notes {
                 }
             }
             b'C' => self.close(body),
+            b'D' => self.describe(body),
             b'F' => self.call(body),
             b'S' => {
                 self.parses.units_sent += 1;
@@ -327,7 +440,7 @@ impl Notes {
     pub fn answered(&mut self, tag: u8, body: &[u8]) {
         match tag {
             b'C' => {
-                if self.said.is_some() || tag_signals(body) {
+                if self.said.is_some() || tag_signals(body) || self.settings.may_revert {
                     self.completed(body);
                 }
                 self.done += 1;
@@ -337,22 +450,26 @@ impl Notes {
             }
             b'I' | b's' => self.done += 1,
             b'Z' => self.ready(body.first().copied()),
-            b'1' | b'3' => self.parsed_or_closed(tag),
+            b'1' | b'3' | b't' => self.answered_parse(tag, body),
+            b'S' => self.told(body),
             b'E' => self.refused(body),
             _ => {}
         }
     }
 
     #[inline(never)]
-    fn parsed_or_closed(&mut self, tag: u8) {
+    fn answered_parse(&mut self, tag: u8, body: &[u8]) {
         if tag == b'1'
             && let Some(said) = &mut self.said
             && let Some(name) = self.parses.parsed_next()
         {
             said.parsed(name);
         }
-        match self.parses.answered(tag) {
+        let unit = self.parses.units_done;
+        let under = |in_doubt| self.settings.under(unit, in_doubt);
+        match self.parses.answered(tag, body, under) {
             Answered::Nothing => {}
+            Answered::Unnamed(under) => (self.unnamed.under, self.unnamed.made_in) = (under, unit),
             Answered::Closed(name) => {
                 // What is known of a name may be of the statement that takes its place, which was asked for already.
                 if self.spotted.contains_key(&name) && !self.parses.is_coming(&name) {
@@ -366,7 +483,37 @@ impl Notes {
             Answered::Replaced(name, None) => drop(self.spotted.remove(&name)),
         }
         // It stays made, or closed, whatever becomes of the rest.
-        self.lasted |= self.lasting;
+        self.lasted |= self.lasting && tag != b't';
+    }
+
+    /// Whether a description is on its way that is to be remembered.
+    #[inline]
+    pub fn awaits_description(&self) -> bool {
+        self.parses.portals > 0
+    }
+
+    /// What a statement gives, right after a ParameterDescription, or a portal. The body of a RowDescription, or nothing.
+    #[inline(never)]
+    pub fn described(&mut self, columns: &[u8], last: bool) {
+        if !self.parses.told.is_under_way() {
+            self.parses.answered_portal();
+        }
+        if let Some(told) = self.parses.told.gives(columns, last) {
+            self.unnamed.told = Some(told);
+        }
+    }
+
+    /// A ParameterStatus.
+    #[inline(never)]
+    fn told(&mut self, body: &[u8]) {
+        let unit = self.parses.units_done;
+        if self.settings.told(body) && !self.settings.may_have_been_changed_by_client(unit) {
+            // Its files were read anew, at the beginning of the unit or before.
+            self.parses.doubt_made_in(unit);
+            if self.unnamed.made_in == unit {
+                self.unnamed.under = Under::Unknown;
+            }
+        }
     }
 
     #[inline(never)]
@@ -376,7 +523,7 @@ impl Notes {
             said.failed(self.parses.units_done);
         }
         let state = error_field(error, b'C');
-        self.disowned |= state.is_some_and(|state| DISOWNED.contains(&state));
+        self.disowned |= state.is_some_and(is_disowned);
     }
 
     #[inline(never)]
@@ -388,11 +535,16 @@ impl Notes {
         self.sequences.read(text);
         // After an error the server leaves out this one as well, or does not.
         let is_alone = std::mem::take(&mut self.executed) == 0;
+        self.settings.asked(text, spotted.signalled);
         match self.plain(text, &spotted).filter(|_| is_alone) {
             Some(statements) => {
                 self.name_settings(&spotted);
                 let unit = self.parses.units_sent;
-                self.said.get_or_insert_default().asked(unit, statements);
+                let said = self.said.get_or_insert_default();
+                said.asked(unit, statements);
+                if spotted.signalled && said.may_change_literals() {
+                    self.settings.may_change(unit);
+                }
             }
             None => {
                 self.ran(&spotted, None);
@@ -456,7 +608,10 @@ impl Notes {
         // What a function did before it was known for it can be seen now, or never.
         let news = match is_all {
             true => self.vocabulary.news(&before),
-            false => self.vocabulary.all_news(),
+            false => {
+                self.hidden = true;
+                self.vocabulary.all_news()
+            }
         };
         if !has_spoken {
             return;
@@ -511,13 +666,16 @@ impl Notes {
         let end = memchr(0, text).unwrap_or(text.len());
         let spotted = self.vocabulary.read(&text[..end]);
         self.sequences.read(&text[..end]);
+        self.settings.asked(&text[..end], spotted.signalled);
         let plain = self.plain(&text[..end], &spotted);
         let is_kept = (plain.is_some() || self.said.is_some()) && self.parse_plain(name, plain, body);
         if !is_kept {
             self.note_early(&text[..end]);
         }
         if name.is_empty() {
-            self.parses.expect(Pending::Parse(None));
+            let unit = self.parses.units_sent;
+            self.parses
+                .expect(Pending::Unnamed(self.settings.is_in_doubt(unit)));
             if self.unnamed.body.capacity() > UNNAMED_KEPT.max(2 * body.len()) {
                 self.unnamed.body = BytesMut::new();
             }
@@ -527,6 +685,8 @@ impl Notes {
                 self.unnamed.body.put_slice(body);
             }
             self.unnamed.doubtful = false;
+            // Before it is answered, nobody counts on it.
+            (self.unnamed.under, self.unnamed.told) = (Under::Greeting, None);
             self.unnamed.spotted = is_of_note(&spotted).then(|| Arc::new(spotted));
         } else {
             self.named(name, Some(body), spotted);
@@ -560,9 +720,10 @@ impl Notes {
         let name = known_as(name);
         self.judgement.judged(name);
         let body = kept.map(Into::into);
+        let in_doubt = self.settings.is_in_doubt(self.parses.units_sent);
         let spotted = is_of_note(&spotted).then_some(spotted);
         let Some(before) = self.spotted.get(name).cloned().filter(|_| name != ANY_OTHER) else {
-            self.parses.expect(Pending::Parse(body));
+            self.parses.expect(Pending::Parse(body, in_doubt));
             if let Some(spotted) = spotted {
                 self.spot(name, spotted);
             }
@@ -573,6 +734,7 @@ impl Notes {
             body,
             name: name.into(),
             spotted: spotted.clone().map(Arc::new),
+            in_doubt,
         })));
         if let Some(mut spotted) = spotted {
             spotted.merge(&before);
@@ -622,6 +784,9 @@ impl Notes {
                 settings: settings.collect(),
                 ..Spotted::default()
             };
+            if said.may_change_literals() {
+                self.settings.may_change(self.parses.units_sent);
+            }
             self.name_settings(&named);
         } else if let Some(spotted) = spotted {
             self.ran(&spotted, Some(body));
@@ -654,11 +819,29 @@ impl Notes {
     }
 
     #[inline(never)]
+    fn describe(&mut self, body: &[u8]) {
+        let Some((kind, name)) = body.split_first() else {
+            return;
+        };
+        let name = known_as(name_in(name));
+        match (kind, self.bound) {
+            (b'S', _) => self.parses.expect(Pending::Describe(name.into())),
+            (b'P', Some((portal, statement)))
+                if portal == digest_of(name) && !self.parses.told.knows(statement) =>
+            {
+                self.parses.expect(Pending::Portal(statement));
+            }
+            _ => {}
+        }
+    }
+
+    #[inline(never)]
     fn call(&mut self, body: &[u8]) {
         let oid = body.first_chunk().map_or(0, |oid| u32::from_be_bytes(*oid));
         let called = function_called(oid);
         if called != Called::Nothing {
-            (self.present, self.lasting) = (true, true);
+            (self.present, self.lasting, self.hidden) = (true, true, true);
+            self.settings.may_change(self.parses.units_sent);
         }
         match called {
             Called::Nothing | Called::AdvisoryLock => {}
@@ -667,6 +850,17 @@ impl Notes {
             Called::Anything => self.pin(Pin::UnknownSettings),
         }
         self.parses.units_sent += 1;
+    }
+
+    /// The beginning of a large message of the server's, which answers something.
+    #[inline(never)]
+    pub fn answered_beginning(&mut self, tag: u8) {
+        // It takes more parameters than anybody compares.
+        if tag == b't' {
+            self.parses.told.is_too_much = true;
+            // Whatever it is, it is answered.
+            self.parses.answered(b'\0', b"", |_| Under::Unknown);
+        }
     }
 
     /// The beginning of a large message of the client's.
@@ -686,8 +880,14 @@ impl Notes {
                 self.listening_name = name.into();
                 self.listener.begin(Message::Parse);
             }
-            b'B' => return self.bind(body, false),
+            b'B' => {
+                self.bound = bound_to(body);
+                return self.bind(body, false);
+            }
             b'F' => return self.call(body),
+            // Names of which only the beginning counts.
+            b'C' => return self.close(body),
+            b'D' => return self.describe(body),
             _ => return,
         }
         self.listening = Some(tag);
@@ -714,7 +914,7 @@ impl Notes {
             let name = std::mem::take(&mut self.listening_name);
             self.named(&name, None, spotted);
         } else {
-            self.parses.expect(Pending::Parse(None));
+            self.parses.expect(Pending::Unnamed(false));
             self.unnamed = Unnamed {
                 too_large: true,
                 spotted: is_of_note(&spotted).then(|| Arc::new(spotted)),
@@ -733,6 +933,11 @@ impl Notes {
 
     #[inline(never)]
     fn ran_of_note(&mut self, spotted: &Spotted, bind: Option<&[u8]>) {
+        if spotted.signalled {
+            // What is said before anything is known is read again.
+            self.hidden |= self.vocabulary.is_learned();
+            self.settings.may_change(self.parses.units_sent);
+        }
         self.present |= spotted.signalled;
         self.lasting |= spotted.lasting;
         if spotted.asks {
@@ -787,24 +992,34 @@ impl Notes {
 
     #[inline(never)]
     fn completed(&mut self, tag: &[u8]) {
+        let unit = self.parses.units_done;
+        let signals = tag_signals(tag);
+        // Told at the unit's end only, and what is parsed until then is read under it.
+        if self.settings.may_revert && ends_transaction(tag) {
+            self.settings.may_have_changed(unit);
+        }
         if let Some(said) = &mut self.said {
-            let done = said.done(self.parses.units_done, self.done, tag, &mut self.parses);
+            let done = said.done(unit, self.done, tag, &mut self.parses);
             if done != Done::Other {
-                self.lasting |= tag_lasts(tag);
                 // What was parsed before it, and is not the statement itself, can't be put in its place.
                 self.present |=
-                    done == Done::PlainAndRead && !self.unnamed.body.is_empty() && !said.is_unnamed_plain();
-                return;
+                    done >= Done::PlainAndRead && !self.unnamed.body.is_empty() && !said.is_unnamed_plain();
+                return self.completed_plain(tag, done);
             }
-            if !tag_signals(tag) {
-                return;
-            }
+        }
+        if !signals {
+            return;
         }
         if tag_eases(tag) {
             self.eased = true;
             return;
         }
+        match tag.starts_with(b"PREPARE") {
+            true => self.settings.prepared(unit, None),
+            false => self.settings.may_have_changed(unit),
+        }
         self.present = true;
+        self.hidden |= !tag_tells_all(tag);
         self.lasting |= tag_lasts(tag);
         if tag.starts_with(b"DO") {
             for pin in std::mem::take(&mut self.in_do) {
@@ -819,8 +1034,22 @@ impl Notes {
         }
     }
 
+    fn completed_plain(&mut self, tag: &[u8], done: Done) {
+        self.lasting |= tag_lasts(tag);
+        let unit = self.parses.units_done;
+        if tag.starts_with(b"PREPARE") {
+            let name = self.parses.made_by_sql.take();
+            self.settings.prepared(unit, name);
+        } else if done == Done::PlainAndLiterals {
+            self.settings.may_have_changed(unit);
+        }
+    }
+
     fn ready(&mut self, status: Option<u8>) {
         self.done = 0;
+        if self.settings.is_fresh || self.settings.may_revert {
+            self.settings.ready(status);
+        }
         if self.said.is_some() {
             self.said_ready(status);
         }
@@ -843,7 +1072,7 @@ impl Notes {
     #[inline(never)]
     fn said_ready(&mut self, status: Option<u8>) {
         if let Some(said) = &mut self.said {
-            self.present |= said.ready(status, self.parses.units_done, &mut self.parses);
+            self.present |= said.ready(status, self.parses.units_done);
         }
         self.tidy();
     }
@@ -861,6 +1090,29 @@ impl Notes {
         if !self.unnamed.body.is_empty() || self.unnamed.too_large {
             self.unnamed = Unnamed::default();
         }
+    }
+}
+
+/// What a Bind binds, and to which portal, if its statement has a name.
+#[inline]
+fn bound_to(body: &[u8]) -> Option<(u64, u64)> {
+    match body {
+        // Most have neither.
+        [0, 0, ..] => None,
+        body => {
+            let (portal, statement) = bound::names(body);
+            let names = (digest_of(portal), digest(known_as(statement)));
+            (!statement.is_empty()).then_some(names)
+        }
+    }
+}
+
+/// Of a portal, which most often has no name.
+#[inline]
+fn digest_of(portal: &[u8]) -> u64 {
+    match portal {
+        b"" => 0,
+        name => digest(known_as(name)),
     }
 }
 
@@ -891,6 +1143,7 @@ impl std::fmt::Debug for Notes {
 
 #[cfg(test)]
 mod tests {
+    use super::super::known::Again;
     use super::super::wire::state_words::{Definition, Learned, learn};
     use super::*;
 
@@ -927,7 +1180,9 @@ mod tests {
     /// What would be said again.
     fn again(notes: &Notes) -> Vec<String> {
         let text = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
-        let again = notes.again().into_iter().map(|again| match again {
+        let known = notes.known(None, &Values::default());
+        let first = known.parsed.into_iter().map(|parsed| Again::Parse(parsed.body));
+        let again = first.chain(known.said).map(|again| match again {
             Again::Text(said) | Again::Alone(said) => text(&said),
             Again::SetConfig { name, value } => format!("{} = {}", text(&name), text(&value)),
             Again::Touch(name) => format!("touch {}", text(&name)),
@@ -953,7 +1208,7 @@ mod tests {
             let mut notes = after(&[&format!(">Q {text}"), &format!("<C {tag}"), "<Z I"]);
             assert!(notes.is_unsure() && notes.is_rebuildable(), "{text}");
             assert_eq!(again(&notes), [text]);
-            notes.surveyed(&Ledger::default());
+            notes.surveyed(&Ledger::default(), &Values::default());
             assert!(!notes.is_signalled() && again(&notes).is_empty() && notes.said.is_none());
         }
     }
@@ -1105,7 +1360,7 @@ mod tests {
     #[test]
     fn a_name_that_is_closed_and_parsed_anew_at_once_is_known_for_what_it_is_now() {
         let mut notes = after(&[">P s SELECT 1", ">S", "<1", "<Z I"]);
-        notes.surveyed(&Ledger::default());
+        notes.surveyed(&Ledger::default(), &Values::default());
         notes.asked(b'C', b"Ss\0");
         notes.asked(b'P', b"s\0SELECT set_config(x, 'y', false) FROM t\0\0\0");
         notes.asked(b'S', b"");
@@ -1113,7 +1368,7 @@ mod tests {
             notes.answered(tag, b"");
         }
         notes.answered(b'Z', b"I");
-        notes.surveyed(&Ledger::default());
+        notes.surveyed(&Ledger::default(), &Values::default());
         notes.asked(b'B', b"\0s\0\0\0\0\0\0\0");
         notes.answered(b'Z', b"I");
         assert!(notes.is_signalled());
@@ -1332,10 +1587,11 @@ mod tests {
     }
 
     fn made(notes: &Notes) -> Vec<String> {
-        let names = notes
-            .made()
-            .map(|body| String::from_utf8_lossy(name_in(body)).into_owned());
-        names.collect()
+        let known = notes.known(None, &Values::default());
+        let names = known.parsed.iter();
+        names
+            .map(|parsed| String::from_utf8_lossy(name_in(&parsed.body)).into_owned())
+            .collect()
     }
 
     #[test]
@@ -1357,7 +1613,7 @@ mod tests {
     fn what_may_have_set_anything_is_a_signal_until_a_survey() {
         let mut notes = after(&[">Q DO ''", "<C DO", "<Z I"]);
         assert!(notes.is_signalled() && !notes.is_rebuildable());
-        notes.surveyed(&Ledger::default());
+        notes.surveyed(&Ledger::default(), &Values::default());
         assert!(!notes.is_signalled() && notes.is_rebuildable());
     }
 
@@ -1412,7 +1668,7 @@ mod tests {
         let mut notes = after(&[">P one SELECT 1", ">P two SELECT 2", ">S", "<1", "<1", "<Z I"]);
         assert!(notes.is_signalled() && notes.is_rebuildable());
         assert_eq!(made(&notes), ["one", "two"]);
-        notes.surveyed(&Ledger::default());
+        notes.surveyed(&Ledger::default(), &Values::default());
         assert!(made(&notes).is_empty());
         let notes = after(&[
             ">P one SELECT 1",
@@ -1424,7 +1680,7 @@ mod tests {
             "<3",
             "<Z I",
         ]);
-        assert!(made(&notes).is_empty() && notes.is_replaced(b"one"));
+        assert!(made(&notes).is_empty() && notes.since(&Values::default()).parsed.contains_key(&b"one"[..]));
     }
 
     #[test]
@@ -1477,7 +1733,7 @@ mod tests {
             let parse = format!(">P {name} SELECT set_config('a.b', $1, false)");
             let bind = format!(">B {name}");
             let mut notes = after(&[&parse, ">S", "<1", "<Z I"]);
-            notes.surveyed(&Ledger::default());
+            notes.surveyed(&Ledger::default(), &Values::default());
             notes.bind(format!("\0{name}\0").as_bytes(), true);
             notes.ready(Some(b'I'));
             assert!(!notes.is_rebuildable(), "{bind}");
@@ -1488,15 +1744,95 @@ mod tests {
     fn the_unnamed_statement_lives_until_the_next_query() {
         let parsed = [">P  SELECT 1", ">S", "<1", "<Z I"];
         let notes = after(&parsed);
-        assert!(notes.unnamed().is_some() && !notes.is_unnamed_doubtful());
+        assert!(
+            notes
+                .unnamed(&Values::default())
+                .is_some_and(|unnamed| !unnamed.doubtful)
+        );
         let notes = after(&[&parsed[..], &["<E"]].concat());
-        assert!(notes.is_unnamed_doubtful());
+        assert!(
+            notes
+                .unnamed(&Values::default())
+                .is_some_and(|unnamed| unnamed.doubtful)
+        );
         for end in [">Q SELECT 1", ">C "] {
             let notes = after(&[&parsed[..], &[end]].concat());
-            assert!(notes.unnamed().is_none(), "{end}");
+            assert!(notes.unnamed(&Values::default()).is_none(), "{end}");
         }
         let long = format!(">P  SELECT '{}'", "x".repeat(300));
         assert_eq!(after(&[&long]).pins().collect::<Vec<_>>(), [Pin::TooLarge]);
+    }
+
+    #[test]
+    fn what_a_session_lists_of_itself_hides_nothing() {
+        let notes = after(&[
+            ">Q SET a.b = 1",
+            "<C SET",
+            "<Z I",
+            ">Q LISTEN a",
+            "<C LISTEN",
+            "<Z I",
+        ]);
+        assert!(!notes.is_hidden());
+        for hides in [">Q SELECT pg_advisory_lock(1)", "<C DO"] {
+            let mut notes = after(&[hides, "<Z I"]);
+            notes.surveyed(&Ledger::default(), &Values::default());
+            assert!(notes.is_hidden(), "{hides}");
+        }
+    }
+
+    #[test]
+    fn a_statement_is_read_under_what_the_server_told_until_it_was_answered() {
+        let told = |notes: &Notes, name: &[u8]| {
+            let under = notes.since(&Values::default()).parsed[name].clone();
+            under.map(|values| values.of(b"DateStyle").map(<[u8]>::to_vec))
+        };
+        let mut notes = after(&[">P one SELECT 1", ">S", "<1", "<Z I"]);
+        assert_eq!(told(&notes, b"one"), Some(None));
+        notes.answered(b'S', b"DateStyle\0German\0");
+        notes.answered(b'S', b"application_name\0x\0");
+        for (tag, body) in [(b'P', &b"two\0SELECT 2\0\0\0"[..]), (b'S', b"")] {
+            notes.asked(tag, body);
+        }
+        notes.answered(b'1', b"");
+        // From here on it is told with the end of the unit only.
+        notes.answered(b'C', b"SET\0");
+        for (tag, body) in [(b'P', &b"three\0SELECT 'a'\0\0\0"[..]), (b'S', b"")] {
+            notes.asked(tag, body);
+        }
+        notes.answered(b'1', b"");
+        assert_eq!(told(&notes, b"one"), Some(None));
+        assert_eq!(told(&notes, b"two"), Some(Some(b"German".to_vec())));
+        assert_eq!(told(&notes, b"three"), None);
+        assert!(notes.pins().any(|pin| pin == Pin::UnreplayableStatement));
+    }
+
+    #[test]
+    fn what_a_client_was_told_of_a_statement_is_known_as_long_as_it_lives() {
+        let mut notes = after(&[">P one SELECT 1", ">S", "<1", "<Z I"]);
+        let described = |notes: &mut Notes, columns: &[u8]| {
+            notes.asked(b'D', b"Sone\0");
+            notes.answered(b't', b"\0\0");
+            notes.described(columns, true);
+        };
+        let told = |notes: &Notes| {
+            notes
+                .known(None, &Values::default())
+                .told
+                .first()
+                .map(|(_, told)| *told)
+        };
+        assert_eq!(told(&notes), None);
+        described(
+            &mut notes,
+            b"\0\x01a\0\0\0\0\x01\0\x01\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0",
+        );
+        let before = told(&notes);
+        described(&mut notes, b"");
+        assert!(before.is_some() && told(&notes).is_some() && told(&notes) != before);
+        notes.asked(b'P', b"one\0SELECT 2\0\0\0");
+        notes.answered(b'1', b"");
+        assert_eq!(told(&notes), None);
     }
 
     #[test]
@@ -1650,7 +1986,7 @@ mod tests {
         let (name, other) = ("n".repeat(70), "n".repeat(64) + "other");
         let parse = format!(">P {name} SELECT set_config('a.b', $1, false)");
         let mut notes = after(&[&parse, ">S", "<1", "<Z I"]);
-        notes.surveyed(&Ledger::default());
+        notes.surveyed(&Ledger::default(), &Values::default());
         notes.asked(b'B', format!("\0{other}\0").as_bytes());
         notes.ready(Some(b'I'));
         assert!(!notes.is_rebuildable());
@@ -1663,7 +1999,7 @@ mod tests {
         let replaced = [">C s", ">P s SELECT 1", ">S", "<3", "<1", "<Z I"];
         for (then, is_still_there) in [(&refused[..], true), (&replaced[..], false)] {
             let mut notes = after(&[&first[..], then].concat());
-            notes.surveyed(&Ledger::default());
+            notes.surveyed(&Ledger::default(), &Values::default());
             notes.asked(b'B', b"\0s\0");
             notes.ready(Some(b'I'));
             assert_eq!(!notes.is_rebuildable(), is_still_there);
@@ -1681,7 +2017,7 @@ mod tests {
             }
             notes
         };
-        notes.surveyed(&Ledger::default());
+        notes.surveyed(&Ledger::default(), &Values::default());
         notes.asked(b'B', b"\0s\0");
         notes.ready(Some(b'I'));
         assert!(!notes.is_rebuildable());
@@ -1724,14 +2060,14 @@ mod tests {
             notes.answered(b'1', b"");
             notes.ready(Some(b'I'));
             let ledger = Ledger::holding("s", "SELECT f('a.b')");
-            notes.surveyed(&ledger);
+            notes.surveyed(&ledger, &Values::default());
             assert!(!notes.is_unsure());
             lore.take(taught(&[("f", body)]));
             notes.hear_news();
             // It may have been run meanwhile.
             assert!(notes.is_unsure() && !notes.is_rebuildable());
             assert_eq!(notes.pins().next().is_some(), is_pinned, "{body}");
-            notes.surveyed(&ledger);
+            notes.surveyed(&ledger, &Values::default());
             notes.asked(b'B', b"\0s\0");
             notes.ready(Some(b'I'));
             assert!(!notes.is_rebuildable());
@@ -1746,7 +2082,7 @@ mod tests {
             lore.take(taught(&[("f", "SELECT 1")]));
             let mut notes = Notes::new(Arc::clone(&lore), 200);
             play(&mut notes, &[">Q SELECT f()", "<C SELECT 1", "<Z I"]);
-            notes.surveyed(&Ledger::default());
+            notes.surveyed(&Ledger::default(), &Values::default());
             play(&mut notes, runs);
             lore.take(taught(&[("f", "SELECT set_config('search_path', 'x', false)")]));
             notes.hear_news();
@@ -1761,9 +2097,9 @@ mod tests {
         let mut notes = Notes::new(Arc::clone(&lore), 200);
         play(&mut notes, &[">Q SELECT f()", "<C SELECT 1", "<Z I"]);
         lore.take(taught(&[("f", SETS)]));
-        notes.surveyed(&Ledger::default());
+        notes.surveyed(&Ledger::default(), &Values::default());
         assert!(notes.is_unsure());
-        notes.surveyed(&Ledger::default());
+        notes.surveyed(&Ledger::default(), &Values::default());
         assert!(!notes.is_unsure());
     }
 

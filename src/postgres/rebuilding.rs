@@ -6,12 +6,12 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
-use super::crossing::{Failed, Unnamed, survey};
+use super::crossing::{Failed, finish, same, settle, survey};
 use super::exchange::Aside;
+use super::known::{Again, Known, Unnamed};
 use super::ledger::Ledger;
-use super::notes::Again;
-use super::replay::{Parses, Replay, ReplayError, overlap, say_again};
-use super::survey::Question;
+use super::replay::{Replay, ReplayError, overlap, put_right, say_again};
+use super::survey::{FORBIDDEN, Question, SurveyError, lacking};
 use super::talk::Talk;
 use super::wire::say;
 
@@ -20,10 +20,8 @@ const TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What there is to go by.
 pub struct Rebuilding {
-    /// None: the session is as its login made it.
-    pub ledger: Option<Ledger>,
-    /// What was said since, in its order.
-    pub said: Vec<Again>,
+    /// Without a ledger, the session is as its login made it.
+    pub known: Known,
     pub unnamed: Option<Unnamed>,
     pub bytes_max: u32,
 }
@@ -60,29 +58,41 @@ impl Rebuilding {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let mut aside = Aside::dropped();
-        let before = match &self.ledger {
-            Some(ledger) => ledger.clone(),
-            // What another login makes of it is what there was, but for who it is.
-            None => asked(question.clone(), link, &mut aside).await?,
-        };
-        self.replay(&before, link, &mut aside).await?;
+        let lost = |error: SurveyError| Failed::NewLost(error.to_string());
+        let mut before = settle(&self.known, question, link, &mut aside)
+            .await
+            .map_err(lost)?;
+        let parsed = &self.known.parsed;
+        let mut replayed = Replay::new(&before, parsed).run(link, &mut aside).await;
+        if let Err(ReplayError::Refused { state, .. }) = &replayed
+            && state.as_bytes() == FORBIDDEN
+            && before.lacks().is_empty()
+        {
+            // Rights may have been taken away since it was asked.
+            let lacks = lacking(link, &mut aside).await.map_err(lost)?;
+            if !lacks.is_empty() {
+                before = before.of_a_server_that(lacks);
+                replayed = Replay::new(&before, parsed).run(link, &mut aside).await;
+            }
+        }
+        done(replayed)?;
         if before.channels().len() > 0 {
             done(overlap(&before, None).run(link, &mut aside).await)?;
         }
         aside.keep();
-        let known = Question::new(user, before.names_to_verify(), self.bytes_max);
-        let mut after = asked(known, link, &mut aside).await?;
-        if let Some(difference) = before.difference(&after) {
-            return Err(Failed::Differs(difference));
+        let question_of_all = question.clone().knowing(before.lacks());
+        let question = Question::new(user, before.names_to_verify(), self.bytes_max);
+        let question = question.knowing(before.lacks());
+        let after = survey(question, link, &mut aside).await.map_err(lost)?;
+        let mut after = same(&before, after, &self.known)?;
+        if !self.known.said.is_empty() {
+            after = self
+                .say_again(&before, &question_of_all, link, &mut aside)
+                .await?;
         }
-        if !self.said.is_empty() || self.unnamed.is_some() {
-            self.say_again(link, &mut aside).await?;
-            if !self.said.is_empty() {
-                after = asked(question.clone(), link, &mut aside).await?;
-            }
-        }
-        let mut messages = match &self.ledger {
-            Some(ledger) => ledger.status_changes(&after),
+        finish(&after, self.unnamed.as_ref(), &self.known.told, link, &mut aside).await?;
+        let mut messages = match &self.known.ledger {
+            Some(_) => before.status_changes(&after),
             None => Ledger::default().status_changes(&after),
         };
         if after.channels().len() > 0 {
@@ -99,37 +109,43 @@ impl Rebuilding {
         })
     }
 
-    async fn replay<S>(&self, ledger: &Ledger, link: &mut Talk<S>, aside: &mut Aside) -> Result<(), Failed>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        done(Replay::new(ledger, Parses::default()).run(link, aside).await)
-    }
-
-    /// In the encoding of the client, and under what was in force when it said so.
-    async fn say_again<S>(&self, link: &mut Talk<S>, aside: &mut Aside) -> Result<(), Failed>
+    /// In the encoding of the client, and under what was in force when it said so. What the link is then.
+    async fn say_again<S>(
+        &self,
+        before: &Ledger,
+        question: &Question,
+        link: &mut Talk<S>,
+        aside: &mut Aside,
+    ) -> Result<Ledger, Failed>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         // A statement that stands alone in its unit begins another.
-        for unit in self.said.chunk_by(|_, next| !matches!(next, Again::Alone(_))) {
+        let units = self
+            .known
+            .said
+            .chunk_by(|_, next| !matches!(next, Again::Alone(_)));
+        for unit in units {
             let (first, rest) = match unit {
                 [alone @ Again::Alone(_), rest @ ..] => (std::slice::from_ref(alone), rest),
                 all => (&[][..], all),
             };
             for unit in [first, rest] {
                 if !unit.is_empty() {
-                    said(say_again(unit, None).run(link, aside).await)?;
+                    said(say_again(unit, before.lacks()).run(link, aside).await)?;
                 }
             }
         }
-        let Some(unnamed) = &self.unnamed else {
-            return Ok(());
-        };
-        match say_again(&[], Some(&unnamed.body)).run(link, aside).await {
-            Err(ReplayError::Refused { .. }) if unnamed.doubtful => Ok(()),
-            replayed => said(replayed),
+        let lost = |error: SurveyError| Failed::NewLost(error.to_string());
+        let mut after = survey(question.clone(), link, aside).await.map_err(lost)?;
+        // Where it went back to a default, that may be another by now.
+        let amiss = after.amiss(before, &self.known.values);
+        if !amiss.is_empty() {
+            done(put_right(&after, &amiss).run(link, aside).await)?;
+            after = survey(question.clone(), link, aside).await.map_err(lost)?;
         }
+        after.remember(Some(before), &self.known.since);
+        Ok(after)
     }
 }
 
@@ -141,14 +157,6 @@ fn said(replayed: Result<(), ReplayError>) -> Result<(), Failed> {
         }
         replayed => done(replayed),
     }
-}
-
-async fn asked<S>(question: Question, link: &mut Talk<S>, aside: &mut Aside) -> Result<Ledger, Failed>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let ledger = survey(question, link, aside).await;
-    ledger.map_err(|error| Failed::NewLost(error.to_string()))
 }
 
 fn done(replayed: Result<(), ReplayError>) -> Result<(), Failed> {

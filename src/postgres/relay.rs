@@ -103,6 +103,8 @@ struct State {
     process_ids: Option<ProcessIds>,
     /// None: nobody wants to know.
     notes: Option<Box<Notes>>,
+    /// What a statement takes was said, and not yet what it gives.
+    describing: bool,
     /// The link outlives a client that leaves at rest.
     keeps_link: bool,
 }
@@ -218,12 +220,38 @@ impl State {
                 b'2' | b'T' | b'n' => {
                     self.tracker.completed();
                     self.again.told();
+                    if tag != b'2' && self.awaits_description() {
+                        self.described(body, true);
+                    }
                     Fate::PassedOn
                 }
                 _ => self.answered(tag, body),
             },
             Piece::Begin { tag, body } => self.answered_beginning(tag, body),
-            Piece::More { .. } => Fate::PassedOn,
+            Piece::More { body, last } => {
+                if self.describing {
+                    self.described(body, last);
+                }
+                Fate::PassedOn
+            }
+        }
+    }
+
+    #[inline]
+    fn awaits_description(&self) -> bool {
+        self.describing
+            || self
+                .notes
+                .as_ref()
+                .is_some_and(|notes| notes.awaits_description())
+    }
+
+    /// What the statement gives whose parameters were described before.
+    #[inline(never)]
+    fn described(&mut self, columns: &[u8], last: bool) {
+        self.describing = !last;
+        if let Some(notes) = &mut self.notes {
+            notes.described(columns, last);
         }
     }
 
@@ -237,6 +265,7 @@ impl State {
                 if tag == b'Z' && self.tracker.is_idle() {
                     self.again.answered();
                 }
+                self.describing = tag == b't';
                 if let Some(notes) = &mut self.notes {
                     notes.answered(tag, body);
                     if tag == b'Z' && self.tracker.is_quiet() {
@@ -252,6 +281,15 @@ impl State {
         self.again.told();
         self.tracker.from_server(tag, None);
         self.farewell |= tag == b'E' && is_fatal(body);
+        match tag {
+            b'T' if self.awaits_description() => self.described(body, false),
+            _ => self.describing = false,
+        }
+        if tag == b't'
+            && let Some(notes) = &mut self.notes
+        {
+            notes.answered_beginning(tag);
+        }
         Fate::PassedOn
     }
 

@@ -8,14 +8,14 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info};
 
 use super::converse::{Over, Session};
-use super::crossing::{Failed, SILENCE_MAX, Unnamed};
+use super::crossing::{Failed, SILENCE_MAX};
 use super::errors::{Gone, Unrecoverable};
 use super::farewell::leave;
-use super::ledger::Pin;
+use super::known::Unnamed;
+use super::ledger::{Ledger, Pin};
 use super::links::{self, Arrival};
 use super::login::Facts;
 use super::move_::catch_up;
-use super::notes::Notes;
 use super::rebuilding::{Rebuilding, Rebuilt, fail_transaction};
 use super::relay::{End, Loss};
 use super::roster::Berth;
@@ -134,6 +134,10 @@ impl Session {
             let failed = match rebuilt {
                 Ok(rebuilt) => {
                     let in_flight = aftermath.in_flight;
+                    if let Some(notes) = self.relay.notes_mut() {
+                        notes.undone();
+                    }
+                    self.leaves_with(rebuilt.ledger);
                     self.repoint(&link.facts, &stream);
                     let ids = self.process_ids(link.facts.backend.as_ref());
                     drop(self.relay.take_up(aftermath, stream, ids));
@@ -141,11 +145,6 @@ impl Session {
                     (self.facts, self.target) = (link.facts, target);
                     self.berth = berth;
                     self.berth.seat(self.id);
-                    if let Some(notes) = self.relay.notes_mut() {
-                        notes.undone();
-                        notes.surveyed(&rebuilt.ledger);
-                    }
-                    self.ledger = Some(Box::new(rebuilt.ledger));
                     return Ok(in_flight);
                 }
                 Err(failed) => failed,
@@ -168,6 +167,8 @@ impl Session {
         let user = berth.credential().user.as_bytes();
         let names = self.custom_names();
         let question = Question::new(user, names.iter().map(String::as_bytes), rebuilding.bytes_max);
+        let lacks = self.ledger.as_deref().map(Ledger::lacks);
+        let question = question.knowing(lacks.unwrap_or_default());
         rebuilding.run(&question, user, link).await
     }
 
@@ -233,33 +234,23 @@ impl Session {
             .map(|statement| (&*statement.name, &*statement.text))
             .collect();
         self.relay.is_undone(loss, |name| match name {
-            b"" => text_in(notes.unnamed()?),
-            name if notes.is_replaced(name) => text_in(notes.parse_of(name)?),
+            name if name.is_empty() || notes.is_replaced(name) => notes.text_of(name),
             name => statements.get(name).copied(),
         })
     }
 
     fn rebuilding(&self) -> Rebuilding {
-        let mut ledger = self.ledger.as_deref().cloned();
-        let notes = self.relay.notes();
-        if let (Some(ledger), Some(notes)) = (&mut ledger, notes) {
-            ledger.without_statements(|name| notes.is_replaced(name));
-        }
-        let unnamed = notes.and_then(|notes| {
-            let body = notes.unnamed()?.into();
-            // What was in flight is answered with an error, a Parse too.
-            Some(Unnamed { body, doubtful: true })
-        });
+        let (notes, greeting) = (self.relay.notes(), self.greeting());
+        let known = notes.map(|notes| notes.known(self.ledger.as_deref(), &greeting));
+        let unnamed = notes.and_then(|notes| notes.unnamed(&greeting));
         Rebuilding {
-            ledger,
-            said: notes.map(Notes::again).unwrap_or_default(),
-            unnamed,
+            known: known.unwrap_or_default(),
+            // What was in flight is answered with an error, a Parse too.
+            unnamed: unnamed.map(|unnamed| Unnamed {
+                doubtful: true,
+                ..unnamed
+            }),
             bytes_max: self.wing.limits.statement_bytes,
         }
     }
-}
-
-/// The text in the body of a Parse.
-fn text_in(parse: &[u8]) -> Option<&[u8]> {
-    parse.split(|byte| *byte == 0).nth(1)
 }

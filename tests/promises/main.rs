@@ -30,6 +30,7 @@ mod many;
 mod moves;
 mod readme;
 mod relay;
+mod remembered;
 mod replication;
 mod rescue;
 mod rotation;

@@ -9,7 +9,7 @@ use crate::moves::Carried;
 use crate::support::wire::message;
 use crate::support::{Postgres, Swivel, eventually};
 
-async fn before(postgres: &Postgres) -> Swivel {
+pub async fn before(postgres: &Postgres) -> Swivel {
     let swivel = Swivel::in_front_of(postgres)
         .trusting()
         .credential(Postgres::USER, Postgres::PASSWORD)
@@ -27,7 +27,7 @@ async fn before(postgres: &Postgres) -> Swivel {
 
 impl Carried {
     /// Ends its backend as an administrator would.
-    async fn is_terminated(&self, postgres: &Postgres) {
+    pub async fn is_terminated(&self, postgres: &Postgres) {
         let sql = "SELECT pg_terminate_backend($1)";
         postgres
             .admin()

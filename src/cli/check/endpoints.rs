@@ -118,6 +118,7 @@ impl Memory {
                 if let Ok(admission) = login {
                     endpoint.server_version.clone_from(&admission.server_version);
                     endpoint.is_standby = admission.is_standby;
+                    endpoint.warnings.extend(lacking(&admission.survey_lacks));
                 }
                 judged(visit, candidate, login)
             }
@@ -195,6 +196,18 @@ fn insecurity(finding: &EndpointFinding, tls: Option<&TlsFacts>) -> Option<Troub
         message: "the server's certificate is not verified: anybody between could pose as the server"
             .to_owned(),
         advice: format!("set upstream.{upstream}.tls.mode = \"verify-full\"{pin}"),
+    })
+}
+
+/// Sessions whose state can't be asked for.
+fn lacking(functions: &[String]) -> Option<Trouble> {
+    let list = functions.join(", ");
+    (!functions.is_empty()).then(|| Trouble {
+        kind: "survey_lacks",
+        message: format!("the login may not execute {list}: what these tell of a session is not known"),
+        advice: format!(
+            "sessions that may have it stay where they are; or GRANT EXECUTE ON FUNCTION {list} to the login"
+        ),
     })
 }
 

@@ -113,8 +113,15 @@ impl Session {
     /// What keeps the session on its link, as far as it is known.
     pub fn pins(&self) -> impl Iterator<Item = Pin> {
         let surveyed = self.ledger.iter().flat_map(|ledger| ledger.pins());
-        let noted = self.relay.notes().into_iter().flat_map(Notes::pins);
-        surveyed.chain(noted)
+        let notes = self.relay.notes();
+        let noted = notes.into_iter().flat_map(Notes::pins);
+        let is_known = notes.is_some_and(Notes::is_all_there_is);
+        let refused = self
+            .course
+            .refused
+            .filter(|_| !is_known)
+            .map(|_| Pin::SurveyRefused);
+        surveyed.chain(noted).chain(refused)
     }
 
     pub fn pin(&mut self, mut reasons: Vec<Pin>) {

@@ -1,7 +1,7 @@
 //! Makes a ledger of the rows that a survey brings.
 
 use super::super::wire::read::{Malformed, row};
-use super::{Ledger, Origin, Pin, Setting, Statement, Text, find, number};
+use super::{LIMITS, Ledger, Origin, Pin, Setting, Statement, Text, Under, find, number};
 
 /// A row: its kind, and up to three values.
 const COLUMNS: usize = 4;
@@ -24,6 +24,8 @@ pub struct Draft {
     bytes_left: usize,
     /// The statement that asks, which is no part of the session.
     asker: Text,
+    /// Our own limits are in force: who set what they replace is not known.
+    limits_replaced: bool,
 }
 
 impl Draft {
@@ -33,6 +35,7 @@ impl Draft {
             ledger: Ledger::default(),
             bytes_left: bytes_max,
             asker: asker.into(),
+            limits_replaced: false,
         }
     }
 
@@ -63,21 +66,22 @@ impl Draft {
         const BAD: Malformed = Malformed("DataRow");
         let ledger = &mut self.ledger;
         match kind {
+            b"setting" if self.limits_replaced && LIMITS.contains(&&*name) => {}
             b"setting" if !name.starts_with(b"transaction_") || &*name == b"transaction_timeout" => {
-                // The first value counts: what comes later may be ours.
-                if find(&ledger.settings, &name).is_none() {
-                    ledger.settings.push(Setting { name, value });
-                }
-            }
-            // Before the others, and whoever set it.
-            b"limit" => {
                 ledger.settings.push(Setting { name, value });
-                ledger.limits_listed = true;
             }
             // Of the transaction that asks.
             b"setting" => {}
+            b"login" => ledger.from_login.insert(&name),
+            b"limit" if self.limits_replaced => {}
+            b"limit" => ledger.values.set(&name, &value),
+            // The same, before they were replaced.
+            b"replaced" => {
+                self.limits_replaced = true;
+                ledger.values.set(&name, &value);
+            }
             b"custom" => ledger.custom.push(Setting { name, value }),
-            b"reported" => ledger.reported.push(Setting { name, value }),
+            b"reported" => ledger.values.set(&name, &value),
             b"listen" => {
                 ledger.channels.insert(name);
             }
@@ -93,6 +97,7 @@ impl Draft {
                     text: value,
                     parameters,
                     origin,
+                    under: Under::default(),
                 });
             }
             b"session user" => {
@@ -114,12 +119,8 @@ impl Draft {
         let mut ledger = self.ledger;
         ledger.settings.sort_by(|a, b| a.name.cmp(&b.name));
         ledger.statements.sort_by(|a, b| a.name.cmp(&b.name));
-        let strings_changed = find(&ledger.settings, b"standard_conforming_strings").is_some();
-        let replayable = |statement: &Statement| {
-            // What a backslash meant when it was prepared is not known any more.
-            !(strings_changed && statement.text.contains(&b'\\'))
-                && (statement.origin == Origin::Parse || is_prepare(&statement.text))
-        };
+        let replayable =
+            |statement: &Statement| statement.origin == Origin::Parse || is_prepare(&statement.text);
         if !ledger.statements.iter().all(replayable) {
             ledger.pins.insert(Pin::UnreplayableStatement);
         }
@@ -189,7 +190,7 @@ fn skip_comment(text: &[u8]) -> &[u8] {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::Difference;
+    use super::super::{Difference, Values};
     use super::*;
 
     fn body(columns: &[Option<&[u8]>]) -> Vec<u8> {
@@ -229,25 +230,110 @@ mod tests {
 
     #[test]
     fn a_limit_as_it_was_counts_more_than_our_own() {
-        let rows = [
-            ["limit", "lock_timeout", "7ms", ""],
+        let ledger = ledger(&[
+            ["replaced", "lock_timeout", "7ms", ""],
             ["setting", "lock_timeout", "1s", ""],
-        ];
-        assert_eq!(&*ledger(&rows).settings()[0].value, b"7ms");
+        ]);
+        assert_eq!(ledger.kept(b"lock_timeout"), Some(&b"7ms"[..]));
+        assert!(ledger.settings().is_empty());
     }
 
     #[test]
     fn a_limit_that_nobody_is_known_to_have_set_is_no_difference() {
-        let all = ledger(&[
-            ["limit", "lock_timeout", "0", ""],
-            ["limit", "statement_timeout", "1ms", ""],
-        ]);
-        let set = ledger(&[["setting", "statement_timeout", "1ms", ""]]);
-        let other = ledger(&[["setting", "statement_timeout", "2ms", ""]]);
-        assert_eq!((all.difference(&set), set.difference(&all)), (None, None));
-        assert_eq!(all.difference(&other), Some(Difference::Settings));
-        assert_eq!(other.difference(&set), Some(Difference::Settings));
-        assert_eq!(set.difference(&ledger(&[])), Some(Difference::Settings));
+        let unsure = ledger(&[["replaced", "statement_timeout", "1ms", ""]]);
+        let set = |value| {
+            ledger(&[
+                ["setting", "statement_timeout", value, ""],
+                ["limit", "statement_timeout", value, ""],
+            ])
+        };
+        assert_eq!(unsure.differences(&set("1ms"), 0), []);
+        assert_eq!(unsure.differences(&set("2ms"), 0), [Difference::Settings]);
+        assert_eq!(set("1ms").differences(&unsure, 0), [Difference::Settings]);
+        assert_eq!(ledger(&[]).differences(&set("1ms"), 0), [Difference::Settings]);
+    }
+
+    #[test]
+    fn no_difference_hides_another() {
+        let one = [
+            ["setting", "work_mem", "1", ""],
+            ["custom", "app.x", "1", ""],
+            ["parse", "p", "SELECT 1", "{}"],
+            ["listen", "a", "", ""],
+            ["session user", "x", "", "changed"],
+            ["role", "r", "", ""],
+            ["default role", "none", "", ""],
+        ];
+        let other = [
+            ["setting", "work_mem", "2", ""],
+            ["custom", "app.x", "2", ""],
+            ["parse", "p", "SELECT 2", "{}"],
+            ["listen", "b", "", ""],
+            ["session user", "y", "", "changed"],
+            ["role", "s", "", ""],
+            ["default role", "none", "", ""],
+        ];
+        let all = [
+            Difference::Settings,
+            Difference::CustomSettings,
+            Difference::Statements,
+            Difference::Channels,
+            Difference::SessionAuthorization,
+            Difference::Role,
+        ];
+        assert_eq!(ledger(&one).differences(&ledger(&other), 0), all);
+        assert_eq!(ledger(&one).differences(&ledger(&other), 9), all);
+    }
+
+    #[test]
+    fn statements_that_came_to_be_since_are_no_difference_and_all_others_are() {
+        let [p, q] = [["parse", "p", "SELECT 1", "{}"], ["parse", "q", "SELECT 1", "{}"]];
+        let before = ledger(&[p]);
+        assert_eq!(before.differences(&ledger(&[q, p]), 1), []);
+        assert_eq!(before.differences(&ledger(&[q, p]), 0), [Difference::Statements]);
+        assert_eq!(before.differences(&ledger(&[q]), 1), [Difference::Statements]);
+    }
+
+    #[test]
+    fn what_was_in_force_is_kept_whoever_set_it() {
+        let zone = |value| ["reported", "TimeZone", value, ""];
+        let (tokyo, utc) = (ledger(&[zone("Asia/Tokyo")]), ledger(&[zone("UTC")]));
+        assert_eq!(tokyo.differences(&utc, 0), [Difference::Settings]);
+        let set = ledger(&[zone("Asia/Tokyo"), ["setting", "TimeZone", "Asia/Tokyo", ""]]);
+        assert_eq!(tokyo.differences(&set, 0), []);
+        let other = |value| ledger(&[["reported", "application_name", value, ""]]);
+        assert_eq!(other("a").differences(&other("b"), 0), []);
+    }
+
+    #[test]
+    fn what_a_server_may_have_read_anew_from_its_files_is_no_difference() {
+        let path = |value| ["reported", "search_path", value, ""];
+        let mut before = ledger(&[path("a"), ["reported", "TimeZone", "UTC", ""]]);
+        let mut told = Values::default();
+        told.set(b"TimeZone", b"Asia/Tokyo");
+        before.is_of_before(&told);
+        let after = ledger(&[path("b"), ["reported", "TimeZone", "Asia/Tokyo", ""]]);
+        assert_eq!(before.differences(&after, 0), []);
+        let of_login = ledger(&[path("b"), ["login", "search_path", "", ""]]);
+        assert_eq!(before.differences(&of_login, 0), [Difference::Settings]);
+    }
+
+    #[test]
+    fn a_role_is_kept_unless_it_is_nobody_but_another_user() {
+        let acting = |user, role| {
+            ledger(&[
+                ["session user", user, "", ""],
+                ["role", role, "", ""],
+                ["default role", role, "", ""],
+            ])
+        };
+        let none = acting("a", "none");
+        assert_eq!(none.differences(&acting("a", "owner"), 0), [Difference::Role]);
+        assert_eq!(none.differences(&acting("b", "owner"), 0), []);
+        assert_eq!(
+            acting("a", "owner").differences(&acting("b", "none"), 0),
+            [Difference::Role]
+        );
     }
 
     #[test]
@@ -326,14 +412,6 @@ mod tests {
             let rows = [["prepare", "p", text, "{}"]];
             assert_eq!(pins(&ledger(&rows)), [Pin::UnreplayableStatement], "{text}");
         }
-    }
-
-    #[test]
-    fn a_backslash_is_not_replayed_where_its_meaning_changed() {
-        let changed = ["setting", "standard_conforming_strings", "on", ""];
-        let statement = ["parse", "p", "SELECT 'a\\b'", "{}"];
-        assert_eq!(pins(&ledger(&[changed, statement])), [Pin::UnreplayableStatement]);
-        assert!(pins(&ledger(&[statement])).is_empty());
     }
 
     #[test]

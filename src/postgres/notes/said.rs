@@ -1,11 +1,13 @@
 //! What a client said since the last survey in statements so plain that their own text tells what they did: it is kept,
 //! and can be said again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::sync::Arc;
 
-use super::parses::{Parses, name_in};
+use super::parses::Parses;
+use crate::postgres::known::Again;
+use crate::postgres::ledger::told_for_reading;
 use crate::postgres::wire::bound::parameters;
 use crate::postgres::wire::state_words::plain::{Argument, Call, Effect, Plain, is_certain};
 
@@ -19,23 +21,6 @@ const NAMED_MAX: usize = 32;
 const PENDING_MAX: usize = 64;
 /// Parse messages whose place among what was said is kept.
 const PLACES_MAX: usize = 256;
-
-/// What to say to a link, so that it becomes what another one was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Again {
-    /// One statement, in the client's encoding.
-    Text(Box<[u8]>),
-    /// One that stands alone in its unit.
-    Alone(Box<[u8]>),
-    SetConfig {
-        name: Box<[u8]>,
-        value: Box<[u8]>,
-    },
-    /// The setting is there, if with an empty value: that it once was set does not end with a transaction.
-    Touch(Box<[u8]>),
-    /// The body of a Parse message.
-    Parse(Box<[u8]>),
-}
 
 /// One statement that was said.
 #[derive(Clone, Debug)]
@@ -153,6 +138,13 @@ impl Said {
         is_plain
     }
 
+    /// Whether what was asked for, or bound, last may change how literals are read.
+    pub fn may_change_literals(&self) -> bool {
+        let asked = self.pending.back().map(|pending| &pending.steps);
+        let steps = self.portal.iter().chain(asked).flatten();
+        steps.into_iter().any(|step| changes_literals(&step.effect))
+    }
+
     /// Names of settings that the portal sets.
     pub fn bound_names(&self) -> impl Iterator<Item = &[u8]> {
         let steps = self.portal.iter().flatten();
@@ -172,7 +164,7 @@ impl Said {
     /// The server is through with a statement, the one after `before` others in `unit`.
     pub fn done(&mut self, unit: u64, before: u32, tag: &[u8], parses: &mut Parses) -> Done {
         if tag.starts_with(b"COMMIT") {
-            self.commit(parses);
+            self.commit();
             self.reads_locally = false;
         } else if tag.starts_with(b"ROLLBACK") && !tag.starts_with(b"ROLLBACK PREPARED") {
             self.rolled_back = Some(self.open.len());
@@ -192,15 +184,20 @@ impl Said {
         let steps = self.pending.pop_front().map(|pending| pending.steps);
         let mut done = Done::Plain;
         for step in steps.unwrap_or_default() {
-            if step.effect.reads() {
-                done = Done::PlainAndRead;
-            }
+            done = done.max(match step.effect.reads() {
+                _ if changes_literals(&step.effect) => Done::PlainAndLiterals,
+                true => Done::PlainAndRead,
+                false => Done::Plain,
+            });
             self.enter(step, parses);
         }
         done
     }
 
     fn enter(&mut self, step: Step, parses: &mut Parses) {
+        if let Effect::Makes(name) = &step.effect {
+            parses.is_made_by_sql(name);
+        }
         match &step.effect {
             Effect::Local(name) => {
                 self.reads_locally |= step.effect.reads();
@@ -216,19 +213,25 @@ impl Said {
                 return;
             }
             Effect::DropsAll => {
-                self.kept.retain(|entry| !entry.is_statement());
-                self.open.retain(|entry| !entry.is_statement());
-                parses.drop_all();
+                self.drop_statements(parses);
                 return self.keep(Entry::Said(step));
             }
+            // No rollback brings them back.
+            Effect::Discards => self.drop_statements(parses),
             Effect::Makes(_) if self.open.is_empty() && !self.reads_locally => {
                 return self.keep(Entry::Said(step));
             }
             Effect::Makes(_) => self.incomplete |= self.reads_locally,
-            Effect::Setting(_) | Effect::Channels | Effect::Discards => {}
+            Effect::Setting(_) | Effect::Channels => {}
         }
         self.open.push(Entry::Said(step));
         self.bound();
+    }
+
+    fn drop_statements(&mut self, parses: &mut Parses) {
+        self.kept.retain(|entry| !entry.is_statement());
+        self.open.retain(|entry| !entry.is_statement());
+        parses.drop_all();
     }
 
     /// A named statement was parsed.
@@ -282,7 +285,7 @@ impl Said {
     }
 
     /// The unit is over. True: something may have changed that is not kept here.
-    pub fn ready(&mut self, status: Option<u8>, unit: u64, parses: &mut Parses) -> bool {
+    pub fn ready(&mut self, status: Option<u8>, unit: u64) -> bool {
         let failed = mem::take(&mut self.failed);
         let rolled_back = self.rolled_back.take();
         self.coming.retain(|(coming, ..)| *coming > unit);
@@ -299,7 +302,7 @@ impl Said {
             }
             match failed {
                 true => self.roll_back(self.open.len()),
-                false => self.commit(parses),
+                false => self.commit(),
             }
             self.reads_locally = false;
             return mem::take(&mut self.unclear) | self.incomplete;
@@ -309,14 +312,14 @@ impl Said {
         self.incomplete
     }
 
-    fn commit(&mut self, parses: &mut Parses) {
+    fn commit(&mut self) {
         // ROLLBACK TO, in the same message.
         self.unclear |= self.rolled_back.take().is_some_and(|end| end > 0);
         for entry in mem::take(&mut self.open) {
             if let Entry::Said(step) = &entry {
                 match &step.effect {
                     Effect::Discards => {
-                        self.discard(entry, parses);
+                        self.discard(entry);
                         continue;
                     }
                     // What was set before is of no use, if it is not for what comes between.
@@ -331,8 +334,7 @@ impl Said {
     }
 
     /// Nothing of what was said is left but that custom settings are there.
-    fn discard(&mut self, entry: Entry, parses: &mut Parses) {
-        parses.drop_all();
+    fn discard(&mut self, entry: Entry) {
         let kept = mem::take(&mut self.kept);
         self.keep(entry);
         for entry in kept {
@@ -356,7 +358,7 @@ impl Said {
                     effect: Effect::Setting(Some(name)),
                     ..
                 }) => self.touch(&name),
-                entry => self.incomplete |= entry.is_statement(),
+                entry => self.incomplete |= entry.outlives_rollback(),
             }
         }
     }
@@ -441,38 +443,50 @@ impl Said {
         self.unnamed.is_some()
     }
 
-    /// All that has to be said, in its order: what was parsed before anything was said first.
-    pub fn again(&self, parses: &Parses) -> Vec<Again> {
+    /// All that has to be said, in its order; and the names of the statements that are made there, rather than before
+    /// anything is said.
+    pub fn again(&self, parses: &Parses) -> (Vec<Again>, BTreeSet<&[u8]>) {
         let mut last: BTreeMap<&[u8], usize> = BTreeMap::new();
         for (at, entry) in self.kept.iter().enumerate() {
             if let Entry::Parsed(name) = entry {
                 last.insert(name, at);
             }
         }
-        let body = |name: &[u8]| parses.made.get(name).and_then(Option::as_deref);
-        let first = parses.made.values().filter_map(Option::as_deref);
-        let first = first.filter(|body| !last.contains_key(name_in(body)));
-        let mut again: Vec<Again> = first.map(|body| Again::Parse(body.into())).collect();
+        let body = |name: &[u8]| parses.made.get(name)?.as_ref().map(|made| &made.body);
+        let mut again: Vec<Again> = Vec::new();
         for (at, entry) in self.kept.iter().enumerate() {
             match entry {
                 Entry::Said(step) => again.extend(step.again.clone()),
                 Entry::Parsed(name) if last.get(&**name) == Some(&at) => {
-                    again.extend(body(name).map(|body| Again::Parse(body.into())));
+                    again.extend(body(name).map(|body| Again::Parse(body.clone())));
                 }
                 Entry::Parsed(_) => {}
             }
         }
-        again
+        (again, last.into_keys().collect())
     }
 }
 
 /// Whose statement has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Done {
     Other,
     Plain,
     /// A plain one after which text may be read in another way.
     PlainAndRead,
+    /// And the literals in it, too.
+    PlainAndLiterals,
+}
+
+/// Which are those that the server tells of: what becomes of the others is asked for.
+fn changes_literals(effect: &Effect) -> bool {
+    match effect {
+        Effect::Setting(name) | Effect::Local(name) => name
+            .as_deref()
+            .is_none_or(|name| told_for_reading().any(|reading| reading.eq_ignore_ascii_case(name))),
+        Effect::Discards => true,
+        Effect::Channels | Effect::Makes(_) | Effect::Drops(_) | Effect::DropsAll => false,
+    }
 }
 
 impl Entry {
@@ -481,6 +495,18 @@ impl Entry {
             Self::Said(step) => matches!(step.effect, Effect::Makes(_)),
             Self::Parsed(_) => true,
         }
+    }
+
+    /// All of it, or a part.
+    fn outlives_rollback(&self) -> bool {
+        self.is_statement()
+            || matches!(
+                self,
+                Self::Said(Step {
+                    effect: Effect::Discards,
+                    ..
+                })
+            )
     }
 
     fn sets(&self, name: &[u8]) -> bool {

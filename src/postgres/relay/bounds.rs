@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 use super::tests::message;
 use super::*;
-use crate::postgres::ledger::Ledger;
+use crate::postgres::ledger::{Ledger, Values};
 use crate::postgres::lore::Lore;
 
 const MANY: u32 = 10_000_000;
@@ -122,7 +122,7 @@ fn statements_that_are_made_and_closed_in_one_transaction_are_remembered_up_to_a
     state.hears(b'Z', b"I");
     let notes = state.notes.as_mut().unwrap();
     assert!(notes.is_unsure() && !notes.is_rebuildable());
-    notes.surveyed(&Ledger::default());
+    notes.surveyed(&Ledger::default(), &Values::default());
     assert!(
         notes.is_rebuildable() && state.entries() <= 64,
         "{}",

@@ -2,6 +2,7 @@
 
 pub mod aftermath;
 pub mod bound;
+pub mod described;
 pub mod extended;
 pub mod frame;
 pub mod opening;

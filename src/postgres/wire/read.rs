@@ -122,6 +122,11 @@ pub fn is_going_away(sqlstate: &[u8]) -> bool {
     matches!(sqlstate, b"57P01" | b"57P02" | b"57P03")
 }
 
+/// As a server refuses the work of a user who was dropped, or has lost every right, under a live session.
+pub fn is_disowned(sqlstate: &[u8]) -> bool {
+    matches!(sqlstate, b"42501" | b"42704" | b"28000")
+}
+
 /// Whether what a server refuses with this SQLSTATE it may grant in a moment: it has no room, something is locked, in use
 /// or not ready, or somebody cancelled it.
 pub fn passes(sqlstate: &[u8]) -> bool {

@@ -40,7 +40,10 @@ mod words;
 pub use learning::{DEFINITIONS_MAX, Definition, LEARN_QUERY, Learned, Risk, learn};
 pub use listener::{Listener, Message};
 pub use parameters::Parameters;
-pub use tags::{Called, function_called, tag_eases, tag_lasts, tag_redefines, tag_signals};
+pub use tags::{
+    Called, ends_transaction, function_called, tag_eases, tag_lasts, tag_redefines, tag_signals,
+    tag_tells_all,
+};
 pub use unseen::Unseen;
 pub use vocabulary::Vocabulary;
 

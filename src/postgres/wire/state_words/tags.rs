@@ -24,10 +24,29 @@ fn rare_tag_signals(tag: &[u8]) -> bool {
     !is_silent(name)
 }
 
+/// Whether a transaction may have ended, or gone back to a savepoint.
+pub fn ends_transaction(tag: &[u8]) -> bool {
+    tag.starts_with(b"COMMIT") || tag.starts_with(b"ROLLBACK")
+}
+
 /// Whether a rollback leaves what such a command did.
 pub fn tag_lasts(tag: &[u8]) -> bool {
     const LASTING: [&[u8]; 6] = [b"PREPARE", b"DEALLOCATE", b"LOAD", b"DO", b"CALL", b"DISCARD"];
     LASTING.iter().any(|command| tag.starts_with(command))
+}
+
+/// Whether such a command does nothing but what a session lists of itself: settings, statements, channels.
+pub fn tag_tells_all(tag: &[u8]) -> bool {
+    const TELLING: [&[u8]; 7] = [
+        b"SET",
+        b"RESET",
+        b"DISCARD",
+        b"LISTEN",
+        b"UNLISTEN",
+        b"PREPARE",
+        b"DEALLOCATE",
+    ];
+    TELLING.iter().any(|command| tag.starts_with(command))
 }
 
 /// Whether all that such a command can do is to take away what keeps a session from leaving its link.
