@@ -21,7 +21,7 @@ use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
 
 pub use self::rds_iam::RdsIamStore;
-pub use self::secrets_manager::SecretsManagerStore;
+pub use self::secrets_manager::{SecretsManagerStore, SecretsManagerWriter};
 #[cfg(feature = "vault")]
 pub(super) use self::sign::Signer;
 pub use self::ssm::SsmStore;

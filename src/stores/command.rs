@@ -1,4 +1,5 @@
 mod complaint;
+mod write;
 
 use std::io;
 use std::pin::pin;
@@ -7,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+pub use self::write::writable as writable_command;
 use super::{
     Calls, DigestKey, Operation, PAYLOAD_BYTES_MAX, Reading, Said, Store, StoreError, StoreFuture, Unsuitable,
 };
@@ -53,26 +55,39 @@ impl CommandStore {
     }
 
     async fn take(&self) -> Result<Reading, StoreError> {
-        self.calls.count(Operation::RunCommand);
-        let (status, stdout) = self.run().await?;
-        if !status.success() {
-            return Err(StoreError::Failed(Said::new(format_args!(
-                "{}: {status}",
-                self.program
-            ))));
-        }
+        let stdout = self.output(None).await?;
         super::digested(&stdout, self.fields.as_ref(), &self.digests)
     }
 
-    async fn run(&self) -> Result<(ExitStatus, Zeroizing<Vec<u8>>), StoreError> {
-        let mut running = self.spawn().map_err(|error| self.failure(&error))?;
+    /// What the program prints when it is given this to read, and is content.
+    async fn output(&self, input: Option<&[u8]>) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        self.calls.count(Operation::RunCommand);
+        let (status, stdout) = self.run(input).await?;
+        match status.success() {
+            true => Ok(stdout),
+            false => Err(StoreError::Failed(Said::new(format_args!(
+                "{}: {status}",
+                self.program
+            )))),
+        }
+    }
+
+    async fn run(&self, input: Option<&[u8]>) -> Result<(ExitStatus, Zeroizing<Vec<u8>>), StoreError> {
+        let mut running = self.spawn(input).map_err(|error| self.failure(&error))?;
         let (stdout, stderr) = (running.child.stdout.take(), running.child.stderr.take());
+        let stdin = running.child.stdin.take();
         let mut answer = Zeroizing::new(Vec::with_capacity(4096));
         let mut complaint = Vec::new();
         let (status, read) = {
             let answered = read_up_to(stdout, PAYLOAD_BYTES_MAX as u64 + 1, &mut answer);
             let complained = read_and_drop_rest(stderr, &mut complaint);
-            let mut heard = pin!(async { tokio::join!(answered, complained).0 });
+            let given = async {
+                if let (Some(mut stdin), Some(input)) = (stdin, input) {
+                    // One that does not read what it is given says by its exit code whether that was right.
+                    let _ = stdin.write_all(input).await;
+                }
+            };
+            let mut heard = pin!(async { tokio::join!(answered, complained, given).0 });
             tokio::select! {
                 read = &mut heard => (running.child.wait().await, read),
                 status = running.child.wait() => {
@@ -104,10 +119,14 @@ impl CommandStore {
         );
     }
 
-    fn spawn(&self) -> io::Result<Running> {
+    fn spawn(&self, input: Option<&[u8]>) -> io::Result<Running> {
+        let stdin = match input {
+            Some(_) => Stdio::piped(),
+            None => Stdio::null(),
+        };
         let child = Command::new(&self.program)
             .args(&self.arguments)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)

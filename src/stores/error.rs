@@ -112,6 +112,8 @@ pub enum Unsuitable {
         "a signed token names a host, and this secret is used for none that has one: it needs an upstream over TCP"
     )]
     NoEndpoint,
+    #[error("this store can only be read: rotate where its values come from")]
+    ReadOnly,
     #[error("no AWS region is known: name one in the secret, in AWS_REGION or in the profile")]
     NoRegion,
     #[error("the store's address is not a URL: write it as https://host:port")]

@@ -1,5 +1,6 @@
 mod mount;
 mod watch;
+mod write;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,6 +11,7 @@ use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
+pub use self::write::writable as writable_file;
 use super::payload::Pair;
 use super::{
     Calls, DigestKey, Made, Operation, PAYLOAD_BYTES_MAX, Reading, Said, Store, StoreError, StoreFuture,
@@ -42,7 +44,7 @@ const LOOKS_MAX: usize = 5;
 /// What the kubelet points at the directory that holds the values of one moment.
 const KUBELET_LINK: &str = "..data";
 
-type Bytes = Zeroizing<Vec<u8>>;
+pub(super) type Bytes = Zeroizing<Vec<u8>>;
 
 /// The bytes of one moment.
 #[derive(PartialEq)]

@@ -1,6 +1,6 @@
-//! Where secrets are kept: one trait, one file a store, and the payload shapes that they share.
+//! Where secrets are kept: a trait to read and one to write, one file a store, and the payload shapes that they share.
 //!
-//! A store only reads. It keeps what it needs to read cheaply (the last map of versions, a login, a
+//! A [`Store`] only reads, a [`WritableStore`] is for `rotate` alone. Each keeps what it needs to read cheaply (the last map of versions, a login, a
 //! lease) and leaves policy to its caller: when to read, what to do with an error, whom to believe. The
 //! one deadline that belongs here is that of a single read, see [`read`].
 
@@ -15,6 +15,7 @@ pub mod payload;
 #[cfg(feature = "vault")]
 mod vault;
 mod version;
+mod write;
 
 use std::fmt;
 use std::future::Future;
@@ -26,12 +27,13 @@ pub use calls::{Calls, Operation};
 pub use error::{Retry, Said, StoreError, Unsuitable};
 pub use payload::PayloadError;
 pub use version::DigestKey;
+pub use write::{Change, Holding, Login, NextPlace, Revision, WritableStore, WriteError, look, write};
 
 #[cfg(feature = "aws")]
-pub use self::aws::{RdsIamStore, SecretsManagerStore, SsmStore};
-pub use self::command::CommandStore;
+pub use self::aws::{RdsIamStore, SecretsManagerStore, SecretsManagerWriter, SsmStore};
+pub use self::command::{CommandStore, writable_command};
 pub use self::env::EnvStore;
-pub use self::file::FileStore;
+pub use self::file::{FileStore, writable_file};
 #[cfg(feature = "vault")]
 pub use self::vault::{VaultDbStaticStore, VaultDbStore, VaultKvStore};
 use crate::config::{Fields, Secret, Source};
@@ -300,5 +302,25 @@ pub fn open(secret: &Secret, around: Surroundings<'_>) -> Result<Box<dyn Store>,
                 feature: "vault",
             }));
         }
+    })
+}
+
+/// Makes the store that a secret names, to be written. Nothing is read or dialled yet.
+pub fn open_writable(secret: &Secret, digests: &DigestKey) -> Result<Box<dyn WritableStore>, StoreError> {
+    let fields = secret.fields.clone();
+    Ok(match &secret.source {
+        Source::File { path } => writable_file(path.clone(), fields, digests.clone()),
+        #[cfg(feature = "aws")]
+        Source::AwsSecretsManager { id, aws } => {
+            let store = SecretsManagerStore::new(id.clone(), aws.clone(), fields);
+            Box::new(SecretsManagerWriter::new(store))
+        }
+        #[cfg(feature = "aws")]
+        Source::AwsSsm { id, aws } => SsmStore::new(id.clone(), aws.clone(), fields).writable(),
+        #[cfg(feature = "vault")]
+        Source::VaultKv { mount, path, vault } => {
+            VaultKvStore::new(vault.clone(), mount.clone(), path.clone(), fields)?.writable()
+        }
+        _ => return Err(StoreError::Unsuitable(Unsuitable::ReadOnly)),
     })
 }

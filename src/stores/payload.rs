@@ -1,8 +1,10 @@
 //! Shapes to credentials. A payload is recognised by its keys and never mixed: keys of two shapes are an
 //! error, because guessing wrong logs in with the wrong password.
 
+pub(in crate::stores) mod change;
 mod dotenv;
 mod json;
+mod outline;
 mod shapes;
 
 use std::sync::Arc;
@@ -149,6 +151,14 @@ pub fn parse(bytes: &[u8], fields: Option<&Fields>) -> Result<Payload, PayloadEr
         }
         fields => parse_json(&Json::parse(text)?, fields),
     }
+}
+
+/// One part of a JSON text, as it is written there.
+#[cfg(feature = "vault")]
+pub(super) fn part_of(text: &str, path: &str) -> Option<change::Bytes> {
+    let node = outline::Node::of(text).ok()?;
+    let part = &text[node.at(path)?.span.clone()];
+    Some(change::Bytes::new(part.as_bytes().to_vec()))
 }
 
 pub(super) fn parse_json(json: &Json, fields: Option<&Fields>) -> Result<Payload, PayloadError> {

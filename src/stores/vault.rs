@@ -20,7 +20,7 @@ pub use self::db::VaultDbStore;
 pub use self::db_static::VaultDbStaticStore;
 pub use self::kv::VaultKvStore;
 use self::session::{Login, Session};
-use self::wire::{Refusal, Request, Wire};
+use self::wire::{Body, Refusal, Request, Wire};
 use super::{Calls, Operation, StoreError};
 use crate::config::Vault;
 
@@ -72,6 +72,15 @@ impl VaultClient {
         operation: Operation,
         request: &Request<'_, impl Serialize>,
     ) -> Result<Answer<T>, StoreError> {
+        wire::understand(self.call_raw(operation, request).await?)
+    }
+
+    /// The same, with the answer as it is.
+    async fn call_raw(
+        &mut self,
+        operation: Operation,
+        request: &Request<'_, impl Serialize>,
+    ) -> Result<Answer<Body>, StoreError> {
         let generation = self.generation;
         self.ensure_session().await?;
         let answer = self.call_once(operation, request).await?;
@@ -86,14 +95,14 @@ impl VaultClient {
         }
     }
 
-    async fn call_once<T: DeserializeOwned>(
+    async fn call_once(
         &mut self,
         operation: Operation,
         request: &Request<'_, impl Serialize>,
-    ) -> Result<Answer<T>, StoreError> {
+    ) -> Result<Answer<Body>, StoreError> {
         self.calls.count(operation);
         let token = self.session.as_ref().map(|session| session.token.clone());
-        self.wire.send(request, token.as_ref()).await
+        self.wire.exchange(request, token.as_ref()).await
     }
 
     /// Logs in, notices a new token file, and renews in time.

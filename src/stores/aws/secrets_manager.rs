@@ -1,3 +1,5 @@
+mod write;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -7,6 +9,7 @@ use aws_sdk_secretsmanager::config::StalledStreamProtectionConfig;
 use aws_sdk_secretsmanager::config::retry::RetryConfig;
 use tokio::time::Instant;
 
+pub use self::write::SecretsManagerWriter;
 use super::errors::from_sdk;
 use super::memory::{Memory, Value, Valueless};
 use super::stages::{Stage, Stages, look_again_in};

@@ -1,3 +1,5 @@
+mod write;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
@@ -13,15 +15,17 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use self::write::SsmWhole;
 use super::errors::{Refusal, broken_answer, from_transport};
 use super::sign::Signer;
 use crate::config::{Aws, Fields};
+use crate::stores::write::{InPayload, WritableStore};
 use crate::stores::{
     Calls, Operation, Reading, Store, StoreError, StoreFuture, Unsuitable, check_size, payload,
 };
 
-/// One parameter of the Parameter Store. `GetParameter` is all it takes, so it is signed here and sent by
-/// the SDK's own machinery, instead of bringing in the SDK for a thousand other calls.
+/// One parameter of the Parameter Store. Three calls are all it takes, so they are signed here and sent by the SDK's own
+/// machinery, instead of bringing in the SDK for a thousand others.
 pub struct SsmStore {
     id: String,
     aws: Aws,
@@ -53,19 +57,16 @@ impl SsmStore {
         }
     }
 
+    pub fn writable(self) -> Box<dyn WritableStore> {
+        let fields = self.fields.clone();
+        Box::new(InPayload {
+            whole: SsmWhole(self),
+            fields,
+        })
+    }
+
     async fn take(&mut self) -> Result<Reading, StoreError> {
-        if self.connection.is_none() {
-            let config = match &self.settings {
-                Some(config) => config.clone(),
-                None => super::load(&self.aws, &self.id).await?,
-            };
-            self.connection = Some(Connection::new(config, self.aws.endpoint.as_deref()));
-        }
-        let connection = self.connection.as_ref().expect("made just above");
-        let request = connection.request(&self.id).await?;
-        self.calls.count(Operation::GetParameter);
-        let answer = connection.exchange.invoke(request).await;
-        let parameter = answer.map_err(|error| from_transport(&error))?.parameter()?;
+        let parameter = self.parameter().await?;
         let changed_at = parameter.changed_at();
         let value = Zeroizing::new(parameter.value.into_bytes());
         check_size(&value)?;
@@ -77,6 +78,32 @@ impl SsmStore {
             host: payload.host,
             ..reading.made_at(changed_at)
         })
+    }
+
+    async fn parameter(&mut self) -> Result<Parameter, StoreError> {
+        let body = serde_json::json!({ "Name": self.id, "WithDecryption": true });
+        let answer = self.call(Operation::GetParameter, "GetParameter", &body).await?;
+        answer.parameter()
+    }
+
+    async fn call(
+        &mut self,
+        operation: Operation,
+        name: &str,
+        body: &serde_json::Value,
+    ) -> Result<Answer, StoreError> {
+        if self.connection.is_none() {
+            let config = match &self.settings {
+                Some(config) => config.clone(),
+                None => super::load(&self.aws, &self.id).await?,
+            };
+            self.connection = Some(Connection::new(config, self.aws.endpoint.as_deref()));
+        }
+        let connection = self.connection.as_ref().expect("made just above");
+        let request = connection.request(name, body).await?;
+        self.calls.count(operation);
+        let answer = connection.exchange.invoke(request).await;
+        answer.map_err(|error| from_transport(&error))
     }
 }
 
@@ -117,7 +144,7 @@ impl Connection {
         secrecy.store_put(SensitiveOutput);
         let exchange = Exchange::builder()
             .service_name("ssm")
-            .operation_name("GetParameter")
+            .operation_name("Parameter")
             .behavior_version(aws_config::BehaviorVersion::latest())
             .no_auth()
             .no_retry()
@@ -135,12 +162,12 @@ impl Connection {
         }
     }
 
-    async fn request(&self, id: &str) -> Result<Signed, StoreError> {
+    async fn request(&self, operation: &str, body: &serde_json::Value) -> Result<Signed, StoreError> {
         let credentials = super::credentials(&self.config).await?;
-        let body = serde_json::json!({ "Name": id, "WithDecryption": true }).to_string();
+        let body = body.to_string();
         let mut request = http::Request::post(&self.address)
             .header("content-type", "application/x-amz-json-1.1")
-            .header("x-amz-target", "AmazonSSM.GetParameter")
+            .header("x-amz-target", format!("AmazonSSM.{operation}"))
             .body(body.into_bytes())
             .map_err(|_| StoreError::Unsuitable(Unsuitable::Address))?;
         let signer = Signer {
@@ -249,18 +276,22 @@ impl Answer {
                 .map(|answer| answer.parameter)
                 .map_err(|_| broken_answer(self.status));
         }
+        Err(self.refusal())
+    }
+
+    fn refusal(&self) -> StoreError {
         let error: ErrorAnswer = serde_json::from_slice(&self.body).unwrap_or_default();
         let kind = error
             .kind
             .as_deref()
             .map(|kind| kind.rsplit('#').next().unwrap_or(kind));
-        Err(Refusal {
+        Refusal {
             status: self.status,
             code: kind,
             message: error.message.as_deref().or(error.capital_message.as_deref()),
             retry_after: self.retry_after.as_deref(),
         }
-        .into_error())
+        .into_error()
     }
 }
 

@@ -1,10 +1,20 @@
 //! `NAME=value` text as shells and dotenv files write it. Nothing is expanded: a `$` is a `$`.
 
+use std::ops::Range;
+
 use zeroize::Zeroizing;
 
 use super::PayloadError;
+use super::outline::Edits;
 
-pub(super) struct DotEnv(Vec<(String, Zeroizing<String>)>);
+pub(super) struct DotEnv(Vec<Variable>);
+
+struct Variable {
+    name: String,
+    value: Zeroizing<String>,
+    /// Where the value stands, with its quotes.
+    span: Range<usize>,
+}
 
 impl DotEnv {
     pub(super) fn parse(text: &str) -> Result<Self, PayloadError> {
@@ -12,7 +22,7 @@ impl DotEnv {
             rest: text,
             number: 0,
         };
-        let mut variables: Vec<(String, Zeroizing<String>)> = Vec::new();
+        let mut variables: Vec<Variable> = Vec::new();
         while let Some(line) = lines.next() {
             let line = line.trim_start();
             if line.is_empty() || line.starts_with('#') {
@@ -26,21 +36,84 @@ impl DotEnv {
             if !is_name(name) {
                 return Err(not_env);
             }
-            if variables.iter().any(|(known, _)| known == name) {
+            if variables.iter().any(|known| known.name == name) {
                 return Err(PayloadError::DuplicateKey { line: started_at });
             }
-            let value = parse_value(value.trim_start(), &mut lines)?;
-            variables.push((name.to_owned(), value));
+            let written = value.trim_start();
+            let (value, rest) = parse_value(written, &mut lines)?;
+            variables.push(Variable {
+                name: name.to_owned(),
+                value,
+                span: place(text, written)..place(text, rest),
+            });
         }
         Ok(Self(variables))
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        let found = self.0.iter().find(|known| known.name == name);
+        found.map(|known| known.value.as_str())
     }
+
+    /// The text that this was parsed from, with another value for a name, or with a line for it at its end.
+    pub(super) fn with(&self, text: &str, name: &str, value: &str) -> Zeroizing<String> {
+        let mut edits = Edits::default();
+        match self.0.iter().find(|known| known.name == name) {
+            Some(known) => {
+                let was = text[known.span.clone()].chars().next();
+                let mut by = written(value, was);
+                if text[known.span.end..].starts_with('#') {
+                    by.push(' ');
+                }
+                edits.replace(known.span.clone(), by);
+            }
+            None => {
+                let line_end = if text.contains("\r\n") { "\r\n" } else { "\n" };
+                let before = if text.is_empty() || text.ends_with('\n') {
+                    ""
+                } else {
+                    line_end
+                };
+                let line = format!("{before}{name}={}{line_end}", *written(value, None));
+                edits.replace(text.len()..text.len(), Zeroizing::new(line));
+            }
+        }
+        edits.apply(text)
+    }
+}
+
+/// Where a part of a text begins in it.
+fn place(text: &str, part: &str) -> usize {
+    part.as_ptr() as usize - text.as_ptr() as usize
+}
+
+/// A value as it is read back, with the quote that was there before if it can hold it. Shells read it as well: nothing
+/// in it is theirs to expand.
+fn written(value: &str, was: Option<char>) -> Zeroizing<String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.,:/@%+=~^".contains(c);
+    let single = || !value.contains(['\'', '\r', '\n']);
+    let mut written = String::with_capacity(2 * value.len() + 2);
+    match was {
+        Some('\'') if single() => written.extend(["'", value, "'"]),
+        Some('"') => quote(value, &mut written),
+        _ if value.chars().all(is_plain) => written.push_str(value),
+        _ if single() => written.extend(["'", value, "'"]),
+        _ => quote(value, &mut written),
+    }
+    Zeroizing::new(written)
+}
+
+fn quote(value: &str, written: &mut String) {
+    written.push('"');
+    for character in value.chars() {
+        match character {
+            '\n' => written.push_str("\\n"),
+            '\r' => written.push_str("\\r"),
+            '"' | '\\' | '$' | '`' => written.extend(['\\', character]),
+            other => written.push(other),
+        }
+    }
+    written.push('"');
 }
 
 /// Lines without their ends, be they LF or CRLF.
@@ -76,10 +149,17 @@ fn is_name(name: &str) -> bool {
         && characters.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
 }
 
-fn parse_value(value: &str, lines: &mut Lines<'_>) -> Result<Zeroizing<String>, PayloadError> {
+/// The value, and what stands behind it in its last line.
+fn parse_value<'a>(
+    value: &'a str,
+    lines: &mut Lines<'a>,
+) -> Result<(Zeroizing<String>, &'a str), PayloadError> {
     match value.chars().next() {
         Some(quote @ ('\'' | '"')) => parse_quoted(&value[1..], quote, lines),
-        _ => Ok(Zeroizing::new(bare_value(value).to_owned())),
+        _ => {
+            let bare = bare_value(value);
+            Ok((Zeroizing::new(bare.to_owned()), &value[bare.len()..]))
+        }
     }
 }
 
@@ -96,7 +176,11 @@ fn bare_value(value: &str) -> &str {
 }
 
 /// A quoted value may span lines. Single quotes keep everything; in double quotes a backslash escapes.
-fn parse_quoted(first: &str, quote: char, lines: &mut Lines<'_>) -> Result<Zeroizing<String>, PayloadError> {
+fn parse_quoted<'a>(
+    first: &'a str,
+    quote: char,
+    lines: &mut Lines<'a>,
+) -> Result<(Zeroizing<String>, &'a str), PayloadError> {
     let started_at = lines.number;
     let mut value = Zeroizing::new(String::new());
     let mut line = first;
@@ -104,9 +188,10 @@ fn parse_quoted(first: &str, quote: char, lines: &mut Lines<'_>) -> Result<Zeroi
         let mut characters = line.chars();
         while let Some(character) = characters.next() {
             if character == quote {
-                let rest = characters.as_str().trim_start();
+                let behind = characters.as_str();
+                let rest = behind.trim_start();
                 return match rest.is_empty() || rest.starts_with('#') {
-                    true => Ok(value),
+                    true => Ok((value, behind)),
                     false => Err(PayloadError::NotDotEnv { line: lines.number }),
                 };
             }
@@ -159,6 +244,32 @@ mod tests {
         assert_eq!(env.get("EQUALS"), Some("a=b=="));
         assert_eq!(env.get("exporter"), Some("yes"));
         assert_eq!(env.get("ABSENT"), None);
+    }
+
+    #[test]
+    fn one_value_is_changed_and_everything_else_stays() {
+        let text = "# comment\r\nexport DB_USER = app # who\r\nQUOTED='old' # note\r\nDOUBLE=\"a\nb\"\nEMPTY=\nLAST=x";
+        let with = |name, value| {
+            let changed = DotEnv::parse(text).unwrap().with(text, name, value);
+            assert_eq!(
+                DotEnv::parse(&changed).unwrap().get(name),
+                Some(value),
+                "{}",
+                *changed
+            );
+            changed.to_string()
+        };
+        assert_eq!(with("DB_USER", "bob"), text.replace("= app #", "= bob #"));
+        assert_eq!(with("QUOTED", "new"), text.replace("'old'", "'new'"));
+        assert_eq!(with("DOUBLE", "c$\n"), text.replace("\"a\nb\"", "\"c\\$\\n\""));
+        assert_eq!(with("EMPTY", "f#o o"), text.replace("EMPTY=", "EMPTY='f#o o'"));
+        assert_eq!(with("LAST", "it's\n"), text.replace("=x", "=\"it's\\n\""));
+        assert_eq!(with("QUOTED", ""), text.replace("'old'", "''"));
+        let commented = "A= # why";
+        let changed = DotEnv::parse(commented).unwrap().with(commented, "A", "x");
+        assert_eq!(*changed, "A= x # why");
+        assert_eq!(with("LAST", ""), text.replace("LAST=x", "LAST="));
+        assert_eq!(with("NEW", "y"), format!("{text}\r\nNEW=y\r\n"));
     }
 
     #[test]

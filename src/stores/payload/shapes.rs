@@ -6,7 +6,7 @@ use crate::credentials::Position;
 use crate::stores::HostInSecret;
 
 /// What people call the user of a login.
-const USER_KEYS: [&str; 3] = ["username", "user", "login"];
+pub(super) const USER_KEYS: [&str; 3] = ["username", "user", "login"];
 
 /// More candidates than this are no list of credentials, and would be tried one by one.
 const LIST_MAX: usize = 64;
@@ -35,7 +35,7 @@ impl fmt::Display for ShapeName {
     }
 }
 
-pub(super) struct Shape(ShapeName);
+pub(super) struct Shape(pub(super) ShapeName);
 
 impl Shape {
     const BY_KEY: [(ShapeName, &[&str]); 3] = [
@@ -146,7 +146,7 @@ fn list(json: &Json) -> Result<Payload, PayloadError> {
     })
 }
 
-fn variable_fields() -> Fields {
+pub(super) fn variable_fields() -> Fields {
     let pair = |password: &str| FieldPair {
         user: "DB_USER".to_owned(),
         password: password.to_owned(),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::wire::Request;
+use super::wire::{Request, understand};
 use super::{Answer, VaultClient};
 use crate::config::Vault;
 use crate::credentials::{Credential, Position};
@@ -120,7 +120,7 @@ impl VaultDbStore {
             .client
             .call_once(Operation::VaultRenewLease, &request)
             .await?;
-        let answer: RenewAnswer = match answer {
+        let answer: RenewAnswer = match understand(answer)? {
             Answer::Given(answer) => answer,
             // The lease is gone, or not ours to renew: a new one settles both.
             Answer::Refused(refusal) if (400..429).contains(&refusal.status) => return Ok(false),

@@ -1,13 +1,17 @@
+mod write;
+
 use std::sync::Arc;
 
 use serde::Deserialize;
 
+use self::write::KvWhole;
 use super::time::rfc3339;
 use super::wire::Request;
 use super::{Answer, VaultClient};
 use crate::config::{Fields, Vault};
 use crate::credentials::{Credential, Position};
 use crate::stores::payload::{self, Json, Payload};
+use crate::stores::write::{InPayload, WritableStore};
 use crate::stores::{Calls, Made, Operation, Reading, Said, Store, StoreError, StoreFuture};
 
 /// A secret of a KV engine, version 2. Versions are kept, so the one before the current is an alternate for
@@ -69,6 +73,14 @@ impl VaultKvStore {
             path,
             fields,
             previous: None,
+        })
+    }
+
+    pub fn writable(self) -> Box<dyn WritableStore> {
+        let fields = self.fields.clone();
+        Box::new(InPayload {
+            whole: KvWhole(self),
+            fields,
         })
     }
 

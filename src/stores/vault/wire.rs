@@ -33,7 +33,12 @@ pub(super) struct Request<'a, B> {
     path: &'a [&'a str],
     query: Option<(&'a str, String)>,
     body: Option<&'a B>,
+    /// JSON that is written already, instead of a body.
+    text: Option<&'a str>,
 }
+
+/// What an answer says, as it was sent.
+pub(super) type Body = Zeroizing<Vec<u8>>;
 
 impl<'a> Request<'a, ()> {
     pub(super) fn get(path: &'a [&'a str]) -> Self {
@@ -42,6 +47,17 @@ impl<'a> Request<'a, ()> {
             path,
             query: None,
             body: NOTHING,
+            text: None,
+        }
+    }
+
+    pub(super) fn post_text(path: &'a [&'a str], text: &'a str) -> Self {
+        Self {
+            method: Method::POST,
+            path,
+            query: None,
+            body: NOTHING,
+            text: Some(text),
         }
     }
 
@@ -60,6 +76,7 @@ impl<'a, B: Serialize> Request<'a, B> {
             path,
             query: None,
             body: Some(body),
+            text: None,
         }
     }
 }
@@ -88,12 +105,23 @@ impl Wire {
         request: &Request<'_, impl Serialize>,
         token: Option<&Password>,
     ) -> Result<Answer<T>, StoreError> {
+        understand(self.exchange(request, token).await?)
+    }
+
+    pub(super) async fn exchange(
+        &mut self,
+        request: &Request<'_, impl Serialize>,
+        token: Option<&Password>,
+    ) -> Result<Answer<Body>, StoreError> {
         let http = self.http().await?;
         let mut draft = http
             .request(request.method.clone(), self.url(request))
             .headers(self.headers(token)?);
-        if let Some(body) = request.body {
-            let body = serde_json::to_vec(body).map_err(|_| not_sendable())?;
+        let body = match (request.body, request.text) {
+            (Some(body), _) => Some(serde_json::to_vec(body).map_err(|_| not_sendable())?),
+            (None, text) => text.map(|text| text.as_bytes().to_vec()),
+        };
+        if let Some(body) = body {
             draft = draft.header("content-type", "application/json").body(body);
         }
         let response = match draft.send().await {
@@ -115,10 +143,7 @@ impl Wire {
                 said,
             }));
         }
-        let answer = serde_json::from_slice(&body);
-        answer
-            .map(Answer::Given)
-            .map_err(|_| StoreError::Failed(Said::new("its answer can't be understood")))
+        Ok(Answer::Given(body))
     }
 
     async fn http(&mut self) -> Result<Client, StoreError> {
@@ -171,7 +196,23 @@ impl Wire {
     }
 }
 
+pub(super) fn understand<T: DeserializeOwned>(answer: Answer<Body>) -> Result<Answer<T>, StoreError> {
+    let body = match answer {
+        Answer::Given(body) => body,
+        Answer::Refused(refusal) => return Ok(Answer::Refused(refusal)),
+    };
+    let answer = serde_json::from_slice(&body);
+    answer
+        .map(Answer::Given)
+        .map_err(|_| StoreError::Failed(Said::new("its answer can't be understood")))
+}
+
 impl Refusal {
+    /// The version that a write was made against is not the last.
+    pub(super) fn is_about_check_and_set(&self) -> bool {
+        self.status == 400 && self.said.to_string().contains("check-and-set")
+    }
+
     /// The token is not, or no longer, good for this.
     pub(super) fn is_about_the_token(&self) -> bool {
         matches!(self.status, 400 | 401 | 403 | 404)

@@ -8,6 +8,7 @@ mod env;
 pub mod file;
 #[cfg(feature = "vault")]
 pub mod vault;
+mod writing;
 
 use std::time::Duration;
 

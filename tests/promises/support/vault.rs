@@ -31,6 +31,10 @@ pub struct State {
     leases: HashMap<String, Lease>,
     issued_leases: u32,
     kv: HashMap<String, Vec<Version>>,
+    /// The engine takes no write without check-and-set.
+    pub cas_required: bool,
+    /// What somebody else writes right before the next write.
+    pub overtaken_by: Option<Value>,
     /// How long a token of a login lives, and what a renewal makes of it.
     pub token_ttl: Duration,
     pub token_renewed_ttl: Duration,
@@ -87,6 +91,8 @@ impl VaultDouble {
             leases: HashMap::new(),
             issued_leases: 0,
             kv: HashMap::new(),
+            cas_required: false,
+            overtaken_by: None,
             token_ttl: hour,
             token_renewed_ttl: hour,
             token_is_renewable: true,
@@ -174,6 +180,10 @@ impl State {
             created_time,
         });
         versions.len()
+    }
+
+    pub fn last_kv(&self, path: &str) -> Value {
+        self.kv[path].last().unwrap().data.clone().unwrap()
     }
 
     /// Every token of a login is gone, and its leases with it.
@@ -343,6 +353,18 @@ impl State {
         };
         match (method, kind) {
             ("POST" | "PUT", "data") => {
+                if let Some(foreign) = self.overtaken_by.take() {
+                    self.put_kv(path, foreign);
+                }
+                let last = self.kv.get(path).map_or(0, Vec::len);
+                let expected = &body["options"]["cas"];
+                if expected.as_u64().is_some_and(|expected| expected != last as u64) {
+                    let words = "check-and-set parameter did not match the current version";
+                    return errors(400, &[words]);
+                }
+                if expected.is_null() && self.cas_required {
+                    return errors(400, &["check-and-set parameter required for this call"]);
+                }
                 let version = self.put_kv(path, body["data"].clone());
                 Reply::json(200, &json!({ "data": { "version": version } }))
             }

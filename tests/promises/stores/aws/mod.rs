@@ -12,7 +12,7 @@ use crate::support::aws::REGION;
 use crate::support::http::{FaultProxy, Reply};
 
 /// What the SDK would find on a machine with keys of its own.
-fn settings(credentials: Credentials) -> SdkConfig {
+pub fn settings(credentials: Credentials) -> SdkConfig {
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(REGION))
@@ -20,7 +20,7 @@ fn settings(credentials: Credentials) -> SdkConfig {
         .build()
 }
 
-fn keys() -> Credentials {
+pub fn keys() -> Credentials {
     Credentials::new("AKID", "SECRET", None, None, "test")
 }
 

@@ -11,7 +11,7 @@ use super::contract::{Fault, PAUSE};
 use crate::support::http::{FaultProxy, Reply};
 use crate::support::vault::ROOT;
 
-fn vault(address: &str, auth: VaultAuth) -> Vault {
+pub fn vault(address: &str, auth: VaultAuth) -> Vault {
     Vault {
         address: address.to_owned(),
         namespace: None,
