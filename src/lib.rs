@@ -9,9 +9,10 @@
 //! | roof | [`cli`] | one file a command |
 //! | 3 | [`server`] | binds, accepts, listens for signals, drains; puts the rooms below together, and changes them with the configuration |
 //! | 3 | [`admin`] | metrics, health, status and the page, on a thread of its own |
+//! | 3 | [`rotate`] | the orchestrator of rotations: a client of stores, of Postgres and of running pgswivels |
 //! | 2 | [`keeper`] | one task a secret: store → book → proof → page |
 //! | 2 | [`postgres`] | one task a client. The only door is [`postgres::serve`] |
-//! | 1 | [`stores`] | one trait, one file a store, and the shapes of payloads |
+//! | 1 | [`stores`] | one trait to read and one to write, one file a store, and the shapes of payloads |
 //! | 1 | [`metrics`] | what is counted: built once, passed down, read by `admin` |
 //! | 1 | [`journal`] | what happened to credentials: audit lines, and the last events for the page |
 //! | 1 | [`net`] | sockets and TLS; the only room that names the TLS library is [`net::tls`] |
@@ -71,6 +72,7 @@ pub mod metrics;
 pub mod names;
 pub mod net;
 pub mod postgres;
+pub mod rotate;
 pub mod server;
 pub mod stores;
 pub mod supervise;

@@ -48,6 +48,10 @@ name! {
     /// A named place in a store that yields credentials.
     SecretName
 }
+name! {
+    /// What `pgswivel rotate` works on.
+    RotationName
+}
 
 /// One address of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -8,6 +8,7 @@ mod flags;
 mod health;
 mod logging;
 mod process;
+mod rotate;
 mod run;
 mod status;
 mod table;
@@ -34,6 +35,7 @@ enum Command {
     Status(status::Arguments),
     Health(health::Arguments),
     Demo(demo::Arguments),
+    Rotate(rotate::Arguments),
 }
 
 const EXIT_CODES: &str = "\
@@ -50,6 +52,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             Command::Status(arguments) => status::run(arguments),
             Command::Health(arguments) => health::run(arguments),
             Command::Demo(arguments) => demo::run(&arguments),
+            Command::Rotate(arguments) => rotate::run(arguments),
         },
         Err(answer) => {
             // Nobody is left to tell when even this can't be written.

@@ -12,7 +12,7 @@ const UNITS: [(&str, u64); 5] = [
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum DurationError {
+pub enum DurationError {
     #[error("a duration is a whole number and a unit (ms, s, m, h or d), such as \"5m\"")]
     Shape,
     #[error("a duration needs a unit: ms, s, m, h or d")]
@@ -21,7 +21,7 @@ pub(super) enum DurationError {
     TooLong,
 }
 
-pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
+pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let text = text.trim();
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(split);

@@ -61,6 +61,7 @@ pub(super) const ROOT: Keys = Keys {
         key("role", Means("see below"), "local identities, one table for each name"),
         key("upstream", Means("see below"), "Postgres to reach, one table for each name"),
         key("secret", Means("see below"), "places in a store, one table for each name"),
+        key("rotation", Means("see below"), "what is rotated, one table for each name"),
         key("login", Means("see below"), "what happens while no credential works"),
         key("limits", Means("see below"), "everything that can be exhausted"),
         key("admin", Means("see below"), "metrics, health and status"),
@@ -219,6 +220,18 @@ pub(super) const VAULT_AWS: Keys = Keys {
     ],
 };
 
+pub(super) const ROTATION: Keys = Keys {
+    title: "[rotation.NAME]",
+    keys: &[
+        key("secret", Means("required"), "name of the secret that is rotated"),
+        key("admin", Means("required"), "name of the secret whose credential may look at the servers (`pg_read_all_stats`, so that it sees who is there)"),
+        key("upstreams", Means("required"), "names of every upstream where the users exist, as a list"),
+        key("users", Means("none"), "the logins that take turns, as a list"),
+        key("max_age", Means("the secret's `max_age`"), "`rotate age` fails when the credential is older than this or the secret's"),
+        key("sidecars", Means("none"), "admin addresses of every pgswivel that uses the secret: `http://host:port`, or `dns+http://name:port` for all addresses of a name; `admin.token` is sent to them"),
+    ],
+};
+
 pub(super) const LOGIN: Keys = Keys {
     title: "[login]",
     keys: &[
@@ -262,9 +275,9 @@ pub(super) const LOG: Keys = Keys {
 };
 
 #[cfg(test)]
-pub(super) const SECTIONS: [&Keys; 18] = [
+pub(super) const SECTIONS: [&Keys; 19] = [
     &ROOT, &LISTEN, &LISTEN_TLS, &ROLE, &SENSITIVE, &UPSTREAM, &UPSTREAM_TLS, &KEEPALIVE, &SECRET, &FIELDS,
-    &VAULT_AUTH, &APPROLE, &KUBERNETES, &VAULT_AWS, &LOGIN, &LIMITS, &ADMIN, &LOG,
+    &VAULT_AUTH, &APPROLE, &KUBERNETES, &VAULT_AWS, &ROTATION, &LOGIN, &LIMITS, &ADMIN, &LOG,
 ];
 
 /// A store that a secret can name.

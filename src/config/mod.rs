@@ -27,6 +27,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
+pub use duration::parse as parse_duration;
 pub use flags::Flags;
 pub use loading::Surroundings;
 pub use problem::{Problem, Problems};
@@ -53,6 +54,24 @@ pub(crate) fn flag_names() -> impl Iterator<Item = (&'static str, &'static str)>
 
 /// The whole configuration, or everything that is wrong with it.
 pub fn load(flags: &Flags, surroundings: &dyn Surroundings) -> Result<Config, Problems> {
+    load_with(flags, surroundings, |root, loading| {
+        flags::lay_over(root, flags, loading);
+    })
+}
+
+/// The same for what only rotates: no role is made up where the file has none.
+pub fn load_for_rotation(flags: &Flags, surroundings: &dyn Surroundings) -> Result<Config, Problems> {
+    load_with(flags, surroundings, |root, loading| match root.get("role") {
+        Some(_) => flags::lay_over(root, flags, loading),
+        None => flags::lay_admin_over(root, flags, loading),
+    })
+}
+
+fn load_with(
+    flags: &Flags,
+    surroundings: &dyn Surroundings,
+    lay_over: impl Fn(&mut Section, &Loading<'_>),
+) -> Result<Config, Problems> {
     let loading = Loading::new(surroundings);
     let root = match flags::file(flags, &loading) {
         None => Some(Section::new(Origin::root())),
@@ -60,7 +79,7 @@ pub fn load(flags: &Flags, surroundings: &dyn Surroundings) -> Result<Config, Pr
     };
     // What a file that can't be read would have said is unknown, and guessing would only mislead.
     let config = root.map(|mut root| {
-        flags::lay_over(&mut root, flags, &loading);
+        lay_over(&mut root, &loading);
         resolve::config(&root, &loading)
     });
     let problems = loading.into_problems();

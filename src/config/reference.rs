@@ -66,6 +66,14 @@ store = "command"
 id = ["/bin/get-secret", "orders"]
 timeout = "10s"
 
+[rotation.a]
+secret = "a"
+admin = "b"
+upstreams = ["a"]
+users = ["orders_a", "orders_b"]
+max_age = "90d"
+sidecars = ["http://10.0.0.1:9632", "dns+http://pgswivel.orders.svc:9632"]
+
 [login]
 patience = "30s"
 refused_retry = "30s"
@@ -205,7 +213,7 @@ fn title(path: &[&str]) -> String {
     }
     let mut path = path.to_vec();
     if let [first, rest @ ..] = path.as_mut_slice()
-        && matches!(*first, "role" | "upstream" | "secret")
+        && matches!(*first, "role" | "upstream" | "secret" | "rotation")
         && let Some(name) = rest.first_mut()
     {
         *name = "NAME";
@@ -219,7 +227,7 @@ fn title(path: &[&str]) -> String {
 
 fn written_keys(table: &toml::Table, path: &[&str], found: &mut BTreeSet<(String, String)>) {
     for (key, value) in table {
-        let is_name = matches!(path, ["role" | "upstream" | "secret"]);
+        let is_name = matches!(path, ["role" | "upstream" | "secret" | "rotation"]);
         if !is_name {
             found.insert((title(path), key.clone()));
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::credentials::Password;
-use crate::names::{Endpoint, RoleName, SecretName, UpstreamName};
+use crate::names::{Endpoint, RoleName, RotationName, SecretName, UpstreamName};
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -16,6 +16,7 @@ pub struct Config {
     pub roles: BTreeMap<RoleName, Arc<Role>>,
     pub upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
     pub secrets: BTreeMap<SecretName, Arc<Secret>>,
+    pub rotations: BTreeMap<RotationName, Arc<Rotation>>,
     pub login: LoginPolicy,
     pub limits: Limits,
     pub admin: Admin,
@@ -172,6 +173,40 @@ pub struct Secret {
     pub grace: Duration,
     /// How old a credential may become before somebody should know.
     pub max_age: Option<Duration>,
+}
+
+/// What `pgswivel rotate` works on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rotation {
+    pub name: RotationName,
+    pub secret: SecretName,
+    /// Whose credential looks at the servers.
+    pub admin: SecretName,
+    pub upstreams: Vec<UpstreamName>,
+    /// The logins that take turns: none, or at least two.
+    pub users: Vec<String>,
+    /// How old a credential may become before `rotate age` fails.
+    pub max_age: Option<Duration>,
+    pub sidecars: Vec<Sidecar>,
+}
+
+/// The admin address of one pgswivel, or of all that a name stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sidecar {
+    pub every_address: bool,
+    pub host: String,
+    pub port: u16,
+}
+
+/// As it is written in `sidecars`.
+impl fmt::Display for Sidecar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.every_address { "dns+http" } else { "http" };
+        match self.host.contains(':') {
+            true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
+            false => write!(f, "{scheme}://{}:{}", self.host, self.port),
+        }
+    }
 }
 
 /// Which store, and where in it.

@@ -23,6 +23,7 @@ pub fn between(before: &Config, after: &Config) -> Vec<String> {
     named("role", &before.roles, &after.roles, &mut found);
     named("upstream", &before.upstreams, &after.upstreams, &mut found);
     named("secret", &before.secrets, &after.secrets, &mut found);
+    named("rotation", &before.rotations, &after.rotations, &mut found);
     found
 }
 

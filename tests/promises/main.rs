@@ -33,6 +33,7 @@ mod relay;
 mod remembered;
 mod replication;
 mod rescue;
+mod rotate;
 mod rotation;
 mod serving;
 mod signals;

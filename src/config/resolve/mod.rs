@@ -3,6 +3,7 @@
 
 mod listen;
 mod role;
+mod rotation;
 mod secret;
 mod sensitive;
 mod settings;
@@ -48,6 +49,12 @@ pub(super) fn config(root: &Section, loading: &Loading<'_>) -> Config {
         .filter_map(|(name, section)| role::role(name, section?, &given, loading))
         .map(|role| (role.name.clone(), Arc::new(role)))
         .collect();
+    let rotations: BTreeMap<_, _> = reader
+        .named_sections("rotation")
+        .into_iter()
+        .filter_map(|(name, section)| rotation::rotation(name, section?, &upstreams, &secrets, loading))
+        .map(|rotation| (rotation.name.clone(), Arc::new(rotation)))
+        .collect();
     let absent = Section::new(Origin::root());
     let part = |key, keys| {
         reader
@@ -65,6 +72,7 @@ pub(super) fn config(root: &Section, loading: &Loading<'_>) -> Config {
         listen,
         upstreams: typed(upstreams),
         secrets: typed(secrets),
+        rotations,
     };
     reader.finish();
     config

@@ -11,7 +11,7 @@ use super::{DAY, HOUR, MILLISECOND, SECOND, vault};
 
 /// Quick enough for a file in a test, slow enough for a store that charges for each read.
 const POLL_MIN: Duration = Duration::from_millis(100);
-const YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+pub(super) const YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 const SESSIONS: [(&str, SessionsPolicy); 4] = [
     ("auto", SessionsPolicy::Auto),

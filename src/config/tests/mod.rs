@@ -12,6 +12,7 @@ use crate::names::Endpoint;
 
 mod file;
 mod flags;
+mod rotations;
 mod secrets;
 mod upstreams;
 

@@ -95,6 +95,20 @@ const COMMANDS: &[(&str, Fate)] = &[
     ),
     ("pgswivel demo --help", Typed),
     ("pgswivel status --unused orders_v1 --fresh", UNUSED),
+    (
+        "pgswivel rotate gate orders --within 30m",
+        Kept(
+            "rotate/gate.rs",
+            "the_gate_opens_when_sidecars_and_servers_have_left_the_old_user",
+        ),
+    ),
+    (
+        "pgswivel rotate age",
+        Kept(
+            "rotate/age.rs",
+            "two_that_are_overdue_and_one_that_is_weak_are_three_lines",
+        ),
+    ),
     // A file.
     (
         "cargo build --release && export PATH=\"$PWD/target/release:$PATH\"",

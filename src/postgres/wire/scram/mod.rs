@@ -67,6 +67,16 @@ impl SaltedPassword {
         Self(salted)
     }
 
+    /// What Postgres keeps of a password, as `ALTER ROLE … PASSWORD` takes it in place of the password itself.
+    pub fn verifier(&self, salt: &[u8], iterations: NonZeroU32) -> Zeroizing<String> {
+        Zeroizing::new(format!(
+            "{SCRAM_SHA_256}${iterations}:{}${}:{}",
+            STANDARD.encode(salt),
+            STANDARD.encode(sha256(&*self.client_key())),
+            STANDARD.encode(*self.server_key()),
+        ))
+    }
+
     fn client_key(&self) -> Zeroizing<[u8; KEY_BYTES]> {
         Zeroizing::new(hmac_sha256(&*self.0, &[b"Client Key"]))
     }

@@ -173,3 +173,16 @@ proptest! {
         }
     }
 }
+
+/// The password, the salt and the iterations of RFC 7677's example, computed by another library.
+#[test]
+fn a_verifier_is_written_as_postgres_keeps_it() {
+    let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
+    let iterations = NonZeroU32::new(4096).unwrap();
+    let salted = SaltedPassword::derive(b"pencil", &salt, iterations);
+    assert_eq!(
+        *salted.verifier(&salt, iterations),
+        "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:\
+         wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
+    );
+}

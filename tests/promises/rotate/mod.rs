@@ -1,0 +1,5 @@
+//! What `pgswivel rotate` promises.
+
+mod age;
+mod gate;
+mod password;
