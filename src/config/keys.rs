@@ -252,6 +252,7 @@ pub(super) const LIMITS: Keys = Keys {
         key("statement_bytes", Number(1_048_576), "bytes of statement text kept per session for replay"),
         key("again_bytes", Number(65_536), "bytes of a request kept while it is in flight, to be asked again (`upstream.again`)"),
         key("moves", Number(8), "sessions that change connections at once"),
+        key("warm", Number(50), "upstream connections that no session is on: made ready, or left by one"),
         key("admin_connections", Number(64), "connections to the admin address at once"),
         key("refused_logins_per_minute", Number(10), "logins that an endpoint may refuse in a minute before doubtful credentials wait"),
     ],

@@ -88,6 +88,7 @@ queue_wait = "30s"
 statement_bytes = 1048576
 again_bytes = 65536
 moves = 8
+warm = 50
 admin_connections = 64
 refused_logins_per_minute = 10
 

@@ -374,6 +374,8 @@ pub struct Limits {
     pub again_bytes: u32,
     /// Sessions that change links at once.
     pub moves: u32,
+    /// Links that no session is on: made ready, or left by one.
+    pub warm: u32,
     pub admin_connections: u32,
     /// Logins that an endpoint may refuse in a minute before no more are sent.
     pub refused_logins_per_minute: u32,

@@ -59,6 +59,28 @@ labels! {
 }
 
 labels! {
+    /// Why a connection that a session has left is not lent to another.
+    NotLent {
+        /// A transaction or a request of the client was under way.
+        Unfinished => "unfinished",
+        /// The session left what no reset takes away.
+        SessionState => "session_state",
+        /// A custom setting that was set stays, empty.
+        CustomSetting => "custom_setting",
+        /// So does the schema of temporary objects.
+        TemporaryObjects => "temporary_objects",
+        /// Nobody knows what a function that it may have called has left.
+        UnknownFunctions => "unknown_functions",
+        /// A session that begins now begins otherwise.
+        ChangedDefaults => "changed_defaults",
+        /// A request to cancel may still hit it.
+        Cancel => "cancel",
+        /// The server did not do as it was asked.
+        Failed => "failed",
+    }
+}
+
+labels! {
     /// What runs in the background, for as long as the process does or what it looks after.
     Task {
         /// Reads a secret's store.
@@ -101,6 +123,7 @@ labels! {
         RefusedLoginsPerMinute => "refused_logins_per_minute",
         StatementBytes => "statement_bytes",
         Moves => "moves",
+        Warm => "warm",
         AdminConnections => "admin_connections",
     }
 }

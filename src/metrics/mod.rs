@@ -18,7 +18,7 @@ use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
 
-pub use self::labels::{Limit, Login, Move, Rescue, Task};
+pub use self::labels::{Limit, Login, Move, NotLent, Rescue, Task};
 pub use self::scrape::Scrape;
 use self::table::{Family, Kind};
 use crate::credentials::Position;
@@ -40,6 +40,7 @@ pub struct Metrics {
     governor: IntCounterVec,
     limits: IntCounterVec,
     clients: IntGauge,
+    not_lent: IntCounterVec,
     restarts: IntCounterVec,
 }
 
@@ -61,11 +62,15 @@ impl Metrics {
             governor: counters(&table::GOVERNOR_HITS),
             limits: counters(&table::LIMIT_HITS),
             clients: gauge(&table::CLIENTS),
+            not_lent: counters(&table::LINKS_NOT_LENT),
             restarts: counters(&table::TASK_RESTARTS),
         };
         metrics.register();
         for limit in Limit::ALL {
             metrics.limits.with_label_values(&[limit.label()]);
+        }
+        for reason in NotLent::ALL {
+            metrics.not_lent.with_label_values(&[reason.label()]);
         }
         for task in Task::ALL {
             metrics.restarts.with_label_values(&[task.label()]);
@@ -74,7 +79,7 @@ impl Metrics {
     }
 
     fn register(&self) {
-        let families: [Box<dyn Collector>; 12] = [
+        let families: [Box<dyn Collector>; 13] = [
             Box::new(self.logins.clone()),
             Box::new(self.held.clone()),
             Box::new(self.hold.clone()),
@@ -85,6 +90,7 @@ impl Metrics {
             Box::new(self.governor.clone()),
             Box::new(self.limits.clone()),
             Box::new(self.clients.clone()),
+            Box::new(self.not_lent.clone()),
             Box::new(self.restarts.clone()),
             Box::new(ProcessCollector::for_self()),
         ];
@@ -166,6 +172,11 @@ impl Metrics {
 
     pub fn hit(&self, limit: Limit) {
         self.limits.with_label_values(&[limit.label()]).inc();
+    }
+
+    /// A connection ends with its session.
+    pub fn not_lent(&self, reason: NotLent) {
+        self.not_lent.with_label_values(&[reason.label()]).inc();
     }
 
     /// A background task broke off and is begun again.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::labels::{Limit, Login, Move, Rescue, Task};
+use super::labels::{Limit, Login, Move, NotLent, Rescue, Task};
 use super::table::{ALL, Family, Kind};
 
 const README: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
@@ -43,6 +43,7 @@ fn the_readme_lists_every_metric_and_no_other() {
     }
     let words = (Limit::ALL.iter().map(|limit| limit.label()))
         .chain(Task::ALL.iter().map(|task| task.label()))
+        .chain(NotLent::ALL.iter().map(|reason| reason.label()))
         .chain(Login::ALL.iter().map(|result| result.label()))
         .chain(Move::ALL.iter().map(|result| result.label()))
         .chain(Rescue::ALL.iter().map(|result| result.label()));

@@ -77,15 +77,17 @@ pub const CLIENTS: Family = family("pgswivel_clients", Gauge, &[],
     "Clients that have logged in here and are being served, or wait for a connection.");
 pub const LINKS: Family = family("pgswivel_links", Gauge, &["upstream"],
     "Connections to the upstream: being opened, open, or being closed.");
+pub const LINKS_NOT_LENT: Family = family("pgswivel_links_not_lent_total", Counter, &["reason"],
+    "Connections that were not lent again, by why a session on them would not have been as a new one is (unfinished, session_state, custom_setting, temporary_objects, unknown_functions, changed_defaults, cancel, failed).");
 pub const LOG_LINES_DROPPED: Family = family("pgswivel_log_lines_dropped_total", Counter, &[],
     "Log lines that were dropped because whoever reads the log did not keep up.");
 pub const TASK_RESTARTS: Family = family("pgswivel_task_restarts_total", Counter, &["task"],
     "Background tasks that broke off because of a fault in this program, and were begun again, by what they do (reader, prover, story, revocable, listener, configuration, systemd, limits, learning, warm, admin, samples).");
 
-pub const ALL: [&Family; 27] = [
+pub const ALL: [&Family; 28] = [
     &CREDENTIAL_INFO, &CREDENTIAL_GENERATION, &CREDENTIAL_AGE, &CREDENTIAL_MAX_AGE, &CREDENTIAL_WORKING,
     &USER_UNUSED, &USER_LINKS, &CREDENTIAL_READ, &LOGINS, &STORE_REFRESHES, &STORE_LAST_SUCCESS,
     &STORE_POLL, &LOGINS_HELD, &LOGIN_HOLD, &SESSIONS, &SESSIONS_PINNED, &SESSIONS_PINNED_PAST_GRACE, &MOVES,
-    &MOVE, &RESCUES, &ROTATION, &GOVERNOR_HITS, &LIMIT_HITS, &CLIENTS, &LINKS, &LOG_LINES_DROPPED,
-    &TASK_RESTARTS,
+    &MOVE, &RESCUES, &ROTATION, &GOVERNOR_HITS, &LIMIT_HITS, &CLIENTS, &LINKS, &LINKS_NOT_LENT,
+    &LOG_LINES_DROPPED, &TASK_RESTARTS,
 ];

@@ -9,7 +9,8 @@ use tracing::debug;
 use super::Mapping;
 use super::by_the_book::{AttemptError, LoginError as Denied};
 use super::errors::ClientError;
-use super::lender::{Kind, Offer, Place};
+use super::farewell::leave;
+use super::lender::{Kind, Offer, Place, look_first};
 use super::login::{Link, LoginError, Target, login};
 use super::roster::Berth;
 use super::wire::opening::Startup;
@@ -67,6 +68,11 @@ pub async fn obtain(
     let mut arrival = arrived?;
     if let Some(kind) = &kind {
         target.lender.share(kind, &mut arrival.link.facts.greeting);
+        if let Err(error) = Box::pin(look_first(kind, &mut arrival)).await {
+            debug!(session, %error, "link lost before it was used");
+            tokio::spawn(leave(arrival.link.stream, arrival.berth));
+            arrival = Box::pin(log_in(mapping, startup, session)).await?;
+        }
     }
     Ok(Lent {
         arrival,
@@ -107,14 +113,19 @@ async fn wait_in(place: &mut Place, mapping: &Mapping, wait: Duration) -> Result
 /// A new link for this role, whatever `connections_max` says: it takes the place of one that goes, or goes soon.
 pub async fn log_in(mapping: &Mapping, startup: &Startup, session: u64) -> Result<Arrival, ClientError> {
     let target = &mapping.target;
+    let kind = &mapping.kind_of(startup);
     let attempt = |credential: Credential, endpoint| async move {
+        let epoch = kind
+            .as_ref()
+            .map_or(0, |kind| target.lender.epoch(kind, &endpoint, &credential.user));
         let berth = mapping
             .roster
             .enter(&mapping.role.secret, &mapping.role.upstream, &credential);
         let result = login(target, &endpoint, &credential, startup).await;
         count(&mapping.book.metrics, &mapping.role.secret, &credential, &result);
         match result {
-            Ok(link) => {
+            Ok(mut link) => {
+                link.facts.epoch = epoch;
                 mapping.complaints.reached(&endpoint);
                 Ok(Arrival {
                     link,

@@ -83,7 +83,10 @@ pub struct Facts {
     /// Process id and cancel key, if the server gave any.
     pub backend: Option<Backend>,
     pub endpoint: Endpoint,
+    /// When its login began.
     pub born: Instant,
+    /// Of what new sessions begin with. 0: nobody had looked when its login began.
+    pub epoch: u64,
 }
 
 /// Every message from AuthenticationOk (not included) to ReadyForQuery, without BackendKeyData.
@@ -115,9 +118,12 @@ pub async fn login(
     startup: &Startup,
 ) -> Result<Link, LoginError> {
     let limit = target.upstream.connect_timeout;
+    let born = Instant::now();
     timeout(limit, async {
         let stream = reach(target, endpoint).await?;
-        log_in(stream, target, endpoint, credential, startup).await
+        let mut link = log_in(stream, target, endpoint, credential, startup).await?;
+        link.facts.born = born;
+        Ok(link)
     })
     .await
     .unwrap_or(Err(LoginError::TimedOut))
@@ -348,6 +354,7 @@ async fn greeted(mut talk: Talk<Stream>, endpoint: &Endpoint) -> Result<Link, Lo
             backend,
             endpoint: endpoint.clone(),
             born: Instant::now(),
+            epoch: 0,
         },
     })
 }

@@ -4,13 +4,14 @@
 mod asked;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::Mapping;
@@ -42,10 +43,16 @@ const SETTINGS_MAX: usize = 4096;
 const OWNERS: usize = 2;
 /// For the log: sessions count from 1.
 const NO_SESSION: u64 = 0;
+/// Definitions that somebody else makes all the time are not learned each time.
+const BEHIND_PAUSE: Duration = Duration::from_secs(5);
 
 /// Of one database of one upstream.
 pub struct Lore {
     vocabulary: watch::Sender<Arc<Vocabulary>>,
+    /// What definitions came to, by the server's counters, before the vocabulary was learned. 0: nothing was.
+    defined: watch::Sender<u64>,
+    /// When definitions were last found to be other ones.
+    behind_at: Mutex<Option<Instant>>,
     settings: Mutex<BTreeSet<String>>,
     /// Somebody asks what sequences gave.
     asks_sequences: AtomicBool,
@@ -114,6 +121,8 @@ impl Lore {
     pub fn unlearned() -> Self {
         Self {
             vocabulary: watch::Sender::new(Arc::new(Vocabulary::unlearned())),
+            defined: watch::Sender::default(),
+            behind_at: Mutex::default(),
             settings: Mutex::default(),
             asks_sequences: AtomicBool::new(false),
             doubted: Notify::new(),
@@ -174,6 +183,39 @@ impl Lore {
         self.asks_sequences.store(true, Ordering::Relaxed);
     }
 
+    /// What there was to know when it was learned. To be asked before the vocabulary is. 0: nothing is yet.
+    pub fn learned(&self) -> u64 {
+        *self.defined.borrow()
+    }
+
+    /// None: something was learned already.
+    pub fn until_learned(&self) -> Option<impl Future<Output = ()> + use<>> {
+        let mut defined = self.defined.subscribe();
+        let is_unlearned = *defined.borrow_and_update() == 0;
+        is_unlearned.then_some(async move {
+            let _ = defined.wait_for(|defined| *defined != 0).await;
+        })
+    }
+
+    /// Whether a session would have been seen to call what leaves something behind, if all that it said was read when
+    /// so much was learned: what is defined now was known then, or nothing of it would.
+    pub fn knew_all(&self, learned: u64, defined: u64) -> bool {
+        if self.learned() != defined {
+            self.fell_behind();
+            return false;
+        }
+        learned == defined || learned == 0 && self.vocabulary.borrow().leaves_nothing_unseen()
+    }
+
+    fn fell_behind(&self) {
+        let now = Instant::now();
+        let mut behind_at = self.behind_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if behind_at.is_none_or(|at| at + BEHIND_PAUSE <= now) {
+            *behind_at = Some(now);
+            self.doubt();
+        }
+    }
+
     /// A definition may have changed.
     pub fn doubt(&self) {
         self.doubted.notify_one();
@@ -226,9 +268,11 @@ async fn keep(lore: &Arc<Lore>, upstream: &UpstreamName, startup: &Startup) {
     let mut pause = Backoff::starting_at(RETRY_FIRST);
     loop {
         let wait = match ask(lore.mapping(), startup).await {
-            Ok((learned, digest)) => {
+            Ok((learned, digest, defined)) => {
                 debug!(%upstream, risky = learned.risky.len(), "learned what functions do");
                 lore.take_as_of(digest, learned);
+                // Behind it: whoever sees this sees that.
+                lore.defined.send_replace(defined);
                 pause.reset();
                 jittered(LEARN_EVERY, JITTER)
             }
@@ -246,7 +290,7 @@ async fn keep(lore: &Arc<Lore>, upstream: &UpstreamName, startup: &Startup) {
     }
 }
 
-async fn ask(mapping: Option<Arc<Mapping>>, startup: &Startup) -> Result<(Learned, Digest), LearnError> {
+async fn ask(mapping: Option<Arc<Mapping>>, startup: &Startup) -> Result<(Learned, Digest, u64), LearnError> {
     let mapping = mapping.ok_or(LearnError::Deserted)?;
     let arrival = links::log_in(&mapping, startup, NO_SESSION).await;
     let Arrival { link, berth, .. } = arrival.map_err(|_| LearnError::Login)?;
@@ -260,9 +304,45 @@ async fn ask(mapping: Option<Arc<Mapping>>, startup: &Startup) -> Result<(Learne
     told.unwrap_or(Err(LearnError::TimedOut))
 }
 
-async fn learn_over(talk: &mut Talk<Stream>) -> Result<(Learned, Digest), LearnError> {
+async fn learn_over(talk: &mut Talk<Stream>) -> Result<(Learned, Digest, u64), LearnError> {
     let mut aside = Aside::dropped();
     // What changes between the two is learned, and looked at once more.
+    let defined = asked::defined(talk, &mut aside).await?;
     let digest = asked::digest(talk, &mut aside).await?;
-    Ok((asked::definitions(talk, &mut aside).await?, digest))
+    Ok((asked::definitions(talk, &mut aside).await?, digest, defined))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::state_words::{Definition, learn};
+    use super::*;
+
+    fn taught(lore: &Lore, body: &str, defined: u64) {
+        lore.take(learn([Definition {
+            name: "f",
+            language: "sql",
+            body: Some(body),
+        }]));
+        lore.defined.send_replace(defined);
+    }
+
+    #[test]
+    fn who_was_judged_by_less_than_there_is_may_have_left_anything() {
+        let lore = Lore::unlearned();
+        assert!(!lore.knew_all(0, 5), "nothing is known");
+        taught(&lore, "SELECT 1", 5);
+        assert!(lore.knew_all(5, 5));
+        assert!(lore.knew_all(0, 5), "whatever it called leaves nothing");
+        assert!(!lore.knew_all(4, 5), "what it called may be gone");
+        assert!(!lore.knew_all(5, 6), "there is something new");
+        for body in [
+            "SELECT setseed(0.5)",
+            "SELECT set_config(name, '1', false) FROM t",
+        ] {
+            taught(&lore, body, 6);
+            assert!(lore.knew_all(6, 6) && !lore.knew_all(0, 6), "{body}");
+        }
+        taught(&lore, "SELECT set_config('a.b', '1', false)", 7);
+        assert!(lore.knew_all(0, 7), "whether it was set is asked");
+    }
 }

@@ -88,6 +88,8 @@ pub struct Mapping {
     roster: Arc<Roster>,
     policy: Policy,
     complaints: Arc<Complaints>,
+    /// Links that no session is on, of all upstreams.
+    warm: Arc<Limit>,
     /// A changed configuration has another mapping for the role, or none.
     replaced: CancellationToken,
     /// None: `trust`.
@@ -126,6 +128,7 @@ pub struct Lobby {
     startups: Arc<Limit>,
     seats: Arc<Limit>,
     moves: Arc<Limit>,
+    warm: Arc<Limit>,
     library: Arc<Library>,
     roster: Arc<Roster>,
     metrics: Arc<Metrics>,
@@ -152,6 +155,7 @@ impl Lobby {
             startups: Limit::new(limits.startups),
             seats: Limit::new(limits.clients),
             moves: Limit::new(limits.moves),
+            warm: Limit::new(limits.warm),
             library: Arc::default(),
             roster: Roster::new(),
             metrics,
@@ -168,6 +172,7 @@ impl Lobby {
         self.startups.set(limits.startups);
         self.seats.set(limits.clients);
         self.moves.set(limits.moves);
+        self.warm.set(limits.warm);
     }
 
     /// To be called now and then.
@@ -232,6 +237,7 @@ impl Wing {
             roster: Arc::clone(&self.lobby.roster),
             policy: credentials.policy,
             complaints: Arc::clone(&self.lobby.complaints),
+            warm: Arc::clone(&self.lobby.warm),
             replaced: CancellationToken::new(),
             verifier,
         };
@@ -294,9 +300,23 @@ impl Mapping {
     /// None: links of such clients are not lent again.
     fn kind_of(&self, startup: &Startup) -> Option<Kind> {
         let upstream = &self.target.upstream;
-        let is_lent = (upstream.reuse || upstream.warm > 0) && speaks_sql(startup);
+        let is_lent =
+            (upstream.reuse || upstream.warm > 0) && speaks_sql(startup) && !limits_its_idleness(startup);
         is_lent.then(|| Kind::new(&self.role.name, startup))
     }
+}
+
+/// The time for which a session may be idle counts from the last answer, and that may be for somebody else.
+fn limits_its_idleness(startup: &Startup) -> bool {
+    const SETTING: &[u8] = b"idle_session_timeout";
+    let names = |text: &[u8]| {
+        text.windows(SETTING.len())
+            .any(|part| part.eq_ignore_ascii_case(SETTING))
+    };
+    startup
+        .parameters
+        .iter()
+        .any(|(name, value)| names(name) || name == b"options" && names(value))
 }
 
 /// Not the replication protocol.

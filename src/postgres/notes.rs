@@ -151,6 +151,11 @@ impl Notes {
         }
     }
 
+    /// Whether something was said that may leave more than a reset takes away, also if a rollback undid it.
+    pub fn has_touched(&self) -> bool {
+        self.is_signalled() || self.names.is_used()
+    }
+
     /// Of custom settings that the session may have.
     pub fn custom_names(&self) -> BTreeSet<String> {
         let mut names = self.lore.settings();

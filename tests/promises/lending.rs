@@ -1,5 +1,8 @@
 //! Links are made ready, and lent again.
 
+mod beginning;
+mod keeping;
+
 use std::collections::BTreeSet;
 
 use tokio::net::UnixStream;
@@ -56,7 +59,7 @@ async fn leave(mut wire: Wire) {
 /// Backends of the application's user that are at rest.
 async fn resting(postgres: &Postgres) -> BTreeSet<i32> {
     let sql = "SELECT pid FROM pg_stat_activity WHERE usename = $1 AND state = 'idle' \
-               AND query = 'DISCARD ALL' OR usename = $1 AND state = 'idle' AND query = ''";
+               AND (query IN ('DISCARD ALL', '') OR query LIKE '/* pgswivel */%')";
     let rows = postgres
         .admin()
         .await
@@ -91,7 +94,6 @@ promise! {
         let lent = backend(&mut first).await;
         for change in [
             "SET work_mem = '6MB'",
-            "SET app.tenant = 'first'",
             "PREPARE p AS SELECT 1",
             "LISTEN a",
             "SELECT pg_advisory_lock(1)",
@@ -106,7 +108,7 @@ promise! {
         assert_eq!(ask(&mut second, "SHOW work_mem").await.unwrap(), "5MB");
         let left = "SELECT count(*) FROM (SELECT FROM pg_prepared_statements UNION ALL SELECT FROM pg_listening_channels() \
                     UNION ALL SELECT FROM pg_cursors WHERE is_holdable UNION ALL SELECT FROM pg_locks \
-                    WHERE locktype = 'advisory' UNION ALL SELECT WHERE current_setting('app.tenant', true) <> '') AS state";
+                    WHERE locktype = 'advisory') AS state";
         assert_eq!(ask(&mut second, left).await.unwrap(), "0");
     }
 }
@@ -208,9 +210,7 @@ promise! {
         let swivel = lending(&postgres, &["warm = 2"]).await;
         let _first = login(&swivel, &[]).await;
         eventually("two are ready", async || {
-            let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND state = 'idle' AND query = ''";
-            let ready: i64 = postgres.admin().await.query_one(sql, &[&Postgres::USER]).await.unwrap().get(0);
-            ready == 3
+            resting(&postgres).await.len() == 3
         })
         .await;
         let ready = resting(&postgres).await;

@@ -35,6 +35,7 @@ pub(super) fn limits(reader: Reader<'_>) -> Limits {
         statement_bytes: reader.number("statement_bytes", 0..=1 << 30),
         again_bytes: reader.number("again_bytes", 0..=1 << 20),
         moves: reader.number("moves", 1..=COUNT_MAX),
+        warm: reader.number("warm", 0..=COUNT_MAX),
         admin_connections: reader.number("admin_connections", 1..=COUNT_MAX),
         refused_logins_per_minute: reader.number("refused_logins_per_minute", 1..=COUNT_MAX),
     };

@@ -149,6 +149,7 @@ fn what_is_not_written_has_these_defaults() {
         statement_bytes: 1_048_576,
         again_bytes: 65_536,
         moves: 8,
+        warm: 50,
         admin_connections: 64,
         refused_logins_per_minute: 10,
     };

@@ -104,6 +104,7 @@ fn limits() -> Limits {
         statement_bytes: 0,
         again_bytes: 0,
         moves: 1,
+        warm: 1,
         admin_connections: 1,
         refused_logins_per_minute: 20,
     }

@@ -10,13 +10,13 @@ use tracing::{debug, info, warn};
 use super::super::entry::{FAREWELL_TIME, turn_away};
 use super::super::errors::ClientError;
 use super::super::farewell::{leave, outlast};
-use super::super::lender::take_back;
+use super::super::lender::{Left, take_back};
 use super::super::links::Arrival;
 use super::super::login::Link;
-use super::super::notes::Notes;
 use super::super::relay::End;
 use super::super::session::address_of;
 use super::{Over, Session};
+use crate::metrics::NotLent;
 use crate::net::Stream;
 
 impl Session {
@@ -56,23 +56,19 @@ impl Session {
     }
 
     /// The link, to be lent again if nothing is left on it that it can't be rid of. Returns the client.
-    fn give_back(self) -> Stream {
+    fn give_back(mut self) -> Stream {
+        let kind = self.kind.take().filter(|_| self.mapping.target.upstream.reuse);
         let is_at_rest = self.relay.is_at_rest();
-        let is_clean = is_at_rest && self.relay.notes().is_some_and(Notes::leaves_nothing);
-        let is_touched = self.ledger.is_some() || self.relay.notes().is_none_or(Notes::is_signalled);
+        let left = kind.is_some().then(|| self.left()).flatten();
         let is_live = self.course.page.borrow().is_live(self.berth.credential())
             && Arc::ptr_eq(&self.target, &self.mapping.target);
-        let backend = self.facts.backend.as_ref().map(|backend| backend.process_id);
-        let cancels = &self.wing.lobby.cancels;
-        let under_way = backend.map(|backend| cancels.under_way(backend));
-        let reuse = self.mapping.target.upstream.reuse;
         let (client, stream) = self.relay.into_streams();
         let address = || {
             let backend = self.facts.backend.as_ref()?;
             Some(address_of(&self.facts.endpoint, &stream, backend, &self.target))
         };
-        match self.kind.filter(|_| is_clean && is_live && reuse) {
-            Some(kind) => {
+        match kind.zip(left) {
+            Some((kind, left)) if is_live => {
                 let link = Link {
                     stream,
                     unread: BytesMut::new(),
@@ -83,15 +79,43 @@ impl Session {
                     berth: self.berth,
                     target: self.target,
                 };
-                take_back(kind, arrival, self.connection, is_touched, under_way);
+                take_back(kind, arrival, self.connection, left);
             }
-            None if is_at_rest => drop(tokio::spawn(leave(stream, self.berth))),
+            _ if is_at_rest => drop(tokio::spawn(leave(stream, self.berth))),
             // A Terminate could become part of a message that was not sent to its end.
-            None => {
+            _ => {
                 let address = address();
                 drop(tokio::spawn(outlast(stream, self.berth, address)));
             }
         }
         client
+    }
+
+    /// What the session leaves with its link. None: something that no reset takes away.
+    fn left(&mut self) -> Option<Left> {
+        let metrics = &self.wing.lobby.metrics;
+        if !self.relay.is_at_rest() {
+            metrics.not_lent(NotLent::Unfinished);
+            return None;
+        }
+        let notes = self.relay.notes_mut()?;
+        let lore = Arc::clone(notes.lore());
+        let learned = lore.learned();
+        notes.hear_news();
+        if !notes.leaves_nothing() {
+            metrics.not_lent(NotLent::SessionState);
+            return None;
+        }
+        let is_touched = self.ledger.is_some() || notes.has_touched();
+        // Before anything is known, all that is not harmless counts as that.
+        let is_harmless = learned == 0 && !is_touched;
+        let backend = self.facts.backend.as_ref();
+        let cancels = &self.wing.lobby.cancels;
+        Some(Left {
+            touched: is_touched.then(|| notes.custom_names()),
+            under_way: backend.map(|backend| cancels.under_way(backend.process_id)),
+            used: (!is_harmless).then_some((lore, learned)),
+            metrics: Arc::clone(metrics),
+        })
     }
 }

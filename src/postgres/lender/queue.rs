@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::super::links::Lent;
 use super::super::login::Target;
-use super::{Kept, Kind};
+use super::{Kept, Kind, keep};
 
 /// Longer than a login takes, a client does not wait for a link that is being made as good as new.
 const RESET_WAIT: Duration = Duration::from_millis(250);
@@ -160,7 +160,7 @@ impl Drop for Place {
         self.target.lender.lock().queue.waiting.remove(&self.number);
         self.ear.hand.close();
         if let (Ok(kept), Some(kind)) = (self.ear.hand.try_recv(), &self.kind) {
-            self.target.lender.keep(kind, kept);
+            keep(&self.target, kind, kept);
         }
     }
 }

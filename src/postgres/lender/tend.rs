@@ -1,23 +1,29 @@
-//! Keeps links ready.
+//! Keeps links fit, and some of them ready.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
-use super::super::wire::opening::Startup;
+use super::super::links::Arrival;
 use super::super::{Mapping, links};
-use super::{Kept, Kind};
+use super::group::GroupName;
+use super::look::Extent;
+use super::wash::{look_again, look_first};
+use super::{Kept, Kind, keep};
+use crate::limit::Permit;
 
-/// So often the links are asked whether they are fit, and a login that failed is tried again.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// So often the links are asked whether they are fit, one of them what new sessions begin with, and a login that
+/// failed is tried again. Who drops a database waits longer than that for others to leave it.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// For the log: sessions count from 1.
 const NO_SESSION: u64 = 0;
 
-/// Keeps the links of one kind fit, and as many of them ready as are wanted, for as long as the mapping is in use.
-pub async fn tend(mapping: Weak<Mapping>, kind: Kind, startup: &Startup, change: &Notify) {
+/// Keeps the links of one role and database fit, and as many of them ready as are wanted, for as long as the mapping
+/// is in use.
+pub async fn tend(mapping: Weak<Mapping>, name: &Arc<GroupName>, change: &Notify) {
     let (mut look_at, mut generation) = (Instant::now(), None);
     loop {
         let Some(mapping) = mapping.upgrade() else {
@@ -25,28 +31,22 @@ pub async fn tend(mapping: Weak<Mapping>, kind: Kind, startup: &Startup, change:
         };
         let target = &mapping.target;
         if mapping.replaced.is_cancelled() {
-            return target.lender.close(&kind);
+            return target.lender.close(name);
         }
         let page = mapping.book.page.borrow().clone();
         let now = Instant::now();
         // Not with each client that comes: that is one link less, and the others are as they were.
         if look_at <= now || generation != Some(page.generation) {
-            if !target.lender.sort_out(&kind) {
+            if !target.lender.sort_out(name) {
                 return;
             }
             (look_at, generation) = (now + LOOK_EVERY, Some(page.generation));
-        }
-        if target.lender.ready(&kind) < target.upstream.warm as usize
-            && let Some(connection) = target.connections.try_take()
-        {
-            match links::log_in(&mapping, startup, NO_SESSION).await {
-                Ok(mut arrival) => {
-                    target.lender.share(&kind, &mut arrival.link.facts.greeting);
-                    target.lender.keep(&kind, Kept::new(arrival, connection));
-                    continue;
-                }
-                Err(error) => debug!(role = %mapping.role.name, %error, "no link made ready"),
+            for (kind, kept) in target.lender.due(name) {
+                look_again(Arc::clone(target), kind, kept, Extent::Everything);
             }
+        }
+        if make_ready(&mapping, name).await {
+            continue;
         }
         let (mut pages, replaced) = (mapping.book.page.clone(), mapping.replaced.clone());
         drop(mapping);
@@ -57,4 +57,36 @@ pub async fn tend(mapping: Weak<Mapping>, kind: Kind, startup: &Startup, change:
             () = sleep_until(look_at) => {}
         }
     }
+}
+
+/// One link more, if one is wanted. True: there may be a reason for another.
+async fn make_ready(mapping: &Arc<Mapping>, name: &Arc<GroupName>) -> bool {
+    let target = &mapping.target;
+    let Some((kind, startup, warm)) = target.lender.wanting(name, target.upstream.warm as usize) else {
+        return false;
+    };
+    let Some(connection) = target.connections.try_take() else {
+        return false;
+    };
+    match links::log_in(mapping, &startup, NO_SESSION).await {
+        Ok(arrival) => keep_ready(&kind, arrival, connection, warm).await,
+        Err(error) => {
+            debug!(role = %mapping.role.name, %error, "no link made ready");
+            false
+        }
+    }
+}
+
+async fn keep_ready(kind: &Kind, mut arrival: Arrival, connection: Permit, warm: Permit) -> bool {
+    let target = Arc::clone(&arrival.target);
+    target.lender.share(kind, &mut arrival.link.facts.greeting);
+    let looked = look_first(kind, &mut arrival).await;
+    let mut kept = Kept::new(arrival, connection, None);
+    if let Err(error) = looked {
+        debug!(%error, "no link made ready");
+        kept.part();
+        return false;
+    }
+    kept.warm = Some(warm);
+    keep(&target, kind, kept)
 }

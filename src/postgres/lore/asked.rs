@@ -8,7 +8,9 @@ use super::super::exchange::{Aside, Broken, Exchange, Script, SqlState};
 use super::super::survey::{BEGIN, COMMIT};
 use super::super::talk::Talk;
 use super::super::wire::read::{Malformed, row};
-use super::super::wire::state_words::{DEFINITIONS_MAX, Definition, LEARN_QUERY, Learned, learn};
+use super::super::wire::state_words::{
+    DEFINED, DEFINITIONS_MAX, Definition, LEARN_QUERY, Learned, counted, learn,
+};
 
 const DIGEST_QUERY: &str = include_str!("digest.sql");
 /// Whoever logged in may have limits and an encoding of its own.
@@ -59,6 +61,20 @@ fn ask(question: &str) -> Exchange<Step> {
     script.run(Step::Question, question);
     script.run(Step::Terms, COMMIT);
     script.finish(Step::Terms)
+}
+
+/// What the server's counters say of it: less than a digest, and at next to no cost.
+pub async fn defined<S>(talk: &mut Talk<S>, aside: &mut Aside) -> Result<u64, AskError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut exchange = ask(&format!("/* pgswivel */ SELECT\n{DEFINED}"));
+    let mut defined = None;
+    while let Some(message) = exchange.next_row(talk, aside).await? {
+        let [text] = row(message.body())?;
+        defined = Some(counted(text.unwrap_or_default()));
+    }
+    Ok(defined.ok_or(Malformed("DataRow"))?)
 }
 
 /// What there is, a thousandth of the work of learning it.

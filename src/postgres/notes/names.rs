@@ -11,6 +11,7 @@ const OWN_MAX: usize = 1024;
 
 #[derive(Default)]
 pub(super) struct Names {
+    is_used: bool,
     shared: u16,
     own: BTreeSet<String>,
 }
@@ -18,6 +19,7 @@ pub(super) struct Names {
 impl Names {
     /// False: there is no room for all of them.
     pub fn note(&mut self, names: &[String], lore: &Lore) -> bool {
+        self.is_used |= !names.is_empty();
         names.iter().all(|name| self.note_one(name, lore))
     }
 
@@ -30,6 +32,11 @@ impl Names {
             return true;
         }
         self.own.len() < OWN_MAX && self.own.insert(name.to_owned())
+    }
+
+    /// Whether there was any.
+    pub fn is_used(&self) -> bool {
+        self.is_used
     }
 
     pub fn own(&self) -> impl Iterator<Item = &str> {

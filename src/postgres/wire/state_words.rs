@@ -37,7 +37,7 @@ mod unseen;
 mod vocabulary;
 mod words;
 
-pub use learning::{DEFINITIONS_MAX, Definition, LEARN_QUERY, Learned, Risk, learn};
+pub use learning::{DEFINED, DEFINITIONS_MAX, Definition, LEARN_QUERY, Learned, Risk, counted, learn};
 pub use listener::{Listener, Message};
 pub use parameters::Parameters;
 pub use tags::{

@@ -243,6 +243,13 @@ impl Postgres {
             .unwrap_or_else(|log| panic!("PostgreSQL {} did not come back:\n{log}", self.version));
     }
 
+    /// It stands still, and is to begin as a standby that follows nobody.
+    pub fn begin_as_a_standby(&self) {
+        let signal = self.data().join("standby.signal");
+        std::fs::write(&signal, "").unwrap();
+        hand_over(&signal);
+    }
+
     pub fn restart(&mut self, how: Stop) {
         self.stop(how);
         self.start_again();

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::BitOr;
 
 use super::blanks::{is_name_byte, trim_start};
@@ -11,6 +12,16 @@ use super::{Spotted, Unseen, Vocabulary};
 /// a view or rule that itself calls set_config and the like does it lock what that names, in ACCESS SHARE mode.
 /// What fires an event trigger has a tag that signals, or begins with a word of its own; but for SELECT INTO.
 pub const LEARN_QUERY: &str = include_str!("learn.sql");
+
+/// What that would tell of, in an expression: another text when any of it may have changed.
+pub const DEFINED: &str = include_str!("defined.sql");
+
+/// Of the text that [`DEFINED`] gives. Never 0.
+pub fn counted(defined: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    defined.hash(&mut hasher);
+    hasher.finish().max(1)
+}
 
 /// As many rows as [`LEARN_QUERY`] returns at most: with so many, some may be missing.
 pub const DEFINITIONS_MAX: usize = 200_000;

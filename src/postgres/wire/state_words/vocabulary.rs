@@ -136,6 +136,12 @@ impl Vocabulary {
         risks.copied().reduce(Risk::bitor)
     }
 
+    /// Whether nothing in the database leaves what no survey sees.
+    pub fn leaves_nothing_unseen(&self) -> bool {
+        let sees = |risk: Risk| !risk.blind && risk.unseen.is_empty();
+        self.overflow.is_none() && self.worst().is_none_or(sees)
+    }
+
     /// What something in the database does that it was not known for, when this was `before`.
     pub fn news(&self, before: &Self) -> Option<News> {
         let before = before.learned.as_deref()?;
