@@ -1,6 +1,7 @@
 //! Which request gets which answer.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http_body_util::Full;
@@ -12,51 +13,97 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
+use tokio::task::spawn_blocking;
 
 use super::readiness::{Ready, alive, ready, started};
-use super::{Facts, exposition, page, status, users};
+use super::room::Entered;
+use super::{Facts, Server, exposition, names, page, status, users};
 
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+const NOT_OURS: &str = "not a name of this server: what it tells is for those who call it by its address, by localhost, or by a name in admin.hosts";
+const NO_ROOM: &str = "too many ask at once (limits.admin_connections)";
+
 pub type Answer = Response<Full<Bytes>>;
 
-pub async fn to(request: &Request<Incoming>, peer: IpAddr, facts: &Facts) -> Answer {
-    let path = request.uri().path();
-    let (allowed, may) = match path {
-        "/" | "/livez" | "/startupz" | "/readyz" | "/metrics" | "/status" => {
-            let may = matches!(*request.method(), Method::GET | Method::HEAD);
-            ("GET, HEAD", may)
-        }
-        "/unused" => {
-            let may = matches!(*request.method(), Method::GET | Method::HEAD | Method::POST);
-            ("GET, HEAD, POST", may)
-        }
-        "/refresh" | "/quit" => ("POST", *request.method() == Method::POST),
-        _ => return json_answer(StatusCode::NOT_FOUND, &json!({ "error": "no such page" })),
-    };
-    if !may {
+/// Who asks, and where the request came in.
+#[derive(Clone, Copy)]
+pub struct Asker {
+    pub peer: IpAddr,
+    pub local: IpAddr,
+}
+
+pub async fn to(request: &Request<Incoming>, asker: Asker, entered: &Entered, server: &Server) -> Answer {
+    let (path, facts) = (request.uri().path(), &server.facts);
+    if let Some(allowed) = refused(request.method(), path) {
         return refused_method(allowed);
     }
+    // Which secrets there are is all that these tell, so whatever name a prober has for us is fine.
+    entered.probes();
     match path {
-        "/" => page(facts),
-        "/livez" => health(&alive(facts).await, &[]),
-        "/startupz" => health(&started(facts), &[]),
+        "/livez" => return health(&alive(facts).await, &[]),
+        "/startupz" => return health(&started(facts), &[]),
         "/readyz" => {
             let Ready { reasons, warnings } = ready(facts);
-            health(&reasons, &warnings)
+            return health(&reasons, &warnings);
         }
-        "/metrics" => metrics(facts),
-        "/status" => json_answer(StatusCode::OK, &status::report(facts)),
+        _ => {}
+    }
+    if !names::is_ours(request, asker.local, &facts.scene.borrow().config.admin.hosts) {
+        return json_answer(StatusCode::MISDIRECTED_REQUEST, &json!({ "error": NOT_OURS }));
+    }
+    if !entered.asks(server.connections_max()) {
+        return json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": NO_ROOM }));
+    }
+    let answer = match path {
+        "/" => written(server, page).await,
+        "/metrics" => written(server, metrics).await,
+        "/status" => {
+            written(server, |facts| {
+                json_answer(StatusCode::OK, &status::report(facts))
+            })
+            .await
+        }
         "/unused" if *request.method() != Method::POST => unused(request, facts),
-        _ => match wish(request.headers(), peer, facts) {
+        "/refresh" | "/unused" | "/quit" => match wish(request.headers(), asker.peer, facts) {
             Err(why) => json_answer(StatusCode::FORBIDDEN, &json!({ "error": why })),
             Ok(()) if path == "/refresh" => refresh(facts),
             Ok(()) if path == "/unused" => unused_as_of_now(request, facts).await,
             Ok(()) => quit(facts),
         },
-    }
+        _ => json_answer(StatusCode::NOT_FOUND, &json!({ "error": "no such page" })),
+    };
+    entered.reads();
+    answer
+}
+
+/// The methods that the page allows, if this one is none of them.
+fn refused(method: &Method, path: &str) -> Option<&'static str> {
+    let (allowed, may) = match path {
+        "/" | "/livez" | "/startupz" | "/readyz" | "/metrics" | "/status" => {
+            ("GET, HEAD", matches!(*method, Method::GET | Method::HEAD))
+        }
+        "/unused" => (
+            "GET, HEAD, POST",
+            matches!(*method, Method::GET | Method::HEAD | Method::POST),
+        ),
+        "/refresh" | "/quit" => ("POST", *method == Method::POST),
+        _ => return None,
+    };
+    (!may).then_some(allowed)
+}
+
+/// Written beside the thread that answers probes, in turn: it may take its time.
+async fn written(server: &Server, page: impl FnOnce(&Facts) -> Answer + Send + 'static) -> Answer {
+    let _turn = server.writers.take().await;
+    let facts = Arc::clone(&server.facts);
+    let writing = spawn_blocking(move || page(&facts));
+    writing.await.unwrap_or_else(|_| {
+        let error = "the answer could not be written";
+        json_answer(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": error }))
+    })
 }
 
 fn health(reasons: &[String], warnings: &[String]) -> Answer {

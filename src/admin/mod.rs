@@ -5,9 +5,11 @@
 mod answers;
 mod exposition;
 mod history;
+mod names;
 mod page;
 mod readiness;
 pub mod report;
+pub mod room;
 mod status;
 pub mod users;
 pub mod whereabouts;
@@ -25,27 +27,33 @@ use std::time::{Duration, Instant};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
 use tokio::runtime::{self, Handle};
 use tokio::sync::{Notify, watch};
+use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, timeout};
 use tracing::{debug, info, warn};
 
+use self::answers::Asker;
 pub use self::history::History;
 use self::history::SAMPLE_EVERY;
 pub use self::readiness::Readiness;
+use self::room::{Entered, Rooms};
 use crate::complaint::{Complaint, Over};
 use crate::config::Config;
 use crate::keeper::{self, Records};
 use crate::limit::Limit;
-use crate::metrics::{self, Task};
+use crate::metrics::Task;
 use crate::names::SecretName;
 use crate::postgres::Roster;
 use crate::supervise::supervise;
 
 /// A client that takes longer to ask is no health check.
-const HEADER_TIME: Duration = Duration::from_secs(5);
+const HEADER_TIME: Duration = Duration::from_secs(2);
 /// For everything that one connection wants.
 const CONNECTION_TIME: Duration = Duration::from_secs(60);
+/// Pages that are written at once, beside the thread that answers probes.
+const WRITERS: u32 = 1;
 /// As small as the library lets it be.
 const BUFFER_MAX: usize = 8 * 1024;
 
@@ -112,7 +120,7 @@ impl Admin {
     }
 
     /// Serves from now on, for as long as the process runs.
-    pub fn serve(self, connections: Arc<Limit>, facts: Facts) -> Result<(), AdminError> {
+    pub fn serve(self, facts: Facts) -> Result<(), AdminError> {
         let Self {
             address,
             listener,
@@ -133,7 +141,7 @@ impl Admin {
                 if let Some(name) = name {
                     tokio::spawn(whereabouts::tell(name, address));
                 }
-                serve_and_sample(&listener, &connections, &Arc::new(facts)).await;
+                serve_and_sample(&listener, &Server::of(facts)).await;
             });
         };
         thread.spawn(run).map_err(failed)?;
@@ -154,20 +162,40 @@ async fn sample(facts: &Facts) {
     }
 }
 
-async fn serve_and_sample(listener: &tokio::net::TcpListener, connections: &Arc<Limit>, facts: &Arc<Facts>) {
-    let metrics = || Arc::clone(&facts.records.metrics);
-    let sampling = supervise(Task::Samples, metrics(), async || sample(facts).await);
-    let serving = supervise(Task::Admin, metrics(), async || {
-        serve(listener, connections, facts).await;
-    });
+/// What all connections share.
+#[derive(Clone)]
+struct Server {
+    facts: Arc<Facts>,
+    rooms: Arc<Rooms>,
+    writers: Arc<Limit>,
+}
+
+impl Server {
+    fn of(facts: Facts) -> Self {
+        let rooms = Rooms::new(Arc::clone(&facts.records.metrics));
+        Self {
+            facts: Arc::new(facts),
+            rooms,
+            writers: Limit::new(WRITERS),
+        }
+    }
+
+    fn connections_max(&self) -> u32 {
+        self.facts.scene.borrow().config.limits.admin_connections
+    }
+}
+
+async fn serve_and_sample(listener: &tokio::net::TcpListener, server: &Server) {
+    let metrics = || Arc::clone(&server.facts.records.metrics);
+    let sampling = supervise(Task::Samples, metrics(), async || sample(&server.facts).await);
+    let serving = supervise(Task::Admin, metrics(), async || serve(listener, server).await);
     tokio::join!(sampling, serving);
 }
 
-async fn serve(listener: &tokio::net::TcpListener, connections: &Arc<Limit>, facts: &Arc<Facts>) {
-    let hit = || facts.records.metrics.hit(metrics::Limit::AdminConnections);
+async fn serve(listener: &tokio::net::TcpListener, server: &Server) {
     let mut complaint = Complaint::default();
     loop {
-        let place = connections.take_or_wait(hit).await;
+        server.rooms.there_is_room(|| server.connections_max()).await;
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -181,25 +209,40 @@ async fn serve(listener: &tokio::net::TcpListener, connections: &Arc<Limit>, fac
         if let Some(Over { failures, lasted }) = complaint.ended(Instant::now()) {
             info!(failures, ?lasted, "the admin address accepts again");
         }
-        let facts = Arc::clone(facts);
-        tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let facts = Arc::clone(&facts);
-                async move {
-                    let answer = answers::to(&request, peer.ip(), &facts).await;
-                    debug!(%peer, method = %request.method(), path = request.uri().path(), status = answer.status().as_u16(), "asked");
-                    Ok::<_, Infallible>(answer)
-                }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIME)
-                .max_buf_size(BUFFER_MAX)
-                .serve_connection(TokioIo::new(stream), service);
-            if let Ok(Err(error)) = timeout(CONNECTION_TIME, connection).await {
+        let entered = server.rooms.enter(peer.ip(), server.connections_max());
+        tokio::spawn(answer(stream, peer, entered, server.clone()));
+        // What it has asked already is heard before others come.
+        yield_now().await;
+    }
+}
+
+/// One connection, for one request: whoever has another comes again, and nobody stays for nothing.
+async fn answer(stream: TcpStream, peer: SocketAddr, entered: Entered, server: Server) {
+    let Ok(local) = stream.local_addr() else {
+        return;
+    };
+    let (entered, server) = (&entered, &server);
+    let service = service_fn(|request| async move {
+        let asker = Asker {
+            peer: peer.ip(),
+            local: local.ip(),
+        };
+        let answer = answers::to(&request, asker, entered, server).await;
+        debug!(%peer, method = %request.method(), path = request.uri().path(), status = answer.status().as_u16(), "asked");
+        Ok::<_, Infallible>(answer)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .keep_alive(false)
+        .header_read_timeout(HEADER_TIME)
+        .max_buf_size(BUFFER_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        answered = timeout(CONNECTION_TIME, connection) => {
+            if let Ok(Err(error)) = answered {
                 debug!(%peer, %error, "admin connection failed");
             }
-            drop(place);
-        });
+        }
+        () = entered.has_to_go() => debug!(%peer, "admin connection dropped: there is no room for it"),
     }
 }

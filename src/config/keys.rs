@@ -253,7 +253,7 @@ pub(super) const LIMITS: Keys = Keys {
         key("again_bytes", Number(65_536), "bytes of a request kept while it is in flight, to be asked again (`upstream.again`)"),
         key("moves", Number(8), "sessions that change connections at once"),
         key("warm", Number(50), "upstream connections that no session is on: made ready, or left by one"),
-        key("admin_connections", Number(64), "connections to the admin address at once"),
+        key("admin_connections", Number(64), "connections to the admin address at once that ask for pages; probes, and who has not asked yet, have room of their own"),
         key("refused_logins_per_minute", Number(10), "logins that an endpoint may refuse in a minute before doubtful credentials wait"),
     ],
 };
@@ -262,6 +262,7 @@ pub(super) const ADMIN: Keys = Keys {
     title: "[admin]",
     keys: &[
         key("address", Text("127.0.0.1:9632"), "`IP:port` of metrics, health, status and the page"),
+        key("hosts", Means("its address and `localhost`"), "a name, or a list of names, that it may be asked by besides (`pgswivel` for `http://pgswivel:9632`)"),
         key("token", Means("`POST` from this machine only"), "bearer token for `POST` from elsewhere: text, `{ file = \"…\" }` or `{ env = \"…\" }`"),
     ],
 };

@@ -94,6 +94,7 @@ refused_logins_per_minute = 10
 
 [admin]
 address = "127.0.0.1:9632"
+hosts = ["pgswivel"]
 token = { file = "/password" }
 
 [log]

@@ -376,6 +376,7 @@ pub struct Limits {
     pub moves: u32,
     /// Links that no session is on: made ready, or left by one.
     pub warm: u32,
+    /// Connections to the admin address that ask for pages.
     pub admin_connections: u32,
     /// Logins that an endpoint may refuse in a minute before no more are sent.
     pub refused_logins_per_minute: u32,
@@ -384,6 +385,8 @@ pub struct Limits {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
     pub address: SocketAddr,
+    /// Names that it is asked by, besides its address.
+    pub hosts: Vec<String>,
     /// Whoever knows it may ask for a refresh or a stop from elsewhere.
     pub token: Option<Password>,
 }

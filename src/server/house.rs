@@ -31,7 +31,6 @@ pub struct House {
     connections: Connections,
     doors: Doors,
     places: Arc<Limit>,
-    admin_connections: Arc<Limit>,
     wing: watch::Sender<Arc<Wing>>,
     scene: watch::Sender<Arc<Scene>>,
 }
@@ -39,14 +38,15 @@ pub struct House {
 impl House {
     /// Nobody is let in before everything is there.
     pub async fn open(
-        config: Config,
+        mut config: Config,
         lobby: Lobby,
         records: &Records,
         passed: Passed,
         sessions: TaskTracker,
     ) -> Result<Self, Failure> {
+        limits::fit_open_files(&mut config);
+        lobby.set_limits(&config.limits);
         let (config, digests) = (Arc::new(config), DigestKey::random());
-        limits::raise_open_files(&config);
         let parts = load(&config, &digests, &Connections::new()).await?;
         let bound = bind(&config.listen.addresses, &passed, &[]).await?;
         check_exposure(&config, &bound)?;
@@ -61,7 +61,7 @@ impl House {
         let wing = watch::Sender::new(wing.open());
         let hall = Hall {
             sessions,
-            places: Limit::new(limits::places(&scene.config)),
+            places: Limit::new(limits::places(&scene.config.limits)),
             numbers: Arc::new(AtomicU64::new(1)),
             wing: wing.subscribe(),
             metrics: Arc::clone(&records.metrics),
@@ -77,14 +77,14 @@ impl House {
             connections,
             doors,
             places,
-            admin_connections: Limit::new(scene.config.limits.admin_connections),
             wing,
             scene: watch::Sender::new(Arc::new(scene)),
         })
     }
 
     /// All of it, or nothing and why not.
-    pub async fn change(&mut self, config: Config) -> Result<(), Problems> {
+    pub async fn change(&mut self, mut config: Config) -> Result<(), Problems> {
+        limits::fit_open_files(&mut config);
         let config = Arc::new(config);
         let parts = load(&config, &self.digests, &self.connections).await?;
         let bound = self.bind(&config).await?;
@@ -113,10 +113,6 @@ impl House {
         self.scene.subscribe()
     }
 
-    pub fn admin_connections(&self) -> &Arc<Limit> {
-        &self.admin_connections
-    }
-
     async fn bind(&self, config: &Config) -> Result<Bound, Problems> {
         let held = self.doors.held();
         match bind(&config.listen.addresses, &self.passed, &held).await {
@@ -133,10 +129,8 @@ impl House {
     }
 
     fn set_limits(&self, config: &Config) {
-        limits::raise_open_files(config);
         self.lobby.set_limits(&config.limits);
-        self.places.set(limits::places(config));
-        self.admin_connections.set(config.limits.admin_connections);
+        self.places.set(limits::places(&config.limits));
     }
 
     /// Who is on an upstream that is gone counts if it comes back.

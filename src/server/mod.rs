@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
@@ -101,7 +102,7 @@ pub async fn run(config: Config, given: Given) -> Result<(), Failure> {
         quit: signals.quit(),
         log_dropped,
     };
-    admin.serve(Arc::clone(house.admin_connections()), facts)?;
+    admin.serve(facts)?;
     let (asked, systemd) = (Arc::new(Notify::new()), Arc::new(systemd));
     let (refused, problems) = watch::channel(None);
     let state = State {
@@ -111,7 +112,7 @@ pub async fn run(config: Config, given: Given) -> Result<(), Failure> {
         problems,
     };
     let scene = house.scene();
-    let mut changes = Changes {
+    let changes = Changes {
         house,
         sources: Arc::new(sources),
         asked: Arc::clone(&asked),
@@ -119,30 +120,7 @@ pub async fn run(config: Config, given: Given) -> Result<(), Failure> {
         set_log,
         refused,
     };
-    let metrics = || Arc::clone(&records.metrics);
-    let following = supervise(Task::Configuration, metrics(), async move || {
-        changes.follow().await;
-    });
-    let changing = tokio::spawn(following);
-    let telling = {
-        let systemd = Arc::clone(&systemd);
-        supervise(Task::Systemd, metrics(), async move || {
-            tell(&systemd, &state).await;
-        })
-    };
-    let revocable = supervise(Task::Revocable, metrics(), {
-        let (scene, roster) = (scene.clone(), Arc::clone(lobby.roster()));
-        let journal = Arc::clone(&records.journal);
-        async move || revocable::watch(scene.clone(), Arc::clone(&roster), Arc::clone(&journal)).await
-    });
-    let looking = supervise(Task::Limits, metrics(), async move || {
-        look_at_limits(&lobby).await;
-    });
-    let _background = [
-        AbortOnDropHandle::new(tokio::spawn(telling)),
-        AbortOnDropHandle::new(tokio::spawn(looking)),
-        AbortOnDropHandle::new(tokio::spawn(revocable)),
-    ];
+    let beside = Beside::begin(&records, changes, &systemd, state, lobby);
     // The listeners are bound: whoever comes is served, or held until there is a credential. To wait for the
     // database here would have systemd give up on a service that waits for its database.
     systemd.ready();
@@ -153,9 +131,7 @@ pub async fn run(config: Config, given: Given) -> Result<(), Failure> {
     systemd.stopping();
     let limit = scene.borrow().config.drain;
     drain(limit, &sessions, &mut signals, &asked).await;
-    changing.abort();
-    // The doors are closed once it is over. That it was cancelled is what was asked for.
-    let _ = changing.await;
+    beside.end().await;
     // The receivers may all be gone, and then nobody has to stop.
     let _ = stop.send(true);
     sessions.close();
@@ -163,6 +139,55 @@ pub async fn run(config: Config, given: Given) -> Result<(), Failure> {
     info!("stopped");
     records.journal.flush(LAST_LINES);
     Ok(())
+}
+
+/// What is done beside the sessions for as long as they are served.
+struct Beside {
+    /// Holds the doors.
+    changing: JoinHandle<()>,
+    _others: [AbortOnDropHandle<()>; 3],
+}
+
+impl Beside {
+    fn begin(
+        records: &Records,
+        mut changes: Changes,
+        systemd: &Arc<Systemd>,
+        state: State,
+        lobby: Lobby,
+    ) -> Self {
+        let metrics = || Arc::clone(&records.metrics);
+        let systemd = Arc::clone(systemd);
+        let revocable = supervise(Task::Revocable, metrics(), {
+            let (scene, roster) = (state.scene.clone(), Arc::clone(lobby.roster()));
+            let journal = Arc::clone(&records.journal);
+            async move || revocable::watch(scene.clone(), Arc::clone(&roster), Arc::clone(&journal)).await
+        });
+        let following = supervise(Task::Configuration, metrics(), async move || {
+            changes.follow().await;
+        });
+        let telling = supervise(Task::Systemd, metrics(), async move || {
+            tell(&systemd, &state).await;
+        });
+        let looking = supervise(Task::Limits, metrics(), async move || {
+            look_at_limits(&lobby).await;
+        });
+        Self {
+            changing: tokio::spawn(following),
+            _others: [
+                AbortOnDropHandle::new(tokio::spawn(telling)),
+                AbortOnDropHandle::new(tokio::spawn(looking)),
+                AbortOnDropHandle::new(tokio::spawn(revocable)),
+            ],
+        }
+    }
+
+    /// The doors are closed once it is over.
+    async fn end(self) {
+        self.changing.abort();
+        // That it was cancelled is what was asked for.
+        let _ = self.changing.await;
+    }
 }
 
 fn open_journal(config: &Config) -> Result<Arc<Journal>, Problems> {

@@ -1,6 +1,6 @@
 //! The sections that are nothing but numbers and words.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::super::address::{self, Address};
@@ -57,8 +57,28 @@ pub(super) fn admin(reader: Reader<'_>) -> Admin {
             "can't be sent in a header: use printable ASCII without spaces",
         );
     }
+    let hosts = reader.texts("hosts").into_iter();
+    let hosts = hosts.filter_map(|text| host(&reader, text)).collect();
     reader.finish();
-    Admin { address, token }
+    Admin {
+        address,
+        hosts,
+        token,
+    }
+}
+
+/// A name or an address alone.
+fn host(reader: &Reader<'_>, text: At<String>) -> Option<String> {
+    let is_in_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if text.value.chars().all(is_in_name) {
+        return Some(text.value);
+    }
+    if text.value.parse::<Ipv6Addr>().is_ok() {
+        return Some(format!("[{}]", text.value));
+    }
+    let message = format!("{:?} is no host: write its name alone, such as \"pgswivel\"", text.value);
+    reader.loading.problem(&text.origin, message);
+    None
 }
 
 /// The address alone, whatever else is written.

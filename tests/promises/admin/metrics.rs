@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -439,11 +438,11 @@ async fn limits_that_make_others_wait_are_counted() {
     limit_is_hit(&swivel, "moves").await;
     limit_is_hit(&swivel, "statement_bytes").await;
     drop(statement);
-    eventually("somebody has to wait for the one place", async || {
-        let idle = TcpStream::connect(("127.0.0.1", swivel.admin_port())).await;
-        let next = TcpStream::connect(("127.0.0.1", swivel.admin_port())).await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        drop((idle, next));
+    eventually("somebody has to go for somebody else", async || {
+        let mut idle = Vec::new();
+        for _ in 0..250 {
+            idle.push(TcpStream::connect(("127.0.0.1", swivel.admin_port())).await);
+        }
         let hits = Scrape::of(&swivel).await;
         hits.sum("pgswivel_limit_hits_total", &["limit=\"admin_connections\""]) > 0.0
     })

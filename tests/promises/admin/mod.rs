@@ -1,6 +1,7 @@
 //! What the admin server tells programs and people, and what it does for them.
 
 mod audit;
+mod beset;
 mod commands;
 mod health;
 mod metrics;

@@ -19,7 +19,7 @@ pub use stage::Stage;
 
 /// How often something is repeated: with `PGSWIVEL_LONG` in the environment, as often as it takes to be sure.
 pub fn rounds(ordinary: u32, long: u32) -> u32 {
-    if std::env::var_os("PGSWIVEL_LONG").is_some() {
+    if crate::support::is_long() {
         long
     } else {
         ordinary

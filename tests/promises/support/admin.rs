@@ -27,10 +27,15 @@ pub async fn ask(swivel: &Swivel, request: &str) -> Answer {
 }
 
 pub async fn ask_at(address: &str, request: &str) -> Answer {
+    ask_as(address, address, request).await
+}
+
+/// The same, under a name that somebody has for it.
+pub async fn ask_as(host: &str, address: &str, request: &str) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let (line, headers) = request.split_once('\n').unwrap_or((request, ""));
     let headers: String = headers.lines().map(|header| format!("{header}\r\n")).collect();
-    let request = format!("{line} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n{headers}\r\n");
+    let request = format!("{line} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

@@ -110,3 +110,8 @@ pub fn raise_open_files() -> u64 {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     hard
 }
+
+/// With `PGSWIVEL_LONG` in the environment: as often, and for as long, as it takes to be sure.
+pub fn is_long() -> bool {
+    std::env::var_os("PGSWIVEL_LONG").is_some()
+}
