@@ -95,11 +95,14 @@ pub async fn enter(client: Client, deadline: Instant, wing: &Arc<Wing>) -> Optio
     };
     let mut talk = Talk::new(stream);
     let mut out = BytesMut::new();
-    let introduced = introduce(&mut talk, &mut out, startup, must_encrypt, wing);
-    let introduced = timeout_at(deadline, introduced).await.unwrap_or_else(|_| {
-        let limit = wing.limits.startup_time;
-        Err(ClientError::StartupTime { limit }.into())
-    });
+    let introduced = tokio::select! {
+        biased;
+        introduced = timeout_at(deadline, introduce(&mut talk, &mut out, startup, must_encrypt, wing)) => {
+            let limit = wing.limits.startup_time;
+            introduced.unwrap_or_else(|_| Err(ClientError::StartupTime { limit }.into()))
+        }
+        () = lobby.stopped() => Err(ClientError::Stopping.into()),
+    };
     match introduced {
         Ok((startup, mapping, seat)) => Some(Guest {
             talk,

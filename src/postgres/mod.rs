@@ -175,6 +175,14 @@ impl Lobby {
         self.warm.set(limits.warm);
     }
 
+    /// Until sessions are told to end. Whoever waits for something else is told, too.
+    async fn stopped(&self) {
+        let mut stop = self.stop.clone();
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// To be called now and then.
     pub fn say_what_is_over(&self) {
         self.complaints.say_what_is_over();

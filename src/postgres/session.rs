@@ -33,12 +33,17 @@ const KEY_LONG: usize = 32;
 pub(super) async fn begin(client: Client, wing: Arc<Wing>) -> Option<Box<Session>> {
     let id = client.id;
     let deadline = Instant::now() + wing.limits.startup_time;
-    let turn = timeout_at(deadline, wing.lobby.startups.take()).await;
+    let turn = tokio::select! {
+        biased;
+        turn = timeout_at(deadline, wing.lobby.startups.take()) => {
+            let limit = wing.limits.startups;
+            turn.map_err(|_| ClientError::TooManyStartups { limit })
+        }
+        () = wing.lobby.stopped() => Err(ClientError::Stopping),
+    };
     let guest = match turn {
         Ok(_turn) => enter(client, deadline, &wing).await,
-        Err(_) => {
-            let limit = wing.limits.startups;
-            let error = ClientError::TooManyStartups { limit };
+        Err(error) => {
             let out = &mut BytesMut::new();
             turn_away(client.socket.into(), out, &error, id, &wing.lobby).await;
             None
@@ -51,7 +56,9 @@ pub(super) async fn begin(client: Client, wing: Arc<Wing>) -> Option<Box<Session
 async fn attend(mut guest: Guest, id: u64, deadline: Instant, wing: &Arc<Wing>) -> Option<Box<Session>> {
     let startup = guest.mapping.upstream_startup(&guest.startup);
     let link = tokio::select! {
+        biased;
         link = links::obtain(&guest.mapping, &startup, wing.limits.queue_wait, id) => link,
+        () = wing.lobby.stopped() => Err(ClientError::Stopping),
         () = guest.talk.closed() => {
             debug!(session = id, "client left before it was served");
             return None;

@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use tokio::task::JoinHandle;
 
 use crate::rotation::Application;
-use crate::support::{Postgres, Swivel, eventually, within};
+use crate::support::admin::Scrape;
+use crate::support::{Postgres, ServerError, Swivel, Wire, eventually, within};
 
 const STAYS: Duration = Duration::from_secs(20);
 /// Less than it would wait for clients, on a busy machine too.
@@ -111,5 +113,67 @@ async fn a_storm_of_sighup_ends_nothing_and_the_last_one_counts() {
     .await;
     drop(staying);
     eventually("it has ended", async || !swivel.is_running()).await;
+    assert_eq!(swivel.wait().code(), Some(0));
+}
+
+const PARAMETERS: [(&str, &str); 2] = [("user", Swivel::USER), ("database", Postgres::DATABASE)];
+
+async fn begin(swivel: &Swivel) -> Wire {
+    let mut wire = Wire::connect(&swivel.address()).await;
+    wire.startup(0x0003_0000, &PARAMETERS).await;
+    wire
+}
+
+/// Proves who it is, and waits for what comes of it.
+fn held(mut wire: Wire) -> JoinHandle<ServerError> {
+    tokio::spawn(async move { wire.authenticate(Swivel::PASSWORD.as_bytes()).await.unwrap_err() })
+}
+
+async fn is_counted(swivel: &Swivel, metric: &str, labels: &[&str]) {
+    eventually("it is held", async || {
+        Scrape::of(swivel).await.sum(metric, labels) > 0.0
+    })
+    .await;
+}
+
+/// Whatever a client waits for when `drain` is over, it hears why it waits no longer.
+#[tokio::test]
+async fn a_client_that_is_held_when_it_ends_is_told_so() {
+    let mut postgres = Postgres::start(18);
+    let mut swivel = Swivel::in_front_of(&postgres)
+        .upstream_line("connections_max = 1")
+        .top_line("drain = \"1s\"")
+        .section("[limits]\nqueue_wait = \"300s\"\n")
+        .start()
+        .await;
+    // One has the only connection, one waits for it, and one thinks about its password.
+    let first = swivel.wire().await;
+    let queued = held(begin(&swivel).await);
+    is_counted(
+        &swivel,
+        "pgswivel_limit_hits_total",
+        &["limit=\"connections_max\""],
+    )
+    .await;
+    let mut asked = begin(&swivel).await;
+    asked.expect(b'R').await;
+    swivel.signal(Signal::SIGTERM);
+    let told = within(AT_ONCE, "the last word", queued).await.unwrap();
+    assert_eq!(told.code, "57P01", "{told:?}");
+    let told = within(AT_ONCE, "the last word", asked.refusal()).await;
+    assert_eq!(told.code, "57P01", "{told:?}");
+    drop(first);
+    assert_eq!(swivel.wait().code(), Some(0));
+
+    let unstarted = Swivel::in_front_of(&postgres)
+        .top_line("drain = \"1s\"")
+        .section("[login]\npatience = \"300s\"\n");
+    postgres.vanish();
+    let mut swivel = unstarted.start().await;
+    let without_database = held(begin(&swivel).await);
+    is_counted(&swivel, "pgswivel_logins_held", &[]).await;
+    swivel.signal(Signal::SIGTERM);
+    let told = within(AT_ONCE, "the last word", without_database).await.unwrap();
+    assert_eq!(told.code, "57P01", "{told:?}");
     assert_eq!(swivel.wait().code(), Some(0));
 }

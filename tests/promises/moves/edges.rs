@@ -1,5 +1,10 @@
 //! Moments at which a session must not move, and what would be wrong after it if nobody had looked.
 
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::{Carried, moving, rotate};
 use crate::support::{Message, Postgres, Swivel};
 
@@ -125,5 +130,28 @@ promise! {
         all_who_can_move(&postgres, &swivel, &mut free, "and next").await;
         assert!(carried.stayed(&postgres).await);
         assert_eq!(carried.query("IDENTIFY_SYSTEM").await, system);
+    }
+}
+
+/// What a server that says nothing at all may cost a request that comes while a session is about to leave it.
+const HELD_MAX: Duration = Duration::from_secs(12);
+
+promise! {
+    /// The old link counts as lost by then, and the session is made again with what it had.
+    async fn an_old_link_that_says_nothing_holds_a_request_no_longer_than_it_takes_to_be_lost(version) {
+        let postgres = Postgres::start(version);
+        let user = Postgres::USER;
+        let swivel = moving(&postgres, user).await;
+        let mut carried = Carried::through(&swivel, &postgres, "before a silence", &[]).await;
+        carried.query("SET search_path = nowhere").await;
+        let mut free = Carried::through(&swivel, &postgres, "free", &[]).await;
+        let backend = Pid::from_raw(carried.backend());
+        kill(backend, Signal::SIGSTOP).unwrap();
+        all_who_can_move(&postgres, &swivel, &mut free, "next").await;
+        let asked = Instant::now();
+        assert_eq!(carried.query("SHOW search_path").await, ["nowhere"]);
+        let held = asked.elapsed();
+        kill(backend, Signal::SIGCONT).unwrap();
+        assert!(held < HELD_MAX, "{held:?}");
     }
 }
