@@ -5,6 +5,7 @@
 //! is counted.
 
 mod errors;
+mod identity;
 mod memory;
 mod rds_iam;
 mod secrets_manager;
@@ -69,6 +70,7 @@ fn credentials_failure(error: &CredentialsError) -> StoreError {
             StoreError::Nobody(Said::chain(error))
         }
         error if lacks_a_file(error) => StoreError::Nobody(Said::chain(error)),
+        error if let Some(refusal) = identity::refusal(error) => refusal,
         _ => StoreError::Unreachable(Said::chain(error)),
     }
 }

@@ -4,8 +4,8 @@ use super::findings::{SecretState, Trouble};
 use crate::config::{Secret, Source};
 use crate::stores::{HostInSecret, PayloadError, Skipped, StoreError, Warning};
 
-const IDENTITY: &str =
-    "give this process AWS credentials (task role, service account, profile or environment)";
+const IDENTITY: &str = "give this process AWS credentials (task role, service account, profile or environment); where STS refused a role, let \
+     the role's trust policy name who asks";
 
 const EXPIRED: &str =
     "no policy helps: see who renews these keys (profile, environment, container or instance role)";

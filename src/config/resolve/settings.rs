@@ -76,7 +76,10 @@ fn host(reader: &Reader<'_>, text: At<String>) -> Option<String> {
     if text.value.parse::<Ipv6Addr>().is_ok() {
         return Some(format!("[{}]", text.value));
     }
-    let message = format!("{:?} is no host: write its name alone, such as \"pgswivel\"", text.value);
+    let message = format!(
+        "{:?} is no host: write its name alone, such as \"pgswivel\"",
+        text.value
+    );
     reader.loading.problem(&text.origin, message);
     None
 }

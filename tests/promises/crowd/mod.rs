@@ -19,9 +19,5 @@ pub use stage::Stage;
 
 /// How often something is repeated: with `PGSWIVEL_LONG` in the environment, as often as it takes to be sure.
 pub fn rounds(ordinary: u32, long: u32) -> u32 {
-    if crate::support::is_long() {
-        long
-    } else {
-        ordinary
-    }
+    if crate::support::is_long() { long } else { ordinary }
 }

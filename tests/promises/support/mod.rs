@@ -36,7 +36,9 @@ use std::time::{Duration, Instant};
 
 pub use authority::{Authority, Certified};
 pub use forged::{Forged, ForgedScram};
-pub use place::{Port, Version, cache, hand_over, is_long, postgres_home, raise_open_files, temporary_directory};
+pub use place::{
+    Port, Version, cache, hand_over, is_long, postgres_home, raise_open_files, temporary_directory,
+};
 pub use postgres::{Postgres, Stop, client_tool};
 pub use process::{As, Process, command};
 pub use swivel::Swivel;

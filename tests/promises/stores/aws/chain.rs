@@ -245,3 +245,122 @@ async fn keys_of_a_container_are_asked_for_anew_when_those_at_hand_have_ended() 
     assert!(said.contains("failed expired"), "{said}");
     assert!(said.contains("read app_1"), "{said}");
 }
+
+/// An STS that knows nobody.
+async fn sts_that_says(status: u16, code: &'static str, message: &'static str) -> HttpServer {
+    HttpServer::start(move |_| async move {
+        let body = format!(
+            "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
+             <Code>{code}</Code><Message>{message}</Message></Error><RequestId>1</RequestId></ErrorResponse>"
+        );
+        Reply::Say {
+            status,
+            headers: vec![("content-type", "text/xml".to_owned())],
+            body: body.into(),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_identity_that_sts_refuses_is_told_from_a_network_that_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "signed by the cluster").unwrap();
+    let settings = directory.path().join("settings");
+    let profile = format!(
+        "[profile orders]\nregion = {REGION}\nrole_arn = arn:aws:iam::123456789012:role/orders\n\
+         source_profile = base\n[profile base]\naws_access_key_id = AKID\naws_secret_access_key = SECRET\n"
+    );
+    std::fs::write(&settings, profile).unwrap();
+    let refusals = [
+        (
+            403,
+            "AccessDenied",
+            "Not authorized to perform sts:AssumeRole",
+            "denied",
+            "nobody to the store",
+        ),
+        (
+            400,
+            "ExpiredTokenException",
+            "Token expired",
+            "expired",
+            "does not take this process's keys",
+        ),
+        (
+            400,
+            "InvalidIdentityToken",
+            "No OpenIDConnect provider found",
+            "denied",
+            "nobody to the store",
+        ),
+        (
+            400,
+            "IDPRejectedClaim",
+            "wrong audience",
+            "denied",
+            "nobody to the store",
+        ),
+        (
+            403,
+            "InvalidClientTokenId",
+            "The security token is invalid",
+            "expired",
+            "does not take",
+        ),
+    ];
+    for (status, code, message, label, words) in refusals {
+        let sts = sts_that_says(status, code, message).await;
+        let url = sts.url();
+        let endpoint = ("AWS_ENDPOINT_URL_STS", url.as_str());
+        let account = [
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().unwrap()),
+            ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/orders"),
+            ("AWS_REGION", REGION),
+            endpoint,
+        ];
+        let role = [
+            ("AWS_PROFILE", "orders"),
+            ("AWS_CONFIG_FILE", settings.to_str().unwrap()),
+            endpoint,
+        ];
+        // A profile's role never has a token of the cluster's to show.
+        let ways: &[&[(&str, &str)]] = match code {
+            "InvalidIdentityToken" | "IDPRejectedClaim" => &[&account],
+            "InvalidClientTokenId" => &[&role],
+            _ => &[&account, &role],
+        };
+        for environment in ways {
+            let said = elsewhere("prod/orders", environment).await;
+            assert!(said.contains(&format!("failed {label} ")), "{code}: {said}");
+            assert!(said.contains(words), "{code}: {said}");
+            assert!(said.contains(&format!("STS: {code}")), "{code}: {said}");
+            assert!(said.contains(message), "{code}: {said}");
+        }
+    }
+    // Nobody is there at all.
+    let account = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().unwrap()),
+        ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/orders"),
+        ("AWS_REGION", REGION),
+        ("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1"),
+    ];
+    let said = elsewhere("prod/orders", &account).await;
+    assert!(said.contains("failed unreachable"), "{said}");
+}
+
+#[tokio::test]
+async fn a_container_s_role_that_gives_no_keys_is_told_from_a_network_that_fails() {
+    for (status, label) in [(403, "denied"), (404, "denied"), (503, "unreachable")] {
+        let role =
+            HttpServer::start(move |_| async move { Reply::json(status, &json!({ "message": "no" })) }).await;
+        let url = format!("{}/role", role.url());
+        let environment = [
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", url.as_str()),
+            ("AWS_REGION", REGION),
+        ];
+        let said = elsewhere("prod/orders", &environment).await;
+        assert!(said.contains(&format!("failed {label} ")), "{status}: {said}");
+    }
+}
