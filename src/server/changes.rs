@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::differences;
 use super::house::House;
 use super::sources::Sources;
 use super::systemd::Systemd;
-use crate::config::{Config, Log, Problems};
+use crate::config::{Config, Log, Problem, Problems};
 
 /// A configuration that is valid and can't be applied is tried again this often: nothing tells that an address is free
 /// again, or that a name can be resolved.
 const TRY_AGAIN_EVERY: Duration = Duration::from_secs(5);
+
+/// A file system that does not answer for so long holds up nothing else that was asked for.
+const READ_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Sets the level of the log.
 pub type SetLog = Box<dyn Fn(&Log) + Send + Sync>;
@@ -57,11 +59,10 @@ impl Changes {
     }
 
     async fn read(&mut self, is_asked: bool) -> Result<(), PutOff> {
-        let sources = Arc::clone(&self.sources);
-        let loading = spawn_blocking(move || sources.load());
-        let loaded = loading
-            .await
-            .expect("reading files does not panic, and nobody cancels it");
+        let Ok(loaded) = timeout(READ_TIME_MAX, self.sources.load_again()).await else {
+            self.refuse(too_slow(), is_asked);
+            return Err(PutOff);
+        };
         let before = self.config();
         let config = match loaded.config {
             Ok(config) => config,
@@ -114,6 +115,13 @@ impl Changes {
 
 /// What is written is valid, and does not fit what is there.
 struct PutOff;
+
+fn too_slow() -> Problems {
+    Problems::from(vec![Problem {
+        path: "--config".to_owned(),
+        message: format!("its files could not be read within {READ_TIME_MAX:?}"),
+    }])
+}
 
 async fn try_again(is_put_off: bool) {
     match is_put_off {

@@ -6,9 +6,11 @@ use std::ffi::OsString;
 use std::future::pending;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -24,6 +26,8 @@ pub struct Sources {
     digests: RandomState,
     /// By the last reading.
     seen: Mutex<Seen>,
+    /// One reads at a time: a file system that does not answer costs one thread, however often it is asked.
+    turn: Arc<Semaphore>,
 }
 
 /// One reading of the configuration.
@@ -40,6 +44,7 @@ impl Sources {
             surroundings: Box::new(surroundings),
             digests: RandomState::new(),
             seen: Mutex::default(),
+            turn: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -47,6 +52,7 @@ impl Sources {
     pub fn load(&self) -> Loaded {
         let witness = Witness {
             sources: self,
+            is_first: self.seen().is_empty(),
             seen: RefCell::default(),
         };
         let config = config::load(&self.flags, &witness);
@@ -58,6 +64,27 @@ impl Sources {
             config,
             changed: changed.collect(),
         }
+    }
+
+    /// The same for whoever must not block.
+    pub async fn load_again(self: &Arc<Self>) -> Loaded {
+        self.in_turn(Self::load).await
+    }
+
+    async fn in_turn<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> T {
+        let turn = Arc::clone(&self.turn).acquire_owned().await;
+        let turn = turn.expect("nobody closes it");
+        let sources = Arc::clone(self);
+        let reading = spawn_blocking(move || {
+            let _turn = turn;
+            read(&sources)
+        });
+        reading
+            .await
+            .expect("reading files does not panic, and nobody cancels it")
     }
 
     /// The file that says where the admin server is, if one does.
@@ -88,18 +115,20 @@ impl Sources {
         }
     }
 
-    async fn look(self: &Arc<Self>, paths: &Seen) -> Seen {
-        let (sources, paths): (_, Vec<PathBuf>) = (Arc::clone(self), paths.keys().cloned().collect());
-        let looking = spawn_blocking(move || {
-            let digest = |path: PathBuf| {
-                let digest = sources.digest(&sources.surroundings.read(&path));
-                (path, digest)
+    async fn look(self: &Arc<Self>, seen: &Seen) -> Seen {
+        let seen = seen.clone();
+        let look = move |sources: &Self| {
+            let digest = |(path, before): (PathBuf, Option<u64>)| {
+                let now = match is_pipe(&path) {
+                    // Its end is for whoever reads it, once.
+                    true => before,
+                    false => sources.digest(&sources.surroundings.read(&path)),
+                };
+                (path, now)
             };
-            paths.into_iter().map(digest).collect()
-        });
-        looking
-            .await
-            .expect("reading a file does not panic, and nobody cancels it")
+            seen.into_iter().map(digest).collect()
+        };
+        self.in_turn(look).await
     }
 
     fn digest(&self, read: &io::Result<Vec<u8>>) -> Option<u64> {
@@ -111,9 +140,14 @@ impl Sources {
     }
 }
 
+fn is_pipe(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo())
+}
+
 /// Remembers what a reading looked at, as it was then.
 struct Witness<'a> {
     sources: &'a Sources,
+    is_first: bool,
     seen: RefCell<Seen>,
 }
 
@@ -123,7 +157,11 @@ impl Surroundings for Witness<'_> {
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let read = self.sources.surroundings.read(path);
+        // At the start it may be what a shell has written to a pipe; who reads that again waits for ever.
+        let read = match !self.is_first && is_pipe(path) {
+            true => Err(io::Error::other("a pipe can't be read again")),
+            false => self.sources.surroundings.read(path),
+        };
         let digest = self.sources.digest(&read);
         self.seen.borrow_mut().insert(path.to_owned(), digest);
         read
@@ -185,5 +223,28 @@ mod tests {
             quiet.is_err(),
             "an invalid file is one change, not one for each look"
         );
+    }
+
+    #[tokio::test]
+    async fn a_pipe_in_the_place_of_a_file_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("toml");
+        let text = "[role.app]\nauth = 'trust'\n[upstream.orders]\nhosts = 'db'\n[secret.orders]\nstore = 'file'\nid = '/s'\n";
+        fs::write(&path, text).unwrap();
+        let flags = Flags {
+            config: Some(path.clone()),
+            ..Flags::default()
+        };
+        let sources = Arc::new(Sources::new(flags, Disk));
+        assert!(sources.load().config.is_ok());
+        fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let quiet = timeout(Duration::from_millis(300), sources.changed()).await;
+        assert!(quiet.is_err(), "nothing is known of a pipe");
+        let loaded = timeout(Duration::from_secs(10), sources.load_again()).await;
+        assert!(loaded.expect("it does not wait for a writer").config.is_err());
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, text).unwrap();
+        assert!(sources.load_again().await.config.is_ok());
     }
 }
