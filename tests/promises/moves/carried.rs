@@ -77,8 +77,13 @@ impl Carried {
             .await;
     }
 
+    /// With what its client has asked for.
     pub async fn is_busy(&self, postgres: &Postgres) {
-        self.is_seen(postgres, "state = 'active'").await;
+        self.is_seen(
+            postgres,
+            "state = 'active' AND query NOT LIKE '/* pgswivel */%' AND query <> ''",
+        )
+        .await;
     }
 
     async fn is_seen(&self, postgres: &Postgres, state: &str) {
