@@ -109,7 +109,7 @@ promise! {
         postgres.stop(Stop::Fast);
         postgres.begin_as_a_standby();
         postgres.start_again();
-        let swivel = lending(&postgres, &["reuse = true", "target = \"any\""]).await;
+        let swivel = lending(&postgres, &["reuse = true"]).await;
         comes_and_goes(&postgres, &swivel).await;
         let (standby, told) = through(&swivel).await;
         assert_eq!(told["in_hot_standby"], "on");
