@@ -28,21 +28,26 @@ pub(super) enum AskError {
 }
 
 /// Where to ask: as flag or variable say, else where the process that runs with the file has bound it, else as the file
-/// says. An address that stands for every address of the machine is asked on loopback.
+/// says.
 pub(super) fn address(whom: Whom) -> Result<SocketAddr, Problems> {
     let flags = whom.into();
     let file = config::admin_file(&flags, &Process);
     let bound = file.and_then(|file| whereabouts::of_process_with(&file));
-    let mut address = match bound {
+    let address = match bound {
         Some(address) => address,
         None => config::admin_address(&flags, &Process)?,
     };
+    Ok(reachable(address))
+}
+
+/// What stands for every address of the machine is reached on loopback.
+pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
         _ => {}
     }
-    Ok(address)
+    address
 }
 
 pub(super) fn get(address: SocketAddr, path: &str) -> Result<Answer, AskError> {

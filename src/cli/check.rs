@@ -2,6 +2,8 @@
 
 mod endpoints;
 mod findings;
+mod flag_words;
+mod listeners;
 mod login_advice;
 mod look;
 mod secrets;
@@ -40,14 +42,16 @@ left alone, so no account gets locked. Nothing is changed, except that a vault-d
 
 Exit codes:
   0   every role has a credential that works on every endpoint of its upstream (its database and set_role included), and
-      every secret could be read; a refused credential beside one that works is shown, and is no failure
+      every secret could be read, and `run` could listen where it is to; a refused credential beside one that works is
+      shown, and is no failure
   1   that is not so
   64  bad configuration: every problem is listed, nothing is tried
   69  that is not so, but only because an endpoint or a store can't be reached";
 
 pub(super) fn run(arguments: Arguments) -> Exit {
-    let config = match config::load(&arguments.flags.into(), &Process) {
-        Ok(config) => config,
+    let flags = config::Flags::from(arguments.flags);
+    let (config, unseen) = match config::load_as_bystander(&flags, &Process) {
+        Ok(loaded) => loaded,
         Err(problems) => {
             eprintln!("{problems}");
             return Exit::BadConfiguration;
@@ -68,9 +72,23 @@ pub(super) fn run(arguments: Arguments) -> Exit {
             return Exit::Failed;
         }
     };
-    let findings = runtime.block_on(look::look(&config, parts));
+    let mut findings = runtime.block_on(look::look(&config, parts, &unseen));
+    if let Some(place) = upstream_flag(&flags) {
+        flag_words::speak_of(place, &mut findings);
+    }
     print(&findings, arguments.json);
     findings.result.into()
+}
+
+/// Where the upstream is described, if not in a file.
+fn upstream_flag(flags: &config::Flags) -> Option<&'static str> {
+    let variable = "PGSWIVEL_UPSTREAM";
+    if flags.upstream.is_some() {
+        return Some("--upstream");
+    }
+    std::env::var_os(variable)
+        .is_some_and(|url| !url.is_empty())
+        .then_some(variable)
 }
 
 fn print(findings: &Findings, as_json: bool) {

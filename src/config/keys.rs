@@ -56,6 +56,7 @@ pub(super) const ROOT: Keys = Keys {
     title: "Top level",
     keys: &[
         key("drain", Text("25s"), "how long sessions may take to end after SIGTERM"),
+        key("version_key", Means("the password of the secret's first role"), "under which values without a version of their own get one, the same in every process that has this key: text, `{ file = \"…\" }` or `{ env = \"…\" }`"),
         key("workers", Number(1), "threads that serve sessions"),
         key("listen", Means("see below"), "where clients connect"),
         key("role", Means("see below"), "local identities, one table for each name"),
@@ -100,7 +101,7 @@ pub(super) const ROLE: Keys = Keys {
 };
 
 pub(super) const SENSITIVE: Keys = Keys {
-    title: "password, token, secret_id",
+    title: "password, token, secret_id, version_key",
     keys: &[
         key("file", Means("one of the two is required"), "a file that holds it; one newline at its end is ignored"),
         key("env", Means("one of the two is required"), "an environment variable that holds it"),
@@ -112,6 +113,7 @@ pub(super) const UPSTREAM: Keys = Keys {
     keys: &[
         key("hosts", Means("required"), "`host:port`, or a list; the port is 5432 when absent; `unix:/directory` or a socket file"),
         key("database", Means("what the client asks for"), "the database to log in to"),
+        key("other_database", Text("refuse"), "who asks for another one than `database`: `refuse` (3D000), or `ignore` what was asked for"),
         key("tls", Means("see below"), "how the connection is protected"),
         key("md5", Text("guarded"), "may the server ask for md5: `guarded` (over TLS or on this machine), `allow`, `deny`"),
         key("connect_timeout", Text("10s"), "per address, from dialling until the login is done"),
@@ -331,7 +333,7 @@ const fn parameter(name: &'static str, key: &'static str, shape: Shape) -> Param
 }
 
 /// libpq's names where libpq has one.
-pub(super) const PARAMETERS: [Parameter; 19] = [
+pub(super) const PARAMETERS: [Parameter; 20] = [
     parameter("dbname", "database", Shape::Text),
     parameter("sslmode", "tls.mode", Shape::Text),
     parameter("sslrootcert", "tls.ca", Shape::Text),
@@ -349,9 +351,16 @@ pub(super) const PARAMETERS: [Parameter; 19] = [
     parameter("md5", "md5", Shape::Text),
     parameter("connections_max", "connections_max", Shape::Number),
     parameter("warm", "warm", Shape::Number),
+    parameter("other_database", "other_database", Shape::Text),
     parameter("reuse", "reuse", Shape::Switch),
     parameter("again", "again", Shape::Switch),
 ];
+
+/// What the URL calls a key of the section.
+pub(super) fn url_parameter(key: &str) -> Option<&'static str> {
+    let parameter = PARAMETERS.iter().find(|parameter| parameter.key == key);
+    parameter.map(|parameter| parameter.name)
+}
 
 /// A flag that describes the configuration, and its environment variable.
 pub(super) struct Flag {

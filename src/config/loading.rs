@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::problem::Problem;
 use super::written::{At, Origin};
+use crate::names::RoleName;
 
 /// What a configuration may look at besides itself.
 pub trait Surroundings {
@@ -16,6 +17,8 @@ pub trait Surroundings {
 pub(super) struct Loading<'a> {
     surroundings: &'a dyn Surroundings,
     problems: RefCell<Vec<Problem>>,
+    /// Roles whose passwords others bring; None: whoever loads it needs them.
+    unseen: Option<RefCell<Vec<RoleName>>>,
 }
 
 impl<'a> Loading<'a> {
@@ -23,7 +26,30 @@ impl<'a> Loading<'a> {
         Self {
             surroundings,
             problems: RefCell::default(),
+            unseen: None,
         }
+    }
+
+    /// Whoever loads it lets nobody in.
+    pub(super) fn of_bystander(mut self) -> Self {
+        self.unseen = Some(RefCell::default());
+        self
+    }
+
+    /// Whether a role may be without a password here.
+    pub(super) fn may_lack_password(&self, role: &str) -> bool {
+        let Some(unseen) = &self.unseen else {
+            return false;
+        };
+        unseen.borrow_mut().push(role.into());
+        true
+    }
+
+    pub(super) fn unseen(&self) -> Vec<RoleName> {
+        self.unseen
+            .as_ref()
+            .map(|unseen| unseen.borrow().clone())
+            .unwrap_or_default()
     }
 
     pub(super) fn problem(&self, origin: &Origin, message: impl Into<String>) {

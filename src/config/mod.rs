@@ -36,6 +36,8 @@ pub use typed::*;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::names::RoleName;
+
 use loading::Loading;
 use written::{At, Origin, Section};
 
@@ -46,6 +48,11 @@ pub fn stores() -> impl Iterator<Item = (&'static str, String)> {
         .map(|store| (store.example, store.meaning.replace('`', "")))
 }
 
+/// What an upstream's URL calls this key of its section.
+pub fn url_parameter(key: &str) -> Option<&'static str> {
+    keys::url_parameter(key)
+}
+
 /// Every flag that describes the configuration, and its environment variable.
 #[cfg(test)]
 pub(crate) fn flag_names() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -54,37 +61,54 @@ pub(crate) fn flag_names() -> impl Iterator<Item = (&'static str, &'static str)>
 
 /// The whole configuration, or everything that is wrong with it.
 pub fn load(flags: &Flags, surroundings: &dyn Surroundings) -> Result<Config, Problems> {
-    load_with(flags, surroundings, |root, loading| {
-        flags::lay_over(root, flags, loading);
-    })
+    let loading = Loading::new(surroundings);
+    load_with(flags, loading, lay_all_over).map(|(config, _)| config)
+}
+
+/// The same for somebody who is not the service: a file's roles whose passwords its environment brings are no problem. Nobody
+/// can log in as one of them; their names come with it.
+pub fn load_as_bystander(
+    flags: &Flags,
+    surroundings: &dyn Surroundings,
+) -> Result<(Config, Vec<RoleName>), Problems> {
+    load_with(flags, Loading::new(surroundings).of_bystander(), lay_all_over)
 }
 
 /// The same for what only rotates: no role is made up where the file has none.
 pub fn load_for_rotation(flags: &Flags, surroundings: &dyn Surroundings) -> Result<Config, Problems> {
-    load_with(flags, surroundings, |root, loading| match root.get("role") {
+    let lay_over = |root: &mut Section, flags: &Flags, loading: &Loading<'_>| match root.get("role") {
         Some(_) => flags::lay_over(root, flags, loading),
         None => flags::lay_admin_over(root, flags, loading),
-    })
+    };
+    load_with(flags, Loading::new(surroundings), lay_over).map(|(config, _)| config)
+}
+
+fn lay_all_over(root: &mut Section, flags: &Flags, loading: &Loading<'_>) {
+    flags::lay_over(root, flags, loading);
 }
 
 fn load_with(
     flags: &Flags,
-    surroundings: &dyn Surroundings,
-    lay_over: impl Fn(&mut Section, &Loading<'_>),
-) -> Result<Config, Problems> {
-    let loading = Loading::new(surroundings);
+    loading: Loading<'_>,
+    lay_over: impl Fn(&mut Section, &Flags, &Loading<'_>),
+) -> Result<(Config, Vec<RoleName>), Problems> {
     let root = match flags::file(flags, &loading) {
         None => Some(Section::new(Origin::root())),
         Some(path) => read_file(&path, &loading),
     };
     // What a file that can't be read would have said is unknown, and guessing would only mislead.
+    let is_file = flags::file(flags, &loading).is_some();
     let config = root.map(|mut root| {
-        lay_over(&mut root, &loading);
+        lay_over(&mut root, flags, &loading);
         resolve::config(&root, &loading)
     });
+    let unseen = loading.unseen();
+    if let Some(role) = unseen.first().filter(|_| !is_file) {
+        resolve::no_password(role.as_str(), &loading);
+    }
     let problems = loading.into_problems();
     match config {
-        Some(config) if problems.is_empty() => Ok(config),
+        Some(config) if problems.is_empty() => Ok((config, unseen)),
         _ => Err(Problems::from(problems)),
     }
 }

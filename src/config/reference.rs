@@ -14,6 +14,7 @@ const EXAMPLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/config/
 const EVERYTHING: &str = r#"
 drain = "25s"
 workers = 1
+version_key = "v"
 
 [listen]
 address = ["0.0.0.0:6432", "unix:/run/pgswivel"]
@@ -37,6 +38,7 @@ secret = "a"
 [upstream.a]
 hosts = ["db:5432"]
 database = "orders"
+other_database = "refuse"
 tls = { mode = "verify-full", ca = "/pem", server_name = "db", certificate = "/pem", key = "/pem", negotiation = "postgres", channel_binding = "prefer", pin = "sha256:0000000000000000000000000000000000000000000000000000000000000000" }
 md5 = "guarded"
 connect_timeout = "10s"
@@ -211,7 +213,7 @@ fn the_readme_says_what_the_code_does() {
 fn title(path: &[&str]) -> String {
     let is_sensitive = matches!(path.last(), Some(&("password" | "token" | "secret_id")));
     if is_sensitive && path.len() > 1 {
-        return "password, token, secret_id".to_owned();
+        return "password, token, secret_id, version_key".to_owned();
     }
     let mut path = path.to_vec();
     if let [first, rest @ ..] = path.as_mut_slice()

@@ -25,6 +25,22 @@ pub struct Config {
     pub drain: Duration,
     /// Threads that serve sessions.
     pub workers: u32,
+    /// Under which values get versions that a fleet can compare. None: a role's password.
+    pub version_key: Option<Password>,
+}
+
+impl Config {
+    /// What every process of a fleet knows that has this secret, and nobody else. None: there is no such thing.
+    pub fn version_key(&self, secret: &SecretName) -> Option<&Password> {
+        let mut roles = self.roles.values().filter(|role| role.secret == *secret);
+        let of_role = || {
+            roles.find_map(|role| match &role.auth {
+                Auth::Scram(password) => Some(password),
+                Auth::Trust => None,
+            })
+        };
+        self.version_key.as_ref().or_else(of_role)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +109,7 @@ pub struct Upstream {
     pub hosts: Vec<Endpoint>,
     /// None: what the client asks for.
     pub database: Option<String>,
+    pub other_database: OtherDatabase,
     pub tls: UpstreamTls,
     pub md5: Md5,
     pub connect_timeout: Duration,
@@ -118,6 +135,15 @@ pub struct UpstreamTls {
     /// SHA-256 of the server's leaf certificate: trusted whatever its chain or name.
     pub pin: Option<[u8; 32]>,
     pub client: Option<CertifiedKeyFiles>,
+}
+
+/// What a client gets that asks for another database than the upstream's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherDatabase {
+    /// Nothing: what it does there was meant for another.
+    Refuse,
+    /// The upstream's.
+    Ignore,
 }
 
 /// libpq's `sslmode`.
@@ -254,6 +280,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// Whether others read the same values there, and it gives them no versions.
+    pub fn gives_no_versions(&self) -> bool {
+        matches!(
+            self,
+            Self::File { .. } | Self::Env { .. } | Self::Command { .. } | Self::VaultDbStatic { .. }
+        )
+    }
+
     /// What it yields is for the endpoints that it was opened for, and no other.
     pub fn names_its_endpoints(&self) -> bool {
         matches!(self, Self::AwsRdsIam { .. })

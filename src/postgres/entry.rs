@@ -147,6 +147,7 @@ async fn introduce(
     let Some(mapping) = mapping else {
         return Err(ClientError::WrongPassword { role: shown }.into());
     };
+    mapping.check_database(&startup)?;
     let permit = wing.lobby.seats.try_take();
     let permit = permit.ok_or(ClientError::TooManyClients {
         limit: wing.limits.clients,

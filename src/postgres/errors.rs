@@ -44,6 +44,15 @@ pub enum ClientError {
     BadLength(#[from] BadLength),
     #[error("password authentication failed for user \"{role}\"")]
     WrongPassword { role: String },
+    #[error(
+        "database \"{asked}\" is not where role \"{role}\" leads, which is \"{database}\" (upstream.{upstream}.other_database)"
+    )]
+    OtherDatabase {
+        asked: String,
+        role: String,
+        database: String,
+        upstream: String,
+    },
     #[error("the login was not finished within {limit:?} (limits.startup_time)")]
     StartupTime { limit: Duration },
     #[error("sorry, too many clients already: {limit} (limits.clients)")]
@@ -133,6 +142,7 @@ impl ClientError {
             | Self::Scram(_)
             | Self::BadLength(_)
             | Self::WrongPassword { .. }
+            | Self::OtherDatabase { .. }
             | Self::StartupTime { .. } => Side::Client,
             Self::NoCredential { .. }
             | Self::NoSecretYet { .. }
@@ -169,6 +179,7 @@ impl ClientError {
             Self::NoUser | Self::TlsRequired | Self::TlsUnavailable => "28000",
             Self::Scram(error) => error.sqlstate(),
             Self::WrongPassword { .. } | Self::NoCredential { .. } => "28P01",
+            Self::OtherDatabase { .. } => "3D000",
             Self::TooManyClients { .. } | Self::TooManyStartups { .. } | Self::QueueWait { .. } => "53300",
             Self::StartupTime { .. } | Self::Unusable { .. } | Self::LinkLost | Self::Server { .. } => {
                 "08006"

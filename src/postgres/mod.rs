@@ -47,7 +47,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Auth, Limits, Listen, Role};
+use crate::config::{Auth, Limits, Listen, OtherDatabase, Role};
 use crate::credentials::{Credential, Page, Verdicts};
 use crate::limit::{Limit, Permit};
 use crate::metrics::{self, Metrics};
@@ -305,6 +305,26 @@ impl Mapping {
         upstream
     }
 
+    /// Who asks for another database than there is here would do there what was meant for elsewhere. Drivers that were told
+    /// of none ask for one that is called as their user.
+    fn check_database(&self, startup: &Startup) -> Result<(), ClientError> {
+        let upstream = &self.target.upstream;
+        let Some(database) = &upstream.database else {
+            return Ok(());
+        };
+        let asked = startup.get(b"database").unwrap_or_default();
+        let is_here = [&b""[..], database.as_bytes(), self.role.name.as_str().as_bytes()].contains(&asked);
+        if is_here || upstream.other_database == OtherDatabase::Ignore || has_no_database(startup) {
+            return Ok(());
+        }
+        Err(ClientError::OtherDatabase {
+            asked: String::from_utf8_lossy(asked).into_owned(),
+            role: self.role.name.to_string(),
+            database: database.clone(),
+            upstream: upstream.name.to_string(),
+        })
+    }
+
     /// None: links of such clients are not lent again.
     fn kind_of(&self, startup: &Startup) -> Option<Kind> {
         let upstream = &self.target.upstream;
@@ -325,6 +345,14 @@ fn limits_its_idleness(startup: &Startup) -> bool {
         .parameters
         .iter()
         .any(|(name, value)| names(name) || name == b"options" && names(value))
+}
+
+/// Physical replication: Postgres itself ignores what is asked for.
+fn has_no_database(startup: &Startup) -> bool {
+    !speaks_sql(startup)
+        && startup
+            .get(b"replication")
+            .is_some_and(|value| !value.eq_ignore_ascii_case(b"database"))
 }
 
 /// Not the replication protocol.

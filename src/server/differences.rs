@@ -15,6 +15,7 @@ pub fn between(before: &Config, after: &Config) -> Vec<String> {
     };
     section("drain", before.drain == after.drain);
     section("workers", before.workers == after.workers);
+    section("version_key", before.version_key == after.version_key);
     section("listen", before.listen == after.listen);
     section("login", before.login == after.login);
     section("limits", before.limits == after.limits);

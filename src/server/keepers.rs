@@ -14,6 +14,7 @@ use crate::keeper::{self, Policy, ProofError, Prove, Records, Turns};
 use crate::metrics::Task;
 use crate::names::{Endpoint, SecretName};
 use crate::postgres::{self, AttemptError, Lobby, Proof, Target};
+use crate::stores::DigestKey;
 use crate::supervise::supervise;
 
 /// The upstreams that a secret opens.
@@ -30,6 +31,7 @@ struct Kept {
     keeper: keeper::Handle,
     secret: Arc<Secret>,
     endpoints: Vec<Endpoint>,
+    digests: DigestKey,
     users: watch::Sender<Users>,
     _story: AbortOnDropHandle<()>,
 }
@@ -104,6 +106,7 @@ impl Kept {
             keeper,
             secret: open.secret,
             endpoints,
+            digests: open.digests,
             users,
             _story: AbortOnDropHandle::new(tokio::spawn(story)),
         }
@@ -114,6 +117,7 @@ impl Kept {
         let (before, after) = (&self.secret, &open.secret);
         let is_elsewhere = before.source != after.source
             || before.fields != after.fields
+            || !self.digests.is_same(&open.digests)
             || after.source.names_its_endpoints() && self.endpoints != endpoints;
         if is_elsewhere {
             self.keeper.read_from(after, open.store);
@@ -122,6 +126,7 @@ impl Kept {
         Self {
             secret: open.secret,
             endpoints,
+            digests: open.digests,
             ..self
         }
     }

@@ -30,6 +30,8 @@ pub struct OpenSecret {
     /// The upstreams that it opens.
     pub users: Vec<Arc<Target>>,
     pub store: Box<dyn Store>,
+    /// Under which its values get their versions.
+    pub digests: DigestKey,
 }
 
 impl OpenSecret {
@@ -39,7 +41,8 @@ impl OpenSecret {
 }
 
 impl Parts {
-    /// All of them, or everything that is wrong with the files and places that the configuration names.
+    /// All of them, or everything that is wrong with the files and places that the configuration names. `digests` are for
+    /// secrets that share no key with any other process.
     pub fn load(config: &Config, digests: &DigestKey, connections: &Connections) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         let mut note = |path: String, message: String| problems.push(Problem { path, message });
@@ -69,6 +72,11 @@ impl Parts {
             if upstreams.is_empty() || users.len() < upstreams.len() {
                 continue;
             }
+            let shared = config.version_key(&secret.name);
+            let shared = shared
+                .filter(|_| secret.source.gives_no_versions())
+                .map(DigestKey::shared);
+            let digests = shared.unwrap_or_else(|| digests.clone());
             match open(secret, users.into_iter().cloned().collect(), digests) {
                 Ok(open) => secrets.push(open),
                 Err(error) => note(format!("secret.{}", secret.name), error.to_string()),
@@ -112,17 +120,18 @@ fn upstreams_of<'a>(secret: &SecretName, config: &'a Config) -> Vec<&'a Upstream
 fn open(
     secret: &Arc<Secret>,
     users: Vec<Arc<Target>>,
-    digests: &DigestKey,
+    digests: DigestKey,
 ) -> Result<OpenSecret, stores::StoreError> {
     let endpoints = endpoints(&users);
     let around = Surroundings {
         endpoints: &endpoints,
-        digests,
+        digests: &digests,
     };
     Ok(OpenSecret {
         secret: Arc::clone(secret),
         store: stores::open(secret, around)?,
         users,
+        digests,
     })
 }
 

@@ -252,7 +252,7 @@ impl fmt::Display for Warning {
 pub struct Surroundings<'a> {
     /// The endpoints that this secret logs in to. A signed token names one of them.
     pub endpoints: &'a [Endpoint],
-    /// One for the whole process, so that versions outlive a store that is opened again.
+    /// The same whenever the store is opened again, so that versions outlive it.
     pub digests: &'a DigestKey,
 }
 

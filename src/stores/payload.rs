@@ -132,7 +132,7 @@ impl Pair {
     /// With a version made of its own values, for stores that have none.
     pub(super) fn digested(self, digests: &DigestKey) -> Credential {
         Credential {
-            version: digests.name(&[self.user.as_bytes(), self.password.expose()]),
+            version: digests.version(&[self.user.as_bytes(), self.password.expose()]),
             user: self.user,
             password: self.password,
             position: self.position,

@@ -394,6 +394,11 @@ fn tls_that_cannot_be_had_or_believed_says_what_would_help() {
     assert_eq!(trouble["kind"], "certificate");
     assert_eq!(found["endpoints"][0]["reachable"], true);
     let advice = trouble["advice"].as_str().unwrap();
+    // It was just found untrusted: that it is shown proves nothing.
+    assert!(
+        advice.contains("only once you have compared its fingerprint"),
+        "{advice}"
+    );
     let pin = advice
         .split_once("upstream.orders.tls.pin = ")
         .expect("it names a pin")
@@ -565,4 +570,126 @@ async fn who_has_old_keys_or_a_wrong_clock_is_not_told_to_change_policies() {
         assert!(said.contains(advice), "{said}");
         assert!(!said.contains("secretsmanager:GetSecretValue"), "{said}");
     }
+}
+
+/// There is no file in which `upstream.default.tls.ca` could be written.
+#[test]
+fn whoever_used_flags_is_told_of_flags() {
+    let (port, listen, admin) = (Port::free(), Port::free(), Port::free());
+    let directory = tempfile::tempdir().unwrap();
+    let login = serde_json::json!({ "username": "a", "password": "b" });
+    let secret = secret_file(directory.path(), "secret.json", &login);
+    let url = format!("postgres://127.0.0.1:{}/orders", port.number());
+    let (listen, admin) = (
+        format!("127.0.0.1:{}", listen.number()),
+        format!("127.0.0.1:{}", admin.number()),
+    );
+    let secret = format!("file:{secret}");
+    let flags = [
+        "check", "--listen", &listen, "--admin", &admin, "--secret", &secret,
+    ];
+    for (place, arguments, environment) in [
+        ("--upstream", [&flags[..], &["--upstream", &url]].concat(), None),
+        (
+            "PGSWIVEL_UPSTREAM",
+            flags.to_vec(),
+            Some(("PGSWIVEL_UPSTREAM", &*url)),
+        ),
+    ] {
+        let environment: Vec<_> = [("PGSWIVEL_PASSWORD", "local")]
+            .into_iter()
+            .chain(environment)
+            .collect();
+        let output = Swivel::output(&arguments, &environment);
+        exits(&output, 69);
+        let said = text(&output);
+        assert!(said.contains(&format!("the host in {place}")), "{said}");
+        assert!(!said.contains("upstream.default"), "{said}");
+    }
+    // Without a file, nobody else brings the password.
+    let output = Swivel::output(&[&flags[..], &["--upstream", &url]].concat(), &[]);
+    exits(&output, 64);
+    assert!(
+        complaints(&output).contains("no password"),
+        "{}",
+        complaints(&output)
+    );
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_found_out_and_one_that_a_pgswivel_has_is_not_taken() {
+    let postgres = Postgres::start(18);
+    for (which, other) in [("clients", "admin"), ("admin", "clients")] {
+        let swivel = Swivel::in_front_of(&postgres);
+        exits(&swivel.check(&[]), 0);
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let variable = if which == "clients" {
+            "PGSWIVEL_LISTEN"
+        } else {
+            "PGSWIVEL_ADMIN"
+        };
+        let output = swivel
+            .environment(variable, &address.to_string())
+            .check(&["--json"]);
+        exits(&output, 1);
+        let found = json(&output);
+        for listener in found["listeners"].as_array().unwrap() {
+            let expected = match listener["purpose"] == which {
+                true => Value::from("address_taken"),
+                false => Value::Null,
+            };
+            assert_eq!(
+                listener["trouble"]["kind"], expected,
+                "{which} and not {other}: {found}"
+            );
+        }
+    }
+    // The first thing to do when something is wrong with one that runs.
+    let running = Swivel::in_front_of(&postgres).start().await;
+    let file = running.config_file();
+    let output = Swivel::output(&["check", "--config", file.to_str().unwrap()], &[]);
+    exits(&output, 0);
+    let said = text(&output);
+    assert_eq!(
+        said.matches("a pgswivel that runs here has it").count(),
+        2,
+        "{said}"
+    );
+}
+
+/// As root, beside a service whose unit alone has the local password and the socket.
+#[test]
+fn what_only_the_unit_has_is_said_to_be_unseen() {
+    let postgres = Postgres::start(18);
+    let swivel = Swivel::in_front_of(&postgres);
+    exits(&swivel.check(&[]), 0);
+    let file = swivel.directory().join("pgswivel.toml");
+    let written = std::fs::read_to_string(&file).unwrap();
+    let without: Vec<&str> = (written.lines())
+        .filter(|line| !line.starts_with("password = "))
+        .collect();
+    let without = without.join("\n");
+    let address = without
+        .lines()
+        .find(|line| line.starts_with("address = ["))
+        .unwrap()
+        .to_owned();
+    std::fs::write(&file, without.replace(&address, "address = \"systemd\"")).unwrap();
+    let check = ["check", "--config", file.to_str().unwrap()];
+    let output = Swivel::output(&check, &[]);
+    exits(&output, 0);
+    let said = text(&output);
+    line(
+        &said,
+        &[
+            "its local password can't be seen from here",
+            "PGSWIVEL_PASSWORD_FILE",
+        ],
+    );
+    line(&said, &["systemd binds it, so it was not tried"]);
+    // Who starts with it does need one.
+    let (status, said) = Swivel::command(&["run", "--config", file.to_str().unwrap()], &[]);
+    assert_eq!(status.code(), Some(64), "{said}");
+    assert!(said.contains("role.app.password: no password"), "{said}");
 }

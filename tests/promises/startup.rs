@@ -340,6 +340,41 @@ async fn the_database_is_the_upstreams_if_it_names_one_and_else_the_clients() {
 }
 
 promise! {
+    /// What it does there was meant for elsewhere: a tool that makes databases drops one in the wrong place.
+    async fn who_asks_for_another_database_than_the_upstreams_is_refused(version) {
+        let postgres = Postgres::start(version);
+        let asking = async |swivel: &Swivel, parameters: &[(&str, &str)], password: &str| {
+            let mut wire = Wire::connect(&swivel.address()).await;
+            wire.startup(PROTOCOL_3_0, parameters).await;
+            wire.authenticate(password.as_bytes()).await.map(|()| wire)
+        };
+        let swivel = Swivel::in_front_of(&postgres).start().await;
+        let user = ("user", Swivel::USER);
+        for other in ["postgres", "template1", "Orders", "nowhere"] {
+            let parameters = [user, ("database", other)];
+            let error = match asking(&swivel, &parameters, Swivel::PASSWORD).await {
+                Ok(mut wire) => within(AT_ONCE, "the refusal", wire.refusal()).await,
+                Err(error) => error,
+            };
+            assert_eq!(error.code, "3D000", "{other}: {error:?}");
+        }
+        // Strangers are not told what there is.
+        let error = asking(&swivel, &[user, ("database", "postgres")], "wrong").await.err().unwrap();
+        assert_eq!(error.code, "28P01", "{error:?}");
+        // Drivers fill in the user's name.
+        for same in ["", Swivel::USER, Postgres::DATABASE] {
+            let mut wire = asking(&swivel, &[user, ("database", same)], Swivel::PASSWORD).await.unwrap();
+            wire.until(b'Z').await;
+            assert_eq!(shown(&mut wire, "SELECT current_database()").await, Postgres::DATABASE, "{same:?}");
+        }
+        let lenient = Swivel::in_front_of(&postgres).upstream_line("other_database = \"ignore\"").start().await;
+        let mut wire = asking(&lenient, &[user, ("database", "postgres")], Swivel::PASSWORD).await.unwrap();
+        wire.until(b'Z').await;
+        assert_eq!(shown(&mut wire, "SELECT current_database()").await, Postgres::DATABASE);
+    }
+}
+
+promise! {
     async fn startup_parameters_reach_postgres_as_the_client_sent_them(version) {
         let postgres = Postgres::start(version);
         let swivel = Swivel::in_front_of(&postgres).start().await;

@@ -189,7 +189,7 @@ fn insecurity(finding: &EndpointFinding, tls: Option<&TlsFacts>) -> Option<Troub
         return None;
     }
     let pin = tls.leaf.map_or_else(String::new, |leaf| {
-        format!("; if you know that this certificate is the server's own, upstream.{upstream}.tls.pin = \"{leaf}\" will do")
+        format!("; if the server's own disk has the certificate with this fingerprint, upstream.{upstream}.tls.pin = \"{leaf}\" will do")
     });
     Some(Trouble {
         kind: "not_verified",

@@ -55,6 +55,8 @@ pub(super) struct RoleFinding {
     pub(super) set_role: Option<String>,
     pub(super) result: Outcome,
     pub(super) trouble: Option<Trouble>,
+    /// What can't be seen from here.
+    pub(super) unseen: Option<Trouble>,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,6 +65,9 @@ pub(super) struct ListenerFinding {
     pub(super) purpose: &'static str,
     pub(super) address: String,
     pub(super) tls: bool,
+    /// Why `run` could not listen there.
+    pub(super) trouble: Option<Trouble>,
+    pub(super) remark: Option<String>,
 }
 
 #[derive(Debug, Serialize)]

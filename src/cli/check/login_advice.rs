@@ -221,23 +221,27 @@ fn about_dial(error: &DialError, question: Question<'_>) -> (&'static str, Strin
 fn about_distrust(distrust: &Distrust, question: Question<'_>) -> String {
     let name = &question.target.upstream.name;
     let first = match &distrust.reason {
-        Reason::NotPinned => "if it was replaced on purpose,".to_owned(),
+        Reason::NotPinned => "if it was replaced on purpose".to_owned(),
         Reason::Expired | Reason::NotValidYet => {
-            "renew it, or check this machine's clock; or, if it is the server's own,".to_owned()
+            "renew it, or check this machine's clock; or, if it is the server's own".to_owned()
         }
         Reason::UnknownIssuer | Reason::OtherIssuer => {
-            format!("name the issuer's certificate in upstream.{name}.tls.ca; or, if it is the server's own,")
+            format!("name the issuer's certificate in upstream.{name}.tls.ca; or, if it is the server's own")
         }
         Reason::WrongName { .. } => {
-            format!(
-                "name one of its names in upstream.{name}.tls.server_name; or, if it is the server's own,"
-            )
+            format!("name one of its names in upstream.{name}.tls.server_name; or, if it is the server's own")
         }
         Reason::NoName | Reason::AuthorityAsServer | Reason::Other(_) => {
-            "if it is the server's own,".to_owned()
+            "if it is the server's own".to_owned()
         }
     };
-    format!("{first} set upstream.{name}.tls.pin = \"{}\"", distrust.leaf)
+    // What is shown here is what was just found untrusted: whoever sits in between shows a certificate, too.
+    format!(
+        "{first} and only once you have compared its fingerprint with the one on the server's own disk (openssl x509 -noout \
+         -fingerprint -sha256 -in server.crt), since whoever sits in between shows a certificate as well: set \
+         upstream.{name}.tls.pin = \"{}\"",
+        distrust.leaf
+    )
 }
 
 /// In the server's words, but for the password: a server that is no Postgres may say anything.

@@ -8,19 +8,22 @@ use tokio::sync::Semaphore;
 
 use super::endpoints::{Candidate, Visit, Visited, visit_all};
 use super::findings::{
-    Findings, ListenerFinding, LoginFinding, LoginResult, Outcome, RoleFinding, SecretFinding, SecretState,
-    Trouble,
+    Findings, LoginFinding, LoginResult, Outcome, RoleFinding, SecretFinding, SecretState, Trouble,
 };
+use super::listeners;
 use super::secrets::{self, ReadSecret};
 use crate::config::{Auth, Config, Role};
-use crate::names::{Endpoint, UpstreamName};
+use crate::names::{Endpoint, RoleName, UpstreamName};
 use crate::postgres::Target;
 use crate::server::Parts;
 
 /// Stores that are read, and endpoints that are looked at.
 const AT_ONCE: usize = 16;
 
-pub(super) async fn look(config: &Config, parts: Parts) -> Findings {
+/// `unseen`: roles whose passwords somebody else brings.
+pub(super) async fn look(config: &Config, parts: Parts, unseen: &[RoleName]) -> Findings {
+    // Before anything takes long: a running pgswivel is asked, too.
+    let listeners = listeners::tried(config);
     let read = all(parts.secrets.into_iter().map(secrets::read)).await;
     let mut groups: BTreeMap<Endpoint, Vec<Visit>> = BTreeMap::new();
     for visit in visits(config, parts.targets.values(), &read) {
@@ -40,16 +43,25 @@ pub(super) async fn look(config: &Config, parts: Parts) -> Findings {
     let roles: Vec<RoleFinding> = config
         .roles
         .values()
-        .map(|role| judged(role, config, &secrets, &logins))
+        .map(|role| RoleFinding {
+            unseen: unseen.contains(&role.name).then(no_password),
+            ..judged(role, config, &secrets, &logins)
+        })
         .collect();
     let outcomes = roles.iter().map(|role| role.result);
     Findings {
         result: outcomes
             .chain(secrets.iter().map(outcome))
+            .chain(
+                listeners
+                    .iter()
+                    .filter_map(|listener| listener.trouble.as_ref())
+                    .map(|_| Outcome::Failed),
+            )
             .max()
             .unwrap_or(Outcome::Fine),
         roles,
-        listeners: listeners(config),
+        listeners,
         secrets,
         endpoints,
         logins,
@@ -166,6 +178,7 @@ fn judged(role: &Role, config: &Config, secrets: &[SecretFinding], logins: &[Log
         set_role: role.set_role.clone(),
         result: Outcome::Fine,
         trouble: None,
+        unseen: None,
     };
     if let Some(secret) = secret.filter(|secret| secret.state != SecretState::Read) {
         finding.result = outcome(secret);
@@ -231,16 +244,12 @@ fn failure(role: &Role, endpoint: &str, tries: &[&LoginFinding]) -> Option<(Outc
     ))
 }
 
-fn listeners(config: &Config) -> Vec<ListenerFinding> {
-    let clients = config.listen.addresses.iter().map(|address| ListenerFinding {
-        purpose: "clients",
-        address: address.to_string(),
-        tls: config.listen.tls.is_some(),
-    });
-    let admin = ListenerFinding {
-        purpose: "admin",
-        address: config.admin.address.to_string(),
-        tls: false,
-    };
-    clients.chain([admin]).collect()
+fn no_password() -> Trouble {
+    Trouble {
+        kind: "password_unseen",
+        message: "its local password can't be seen from here".to_owned(),
+        advice:
+            "whatever starts `run` has to set PGSWIVEL_PASSWORD or PGSWIVEL_PASSWORD_FILE, as a unit does"
+                .to_owned(),
+    }
 }

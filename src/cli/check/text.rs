@@ -192,7 +192,7 @@ fn roles(findings: &Findings, width: Option<usize>, out: &mut String) {
             role.set_role.clone().unwrap_or_default(),
             result.to_owned(),
         ];
-        table.add(cells, role.trouble.iter().map(line));
+        table.add(cells, role.trouble.iter().chain(&role.unseen).map(line));
     }
     table.write(width, out);
 }
@@ -201,13 +201,14 @@ fn listeners(findings: &Findings, width: Option<usize>, out: &mut String) {
     let mut table = Table::new(["for", "address", "TLS"]);
     for listener in &findings.listeners {
         let tls = if listener.tls { "yes" } else { "no" };
+        let notes = listener.trouble.iter().map(line).chain(listener.remark.clone());
         table.add(
             [
                 listener.purpose.to_owned(),
                 listener.address.clone(),
                 tls.to_owned(),
             ],
-            [],
+            notes.collect::<Vec<_>>(),
         );
     }
     table.write(width, out);

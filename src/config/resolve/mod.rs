@@ -10,6 +10,8 @@ mod settings;
 mod upstream;
 mod vault;
 
+pub(super) use role::no_password;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -68,6 +70,7 @@ pub(super) fn config(root: &Section, loading: &Loading<'_>) -> Config {
         log: settings::log(part("log", &LOG)),
         drain: reader.duration("drain", Duration::ZERO..=HOUR),
         workers: reader.number("workers", 1..=WORKERS_MAX),
+        version_key: sensitive::value(&reader, "version_key"),
         roles,
         listen,
         upstreams: typed(upstreams),

@@ -50,10 +50,9 @@ fn auth(name: &str, reader: &Reader<'_>, given: &Given<'_>) -> Option<Auth> {
         return password.map(Auth::Scram);
     }
     match word.unwrap_or(given.default_auth) {
+        AuthWord::Scram if reader.loading.may_lack_password(name) => Some(Auth::Scram(Password::new(""))),
         AuthWord::Scram => {
-            let in_file = Origin::root().child("role").child(name).child("password");
-            let message = "no password: set PGSWIVEL_PASSWORD, PGSWIVEL_PASSWORD_FILE or";
-            reader.problem("password", format!("{message} {}", in_file.path()));
+            no_password(name, reader.loading);
             None
         }
         AuthWord::Trust => {
@@ -66,6 +65,12 @@ fn auth(name: &str, reader: &Reader<'_>, given: &Given<'_>) -> Option<Auth> {
             Some(Auth::Trust)
         }
     }
+}
+
+pub fn no_password(role: &str, loading: &Loading<'_>) {
+    let in_file = Origin::root().child("role").child(role).child("password");
+    let message = "no password: set PGSWIVEL_PASSWORD, PGSWIVEL_PASSWORD_FILE or";
+    loading.problem(&in_file, format!("{message} {}", in_file.path()));
 }
 
 fn password(reader: &Reader<'_>) -> Option<Password> {

@@ -44,6 +44,15 @@ pub(super) fn sensitive(reader: &Reader<'_>, key: &'static str) -> Option<At<Sen
     }
 }
 
+/// What it is, wherever it is kept.
+pub(super) fn value(reader: &Reader<'_>, key: &'static str) -> Option<Password> {
+    let written = sensitive(reader, key)?;
+    match written.value {
+        Sensitive::Literal(value) => Some(value),
+        Sensitive::File(path) => from_file(&path, &written.origin, reader.loading),
+    }
+}
+
 fn in_place(place: &Reader<'_>, origin: &Origin) -> Option<At<Sensitive>> {
     let file = place.path("file");
     let env = place.text("env");

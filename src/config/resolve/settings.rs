@@ -8,7 +8,7 @@ use super::super::reader::Reader;
 use super::super::suggest::did_you_mean;
 use super::super::typed::{Admin, Limits, Log, LogFormat, LoginPolicy};
 use super::super::written::At;
-use super::sensitive::{Sensitive, from_file, sensitive};
+use super::sensitive;
 use super::{DAY, HOUR, MILLISECOND, SECOND};
 
 const ADMIN_PORT: u16 = 9632;
@@ -45,10 +45,7 @@ pub(super) fn limits(reader: Reader<'_>) -> Limits {
 
 pub(super) fn admin(reader: Reader<'_>) -> Admin {
     let address = admin_address_alone(&reader);
-    let token = sensitive(&reader, "token").and_then(|token| match token.value {
-        Sensitive::Literal(token) => Some(token),
-        Sensitive::File(path) => from_file(&path, &token.origin, reader.loading),
-    });
+    let token = sensitive::value(&reader, "token");
     if let Some(token) = &token
         && !token.expose().iter().all(u8::is_ascii_graphic)
     {

@@ -8,7 +8,8 @@ use super::super::keys::{KEEPALIVE, UPSTREAM, UPSTREAM_TLS};
 use super::super::loading::Loading;
 use super::super::reader::Reader;
 use super::super::typed::{
-    CertifiedKeyFiles, ChannelBinding, Keepalive, Md5, TlsMode, TlsNegotiation, Upstream, UpstreamTls,
+    CertifiedKeyFiles, ChannelBinding, Keepalive, Md5, OtherDatabase, TlsMode, TlsNegotiation, Upstream,
+    UpstreamTls,
 };
 use super::super::url::hex_digit;
 use super::super::written::Section;
@@ -53,10 +54,15 @@ pub(super) fn upstream(name: &str, section: &Section, loading: &Loading<'_>) -> 
         ("allow", Md5::Allow),
         ("deny", Md5::Deny),
     ];
+    let other_database = [
+        ("refuse", OtherDatabase::Refuse),
+        ("ignore", OtherDatabase::Ignore),
+    ];
     let upstream = Upstream {
         name: name.into(),
         hosts: hosts(&reader),
         database: reader.text("database").map(|database| database.value),
+        other_database: reader.choice("other_database", &other_database),
         tls: tls(part("tls", &UPSTREAM_TLS)),
         md5: reader.choice("md5", &md5),
         connect_timeout: reader.duration("connect_timeout", MILLISECOND..=HOUR),

@@ -12,7 +12,7 @@ fn upstream_urls_are_read_with_libpqs_names() {
             "postgresql://h1:1,[::1]:2,%2Frun%2Fpg/my%20db?sslmode=verify-full&sslrootcert=/etc/ssl/rds.pem\
              &sslcert=/c&sslkey=/k&sslnegotiation=direct&channel_binding=require&connect_timeout=3\
              &keepalives_idle=4&keepalives_interval=5&keepalives_count=7&tcp_user_timeout=1500\
-             &connections_max=9&warm=2&reuse=false&again=false&md5=deny",
+             &connections_max=9&warm=2&reuse=false&again=false&md5=deny&other_database=ignore",
         );
     let config = stage.loaded();
     let upstream = only(&config.upstreams);
@@ -35,6 +35,7 @@ fn upstream_urls_are_read_with_libpqs_names() {
     assert_eq!((upstream.connections_max, upstream.warm), (9, 2));
     assert!(!upstream.reuse && !upstream.again);
     assert_eq!(upstream.md5, Md5::Deny);
+    assert_eq!(upstream.other_database, OtherDatabase::Ignore);
 }
 
 #[test]

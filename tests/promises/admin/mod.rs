@@ -1,5 +1,6 @@
 //! What the admin server tells programs and people, and what it does for them.
 
+mod adversary;
 mod audit;
 mod beset;
 mod commands;

@@ -211,13 +211,21 @@ promise! {
         let swivel = swivel(&postgres).credential("orders_v0", "first").secret_line("sessions = \"keep\"");
         let swivel = swivel.start().await;
         costs_no_endpoint(swivel, async |swivel, client| {
+            // What it holds is asked while there is somebody whom Postgres knows.
+            client.simple_query("SET work_mem = '5MB'").await.unwrap();
+            eventually("it was surveyed", async || {
+                let sql = "SELECT 1 FROM pg_stat_activity \
+                           WHERE usename = 'orders_v0' AND state = 'idle' AND query LIKE '/* pgswivel */%'";
+                !postgres.admin().await.query(sql, &[]).await.unwrap().is_empty()
+            })
+            .await;
             swivel.write_secret(NEXT, "second");
             eventually("the new one leads", async || swivel.said("credential.leading") == 2).await;
             let drop = "DROP OWNED BY orders_v0; DROP ROLE orders_v0";
             postgres.admin_of(Postgres::DATABASE).await.batch_execute(drop).await.unwrap();
             // The first refusal is Postgres's own, and shows that the user is gone.
             eventually("its session has moved", async || {
-                client.query_one("SELECT n FROM stock", &[]).await.is_ok()
+                client.simple_query("SELECT n FROM stock").await.is_ok()
             })
             .await;
             assert_eq!(user_of(client).await, NEXT);

@@ -333,3 +333,64 @@ async fn a_credential_past_its_age_is_said_once_and_shown() {
     eventually("it was read again", async || reads().await > before + 3).await;
     assert_eq!(swivel.said(warning), 1);
 }
+
+/// Of the credential that leads.
+async fn version(swivel: &Swivel) -> String {
+    let mut version = String::new();
+    eventually("something leads", async || {
+        let said = status(swivel).await;
+        let credentials = secret(&said)["credentials"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let leading = credentials.iter().find(|known| known["standing"] == "leading");
+        version = leading.map_or_else(String::new, |known| known["version"].as_str().unwrap().to_owned());
+        !version.is_empty()
+    })
+    .await;
+    version
+}
+
+/// Stores that give no versions: a fleet is compared all the same.
+#[tokio::test]
+async fn versions_are_the_same_in_a_fleet() {
+    let postgres = Postgres::start(18);
+    let one = Swivel::in_front_of(&postgres).start().await;
+    let command = format!("/bin/cat {}", one.directory().join("secret.json").display());
+    let other = Swivel::in_front_of(&postgres)
+        .store("command", &command)
+        .start()
+        .await;
+    assert_eq!(version(&one).await, version(&other).await);
+    // Who does not know the local password can't make them.
+    let stranger = Swivel::in_front_of(&postgres).password("another").start().await;
+    assert_ne!(version(&one).await, version(&stranger).await);
+    // Where there is none, a key does.
+    let [mut with, mut without] = [Vec::new(), Vec::new()];
+    for _ in 0..2 {
+        let trusting = Swivel::in_front_of(&postgres).trusting();
+        with.push(version(&trusting.top_line("version_key = \"of the fleet\"").start().await).await);
+        without.push(version(&Swivel::in_front_of(&postgres).trusting().start().await).await);
+    }
+    assert_eq!(with[0], with[1]);
+    assert_ne!(without[0], without[1]);
+}
+
+/// It is another name for the same credential, and no rotation.
+#[tokio::test]
+async fn a_local_password_that_is_replaced_renames_versions_and_rotates_nothing() {
+    let postgres = Postgres::start(18);
+    let swivel = Swivel::in_front_of(&postgres).start().await;
+    let client = swivel.connect().await;
+    let before = version(&swivel).await;
+    std::fs::write(swivel.directory().join("password"), "another").unwrap();
+    eventually("the version has another name", async || {
+        version(&swivel).await != before
+    })
+    .await;
+    let other = Swivel::in_front_of(&postgres).password("another").start().await;
+    assert_eq!(version(&swivel).await, version(&other).await);
+    assert_eq!(secret(&status(&swivel).await)["stage"], "steady");
+    assert_eq!(swivel.said("credential.leading"), 1);
+    assert_eq!(client.query("SELECT 1", &[]).await.unwrap().len(), 1);
+}
