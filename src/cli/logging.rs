@@ -73,15 +73,12 @@ fn wanted(log: &Log) -> Targets {
     filter.expect("the configuration takes only levels and module=level")
 }
 
-/// Whatever level is wanted: below warnings other crates print requests, SQL and notices, and these two
-/// print tokens at any level.
+/// Whatever level is wanted: below warnings other crates print requests, SQL and notices.
 fn harmless() -> Targets {
     Targets::new()
         .with_default(LevelFilter::WARN)
         .with_target("pgswivel", LevelFilter::TRACE)
         .with_target("audit", LevelFilter::INFO)
-        .with_target("rustify", LevelFilter::OFF)
-        .with_target("vaultrs", LevelFilter::OFF)
 }
 
 #[cfg(test)]
@@ -98,8 +95,6 @@ mod tests {
         assert!(harmless.would_enable("aws_config::imds", &Level::WARN));
         assert!(!harmless.would_enable("aws_smithy_runtime::client", &Level::DEBUG));
         assert!(!harmless.would_enable("tokio_postgres::query", &Level::DEBUG));
-        assert!(!harmless.would_enable("rustify::client", &Level::ERROR));
-        assert!(!harmless.would_enable("vaultrs::api", &Level::ERROR));
     }
 
     #[test]

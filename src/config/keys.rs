@@ -1,11 +1,11 @@
 //! Every key that the file takes, with its default and its meaning. The reader refuses what is not
-//! here and takes its defaults from here; a test holds the README against it.
+//! here and takes its defaults from here; a test holds docs/configuration.md against it.
 
 use Unset::{Means, Number, Switch, Text};
 
 /// The keys of one kind of section.
 pub(super) struct Keys {
-    /// As the README writes it.
+    /// As docs/configuration.md writes it.
     pub(super) title: &'static str,
     pub(super) keys: &'static [Key],
 }
@@ -22,7 +22,7 @@ pub(super) enum Unset {
     Number(u32),
     Switch(bool),
     /// In words.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the README, which a test holds against it"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "for docs/configuration.md, which a test holds against it"))]
     Means(&'static str),
 }
 
@@ -366,7 +366,7 @@ pub(super) fn url_parameter(key: &str) -> Option<&'static str> {
 pub(super) struct Flag {
     pub(super) flag: &'static str,
     pub(super) variable: &'static str,
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the README, which a test holds against it"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "for docs/configuration.md, which a test holds against it"))]
     pub(super) meaning: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! The README and the example file, held against the tables of keys in both directions.
+//! The reference of the configuration and the example file, held against the tables of keys in both directions.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::keys::{FLAGS, Key, Keys, PARAMETERS, SECTIONS, STORES, Unset};
 use super::tests::Stage;
 
-const README: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+const REFERENCE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md"));
 #[cfg(feature = "aws")]
 const EXAMPLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/config/pgswivel.toml"));
 
@@ -151,7 +151,7 @@ fn default(key: &Key) -> String {
 
 fn section(keys: &Keys) -> String {
     let mut text = format!(
-        "#### `{}`\n\n| key | default | meaning |\n|---|---|---|\n",
+        "### `{}`\n\n| key | default | meaning |\n|---|---|---|\n",
         keys.title
     );
     for key in keys.keys {
@@ -160,7 +160,7 @@ fn section(keys: &Keys) -> String {
     text
 }
 
-/// Every table that the README has to hold.
+/// Every table that the reference has to hold.
 fn tables() -> Vec<String> {
     let flags = FLAGS.iter().fold(
         "| flag | variable | stands for |\n|---|---|---|\n".to_owned(),
@@ -184,27 +184,19 @@ fn rows(text: &str) -> BTreeSet<&str> {
 }
 
 #[test]
-fn the_readme_says_what_the_code_does() {
-    let (_, configuration) = README.split_once("\n## Configuration\n").unwrap_or_else(|| {
-        README
-            .split_once("## Configuration\n")
-            .expect("the README has that section")
-    });
-    let configuration = configuration
-        .split_once("\n## ")
-        .map_or(configuration, |(section, _)| section);
+fn the_reference_says_what_the_code_does() {
     let tables = tables();
     for table in &tables {
         assert!(
-            configuration.contains(table.as_str()),
-            "the README lacks this table:\n{table}"
+            REFERENCE.contains(table.as_str()),
+            "docs/configuration.md lacks this table:\n{table}"
         );
     }
     let declared: BTreeSet<&str> = tables.iter().flat_map(|table| rows(table)).collect();
-    for row in rows(configuration) {
+    for row in rows(REFERENCE) {
         assert!(
             declared.contains(row),
-            "the README has a row that the code does not:\n{row}"
+            "docs/configuration.md has a row that the code does not:\n{row}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Every metric: its name, what kind it is, its labels, and what it says. The README shows this table.
+//! Every metric: its name, what kind it is, its labels, and what it says. docs/operate.md shows this table.
 
 /// One metric, with all its label sets.
 #[derive(Debug)]

@@ -19,24 +19,44 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What people read and type from.
-fn documents() -> [Document; 5] {
-    [
-        "README.md",
-        "deploy/README.md",
-        "deploy/ecs/README.md",
-        "deploy/prometheus/README.md",
-        "deploy/recipes.md",
-    ]
-    .map(Document::read)
+/// What a user of the product reads, and types from the root of the checkout.
+const READ_BY_USERS: [&str; 8] = [
+    "README.md",
+    "docs/start.md",
+    "docs/sessions.md",
+    "docs/operate.md",
+    "docs/configuration.md",
+    "docs/security.md",
+    "docs/speed.md",
+    "docs/troubleshooting.md",
+];
+
+/// What else people read and type from.
+const READ_BESIDE: [&str; 8] = [
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "deploy/README.md",
+    "deploy/ecs/README.md",
+    "deploy/prometheus/README.md",
+    "deploy/recipes.md",
+];
+
+fn documents() -> Vec<Document> {
+    let names = READ_BY_USERS.into_iter().chain(READ_BESIDE);
+    names.map(Document::read).collect()
 }
 
-fn readme() -> Document {
-    Document::read("README.md")
+fn blocks() -> Vec<Block> {
+    READ_BY_USERS
+        .into_iter()
+        .flat_map(|name| Document::read(name).blocks)
+        .collect()
 }
 
 fn blocks_of(language: &str) -> Vec<Block> {
-    let blocks = readme().blocks.into_iter();
+    let blocks = blocks().into_iter();
     blocks.filter(|block| block.language == language).collect()
 }
 
@@ -55,9 +75,9 @@ impl Surroundings for Place {
 }
 
 #[test]
-fn every_block_of_the_readme_says_what_it_is() {
+fn every_block_says_what_it_is() {
     // Each of these but `text`, which shows what is printed, is held against something below or in `commands`.
-    for block in readme().blocks {
+    for block in blocks() {
         assert!(
             ["sh", "toml", "json", "dockerfile", "text"].contains(&block.language.as_str()),
             "below {:?} there is a block of {:?}, which no test knows:\n{}",
@@ -69,7 +89,7 @@ fn every_block_of_the_readme_says_what_it_is() {
 }
 
 #[test]
-fn every_configuration_in_the_readme_is_loaded() {
+fn every_configuration_that_is_shown_is_loaded() {
     let blocks = blocks_of("toml");
     assert!(!blocks.is_empty());
     for block in blocks {
@@ -102,7 +122,7 @@ fn every_line_for_an_image_is_one_that_is_used() {
 }
 
 #[tokio::test]
-async fn every_shape_of_a_secret_in_the_readme_is_understood() {
+async fn every_shape_of_a_secret_that_is_shown_is_understood() {
     let postgres = Postgres::start(18);
     let blocks = blocks_of("json");
     let shapes = blocks
@@ -129,7 +149,7 @@ async fn every_shape_of_a_secret_in_the_readme_is_understood() {
 }
 
 #[test]
-fn every_other_json_in_the_readme_is_json() {
+fn every_other_json_is_json() {
     for block in blocks_of("json") {
         for line in block.text.lines() {
             let value: Result<Value, _> = serde_json::from_str(line);
@@ -198,10 +218,10 @@ fn said_by_the_product() -> String {
 }
 
 #[test]
-fn every_error_that_the_readme_explains_is_one_that_is_said() {
-    let readme = readme();
+fn every_error_that_is_explained_is_one_that_is_said() {
+    let troubleshooting = Document::read("docs/troubleshooting.md");
     let said = said_by_the_product();
-    let rows = readme.section("## Troubleshooting").lines();
+    let rows = troubleshooting.text.lines();
     let texts = rows.filter_map(|row| row.strip_prefix("| `")?.split_once('`'));
     let mut explained = 0;
     for (text, _) in texts {
@@ -251,4 +271,38 @@ fn every_link_leads_somewhere() {
             assert!(anchors.any(|known| known == anchor), "{}: {link}", document.name);
         }
     }
+}
+
+#[test]
+fn every_document_is_held_against_the_product() {
+    let known: Vec<&str> = READ_BY_USERS.into_iter().chain(READ_BESIDE).collect();
+    for directory in ["", "docs", "deploy", "deploy/ecs", "deploy/prometheus"] {
+        for entry in std::fs::read_dir(root().join(directory)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root()).unwrap().to_str().unwrap();
+            let is_document = Path::new(name)
+                .extension()
+                .is_some_and(|extension| extension == "md");
+            assert!(!is_document || known.contains(&name), "no test reads {name}");
+        }
+    }
+}
+
+/// What is written in backticks and looks like a path of the checkout.
+#[test]
+fn every_path_that_is_named_exists() {
+    let mut named = 0;
+    for document in documents() {
+        for span in document.spans() {
+            let is_path = ["src/", "tests/", "docs/", "deploy/", "config/", "benches/"]
+                .iter()
+                .any(|top| span.starts_with(top))
+                && !span.contains([' ', '*', '<', '…']);
+            if is_path {
+                assert!(root().join(&span).exists(), "{}: {span}", document.name);
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 40, "only {named}");
 }

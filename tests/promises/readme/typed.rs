@@ -1,4 +1,4 @@
-//! The README's commands in a shell, as a reader types them. What only a reader has is put in their place, and listed.
+//! The commands of the documents in a shell, as a reader types them. What only a reader has is put in their place, and listed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,10 +11,10 @@ use super::commands::is_typed;
 use super::markdown::Document;
 use crate::support::{As, Port, Postgres, Process, Swivel, command, postgres_home, temporary_directory};
 
-/// The shell blocks below this heading, each of them typed as a whole or not at all.
-fn scripts(heading: &str) -> Vec<String> {
-    let readme = Document::read("README.md");
-    let blocks = readme.blocks.iter();
+/// The shell blocks of a document below this heading, each of them typed as a whole or not at all.
+fn scripts(document: &'static str, heading: &str) -> Vec<String> {
+    let document = Document::read(document);
+    let blocks = document.blocks.iter();
     let typed = blocks.filter(|block| {
         let commands = block.commands();
         block.language == "sh" && block.heading == heading && commands.iter().all(|command| is_typed(command))
@@ -102,7 +102,7 @@ async fn a_database_with_a_password_file_is_reached_and_rotated_as_the_readme_ha
             "pgswivel run &\nuntil pgswivel health 2>/dev/null; do sleep 0.1; done".to_owned(),
         ),
     ];
-    let blocks = scripts("A file");
+    let blocks = scripts("README.md", "Three steps with a file");
     assert_eq!(blocks.len(), 4, "every block of the three steps");
     let script = substituted(&blocks.join("echo '--'\n"), &substitutions);
     // The reader, who looks until it says so.
@@ -160,7 +160,7 @@ fn the_unit_is_installed_as_the_readme_has_it_and_its_configuration_is_sound() {
         // The reader's own.
         (" app-password ", " \"$HOME\"/app-password ".to_owned()),
     ];
-    let blocks = scripts("systemd");
+    let blocks = scripts("docs/start.md", "systemd");
     assert_eq!(blocks.len(), 1);
     let script = substituted(&blocks[0], &substitutions);
     let mut shell = shell(&place, &script);
