@@ -48,7 +48,7 @@ fn the_application_behind_pgswivel_sees_no_error_and_the_other_one_does() {
     ] {
         assert!(said.contains(&format!(" × {rotation}")), "{said}");
     }
-    assert!(said.contains("status says safe to revoke"), "{said}");
+    assert!(said.contains("nothing uses the old user"), "{said}");
     assert!(
         said.trim_end()
             .ends_with("DATABASE_URL=postgres://app:local@127.0.0.1:6432/DATABASE"),

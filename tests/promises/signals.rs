@@ -28,7 +28,8 @@ const STATE: &str = "
 const CUSTOM: &str = "
     CREATE VIEW custom AS
     SELECT name FROM unnest(ARRAY['app.direct', 'app.atomic', 'app.scoped', 'app.reset', 'app.in_trigger', 'app.view',
-        'app.default', 'app.policy', 'app.step', 'app.operator', 'app.x', 'app.y']) name
+        'app.default', 'app.policy', 'app.step', 'app.operator', 'app.x', 'app.y',
+        'app.argument', 'app.ddl', 'app.indexed']) name
     WHERE current_setting(name, true) IS NOT NULL";
 
 /// Each changes the session that the statements before it, if any, were run in.

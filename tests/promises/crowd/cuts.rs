@@ -10,7 +10,7 @@ use crate::support::{Message, PATIENCE, Postgres, Swivel, Version, eventually, w
 /// Sessions that move at once, each with another cut.
 const ABREAST: usize = 40;
 /// In one direction of one link, a move has fewer messages.
-const MESSAGES_MAX: usize = 200;
+const MESSAGES_MAX: usize = 400;
 
 const STATE: [&str; 5] = [
     "SET work_mem = '5MB'; SET DateStyle = 'German'",

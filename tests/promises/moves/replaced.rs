@@ -39,7 +39,7 @@ const REPLACED: [(&str, &str); 9] = [
     ),
     (
         "CREATE FUNCTION keyed(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS \
-         $$ BEGIN SET app.hidden = 'told'; RETURN n; END $$; CREATE INDEX ON kept (keyed(n)); \
+         $$ BEGIN PERFORM set_config('app.hidden', 'told', false); RETURN n; END $$; CREATE INDEX ON kept (keyed(n)); \
          SELECT set_config('app.hidden', '', false)",
         "INSERT INTO kept VALUES (1)",
     ),

@@ -106,13 +106,17 @@ async fn a_database_with_a_password_file_is_reached_and_rotated_as_the_readme_ha
     assert_eq!(blocks.len(), 4, "every block of the three steps");
     let script = substituted(&blocks.join("echo '--'\n"), &substitutions);
     // The reader, who looks until it says so.
-    let rotated = "until pgswivel status | grep 'safe to revoke the old credential: yes'; do sleep 0.1; done";
-    let script = format!("{script}\n{rotated}\nkill %1\nwait %1\n");
+    let said = place.path().join("said");
+    let rotated = "until grep -q 'now using rotated credentials'";
+    let script = format!(
+        "{script}\n{rotated} {}; do sleep 0.1; done\npgswivel status\nkill %1\nwait %1\n",
+        said.display()
+    );
     let mut shell = shell(&place, &script);
     shell.env("PGSWIVEL_LISTEN", &listening);
     shell.env("PGSWIVEL_ADMIN", format!("127.0.0.1:{}", admin.number()));
 
-    let mut shell = Process::start(shell, &place.path().join("said"));
+    let mut shell = Process::start(shell, &said);
     let status = shell.wait();
     let said = shell.log();
     assert!(status.success(), "{said}\n{script}");
@@ -120,7 +124,7 @@ async fn a_database_with_a_password_file_is_reached_and_rotated_as_the_readme_ha
         "Every role has a credential that works on every endpoint.",
         "first proven credential",
         "now using rotated credentials",
-        "safe to revoke the old credential: yes",
+        "safe to revoke: nothing: no other user was in use here",
     ] {
         assert!(said.contains(line), "no {line:?} in\n{said}");
     }

@@ -197,8 +197,9 @@ promise! {
     async fn a_session_of_a_server_that_is_hardened_meanwhile_moves_and_survives(version) {
         let postgres = Postgres::start(version);
         postgres.execute(&format!("CREATE ROLE owner; GRANT owner TO {}", Postgres::USER)).await;
-        let swivel = moving(&postgres, Postgres::USER).await;
+        let swivel = moving_aloud(&postgres).await;
         let mut session = Carried::through(&swivel, &postgres, "hardened", &[]).await;
+        eventually("functions are learned", async || swivel.said("learned what functions do") > 0).await;
         set_everything(&mut session).await;
         session.is_surveyed(&postgres).await;
         postgres.execute(HARDENED).await;

@@ -268,13 +268,18 @@ impl Postgres {
 
     /// The whole server dies at once, without a word to anyone.
     pub fn vanish(&mut self) {
-        let children = self.process.children();
         self.process.signal(Signal::SIGSTOP);
-        for child in children {
-            let _ = kill(child, Signal::SIGKILL);
+        let children = self.process.children();
+        for child in &children {
+            let _ = kill(*child, Signal::SIGKILL);
         }
         self.process.signal(Signal::SIGKILL);
         self.process.wait();
+        // The next server will not start while one of them still holds the shared memory.
+        let is_there = |child: &nix::unistd::Pid| Path::new(&format!("/proc/{child}/exe")).exists();
+        while children.iter().any(is_there) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Its port still takes connections, and nobody answers.

@@ -1,4 +1,4 @@
--- What runs out of a client's sight: the name a client would use, the language if it is a function, and what
+/* pgswivel */ -- What runs out of a client's sight: the name a client would use, the language if it is a function, and what
 -- is run by it. Names are qualified and operators spelled out because search_path is the client's; no
 -- backslash, because standard_conforming_strings is.
 WITH RECURSIVE builtin (pattern) AS (
