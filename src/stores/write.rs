@@ -87,7 +87,7 @@ pub trait WritableStore: Send {
     /// Reads everything once. Use [`look`], which adds the deadline.
     fn look(&mut self) -> StoreFuture<'_, Result<Holding, StoreError>>;
 
-    /// Makes one change to what was seen, and to nothing else. Use [`write`], which reads it back.
+    /// Makes one change to what was seen, and to nothing else. Use [`write()`], which reads it back.
     fn change<'a>(
         &'a mut self,
         change: &'a Change,

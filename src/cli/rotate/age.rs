@@ -1,5 +1,10 @@
 //! `pgswivel rotate age`: what should have been rotated already.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "brackets name an environment variable in the help that is made of these comments"
+)]
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
