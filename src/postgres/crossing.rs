@@ -196,28 +196,11 @@ impl Crossing {
         self.in_time(finish(&ledger, unnamed.as_ref(), &told, new, &mut fresh))
             .await?;
         let listens = ledger.channels().len() > 0;
-        let marker = (listens && old_answers).then(Marker::fresh);
-        if let Some(marker) = &marker {
-            aside.watch_for(marker);
-            fresh.watch_for(marker);
-            on_old(listen_for(marker), old, aside).await?;
-            let overlapped = self.in_time(hear_both(&ledger, marker, new, &mut fresh)).await;
-            let drained = match overlapped {
-                Ok(()) => timeout_at(until, drain_until_marker(old, aside)).await,
-                Err(failed) => {
-                    on_old(forget(marker), old, aside).await?;
-                    return Err(failed);
-                }
-            };
-            match drained {
-                Ok(Ok(())) => {}
-                Ok(Err(broken)) => return Err(Failed::OldCut(broken)),
-                Err(_) => {
-                    on_old(forget(marker), old, aside).await?;
-                    return Err(Failed::TimedOut);
-                }
-            }
-        } else if listens {
+        let marker = match listens && old_answers {
+            true => Some(self.listen_on_both(&ledger, old, new, aside, &mut fresh).await?),
+            false => None,
+        };
+        if listens && !old_answers {
             self.in_time(run_new(overlap(&ledger, None), new, &mut fresh))
                 .await?;
         }
@@ -241,6 +224,42 @@ impl Crossing {
             ledger: verified,
             messages,
         })
+    }
+
+    /// Both links listen for a while, and the marker that is returned tells where the new one takes over. When this
+    /// fails, the old link knows of no marker.
+    async fn listen_on_both<O, N>(
+        &self,
+        ledger: &Ledger,
+        old: &mut Talk<O>,
+        new: &mut Talk<N>,
+        aside: &mut Aside,
+        fresh: &mut Aside,
+    ) -> Result<Marker, Failed>
+    where
+        O: AsyncRead + AsyncWrite + Unpin,
+        N: AsyncRead + AsyncWrite + Unpin,
+    {
+        let marker = Marker::fresh();
+        aside.watch_for(&marker);
+        fresh.watch_for(&marker);
+        on_old(listen_for(&marker), old, aside).await?;
+        let overlapped = self.in_time(hear_both(ledger, &marker, new, fresh)).await;
+        let drained = match overlapped {
+            Ok(()) => timeout_at(self.until, drain_until_marker(old, aside)).await,
+            Err(failed) => {
+                on_old(forget(&marker), old, aside).await?;
+                return Err(failed);
+            }
+        };
+        match drained {
+            Ok(Ok(())) => Ok(marker),
+            Ok(Err(broken)) => Err(Failed::OldCut(broken)),
+            Err(_) => {
+                on_old(forget(&marker), old, aside).await?;
+                Err(Failed::TimedOut)
+            }
+        }
     }
 
     async fn in_time<T>(&self, step: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
