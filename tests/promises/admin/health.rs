@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::support::admin::{ask, ask_at};
-use crate::support::{Postgres, Swivel, eventually, raise_open_files};
+use crate::support::{Postgres, Swivel, eventually, raise_open_files, skipped};
 
 #[tokio::test]
 async fn it_is_ready_when_a_credential_is_known_to_work_and_not_before() {
@@ -135,7 +135,7 @@ fn outer_address() -> Option<String> {
 #[tokio::test]
 async fn strangers_need_the_token() {
     let Some(outside) = outer_address() else {
-        eprintln!("SKIPPED: this machine has no address but loopback");
+        skipped("this machine has no address but loopback");
         return;
     };
     let postgres = Postgres::start(18);

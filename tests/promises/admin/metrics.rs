@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::support::admin::{Scrape, ask};
 use crate::support::wire::PROTOCOL_3_0;
-use crate::support::{Postgres, Stop, Swivel, Wire, cache, eventually};
+use crate::support::{Postgres, Stop, Swivel, Wire, cache, eventually, skipped};
 
 const OLD: &str = "user=\"orders_v1\"";
 const ORDERS: &str = "secret=\"orders\"";
@@ -48,7 +48,7 @@ async fn swivel(postgres: &Postgres) -> Swivel {
 #[tokio::test]
 async fn what_is_told_passes_the_lint_of_prometheus() {
     let Some(promtool) = promtool() else {
-        eprintln!("SKIPPED: no promtool; tests/setup installs it where it can");
+        skipped("no promtool; tests/setup installs it where it can");
         return;
     };
     let postgres = Postgres::start(18);

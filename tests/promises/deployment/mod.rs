@@ -7,6 +7,8 @@ mod recipes;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::skipped;
+
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -24,7 +26,7 @@ fn run(arguments: &[&str]) -> String {
 fn is_right(check: &str) {
     let said = run(&[check]);
     if said.contains("SKIPPED") {
-        eprintln!("NOT CHECKED: {said}");
+        skipped(&said);
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use super::repository;
-use crate::support::{Postgres, Swivel, eventually, temporary_directory, within};
+use crate::support::{Postgres, Swivel, eventually, skipped, temporary_directory, within};
 
 const NEXT: &str = "upstream-secret-2";
 /// Compilers and interpreters start on the same two cores as everything else.
@@ -43,7 +43,7 @@ fn is_installed(recipe: &str) -> bool {
     let output = Command::new(run).args(["--setup", recipe]).output().unwrap();
     let complaints = String::from_utf8_lossy(&output.stderr);
     if output.status.code() == Some(UNAVAILABLE) {
-        eprintln!("NOT TRIED: {complaints}");
+        skipped(&complaints);
         return false;
     }
     assert!(output.status.success(), "{complaints}");

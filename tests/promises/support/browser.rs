@@ -38,7 +38,7 @@ impl Browser {
     /// None, and a loud word about it: there is none on this machine.
     pub async fn start() -> Option<Self> {
         let Some(program) = installed() else {
-            eprintln!("SKIPPED: no Chromium; tests/setup browser installs it where it can");
+            super::skipped("no Chromium; tests/setup browser installs it where it can");
             return None;
         };
         let profile = temporary_directory();

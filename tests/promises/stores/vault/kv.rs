@@ -184,11 +184,10 @@ async fn a_secret_that_is_made_anew_has_no_previous_of_its_former_life() {
 /// The one suite of this file that a double can't stand in for: `VAULT_ADDR` (http) and `VAULT_TOKEN` name a
 /// real Vault with a KV engine of version 2 at `secret/`, as `vault server -dev` has it.
 #[tokio::test]
-async fn a_real_vault_keeps_the_contract_where_there_is_one() {
-    let (Ok(url), Ok(token)) = (std::env::var("VAULT_ADDR"), std::env::var("VAULT_TOKEN")) else {
-        eprintln!("VAULT_ADDR and VAULT_TOKEN name no Vault: nothing was tried");
-        return;
-    };
+#[ignore = "needs a real Vault"]
+async fn a_real_vault_keeps_the_contract() {
+    let named = |variable| std::env::var(variable).expect("VAULT_ADDR and VAULT_TOKEN name a Vault");
+    let (url, token) = (named("VAULT_ADDR"), named("VAULT_TOKEN"));
     keeps_everything(&Kv::at(&url, &token).await).await;
     is_followed_by_version(&Kv::at(&url, &token).await).await;
 }
