@@ -21,6 +21,7 @@
 //! | 1 | [`complaint`] | when a failure that goes on is worth a log line |
 //! | 1 | [`limit`] | how many at once: a number that changes while some are taken |
 //! | 1 | [`lookout`] | sees that something moved near a file |
+//! | 1 | [`random`] | bytes that nobody can guess |
 //! | ground | [`config`] | as written by the user → all problems at once → typed |
 //! | ground | [`credentials`] | passwords that do not leak, and the book: what is known of a secret's credentials |
 //! | ground | [`postgres::wire`] | the protocol: slices in, values out |
@@ -72,6 +73,7 @@ pub mod metrics;
 pub mod names;
 pub mod net;
 pub mod postgres;
+pub mod random;
 pub mod rotate;
 pub mod server;
 pub mod stores;

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room, from the roof down. A room may import what is below it in this list and nothing else.
-const ROOMS: [&str; 19] = [
+const ROOMS: [&str; 20] = [
     "main",
     "cli",
     "server",
@@ -27,6 +27,7 @@ const ROOMS: [&str; 19] = [
     "complaint",
     "limit",
     "lookout",
+    "random",
     "config",
     "credentials",
     "names",

@@ -9,7 +9,9 @@ use super::errors::ClientError;
 use super::talk::{Message, Talk, TalkError};
 use super::wire::say;
 use super::wire::scram::server::{ExpectMechanism, Verdict, Verifier};
-use super::wire::scram::{EndPointHash, NONCE_BYTES, Nonce};
+use super::wire::scram::{EndPointHash, Nonce};
+use super::wire::tag::from_client;
+use crate::random;
 
 /// As Postgres bounds a SASL message.
 const MESSAGE_MAX: usize = 1024;
@@ -48,7 +50,9 @@ pub async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
             asked.body()
         }
     };
-    let (challenge, phase) = phase.read(first, &fresh_nonce()).map_err(ClientError::from)?;
+    let (challenge, phase) = phase
+        .read(first, &Nonce::from_random(&random::bytes()))
+        .map_err(ClientError::from)?;
     say::sasl_continue(out, &challenge);
     talk.say(out).await.map_err(TalkError::from)?;
 
@@ -65,15 +69,9 @@ pub async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-pub fn fresh_nonce() -> Nonce {
-    let mut bytes = [0; NONCE_BYTES];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source does not fail");
-    Nonce::from_random(&bytes)
-}
-
 async fn password<S: AsyncRead + AsyncWrite + Unpin>(talk: &mut Talk<S>) -> Result<Message, AuthError> {
     let message = talk.hear(MESSAGE_MAX).await?;
-    if message.tag != b'p' {
+    if message.tag != from_client::PASSWORD {
         return Err(ClientError::NoPassword(char::from(message.tag)).into());
     }
     Ok(message)

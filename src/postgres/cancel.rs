@@ -17,6 +17,7 @@ use crate::limit::Limit;
 use crate::names::Endpoint;
 use crate::net::Peer;
 use crate::net::dial::dial_again;
+use crate::random;
 
 /// How long a cancel request waits for its turn while many are under way.
 const TURN_WAIT: Duration = Duration::from_secs(5);
@@ -101,7 +102,7 @@ impl Cancels {
     /// Mints a key of `length` bytes for a session whose client knows it by this process id.
     pub fn enter(self: &Arc<Self>, process_id: i32, length: usize, address: Address) -> Place {
         let mut key = vec![0; length];
-        aws_lc_rs::rand::fill(&mut key).expect("the system's random source does not fail");
+        random::fill(&mut key);
         let key: Arc<[u8]> = key.into();
         let entry = Entry {
             key: Arc::clone(&key),

@@ -13,6 +13,7 @@ use super::wire::opening::BadOpening;
 use super::wire::read::{error_field, passes};
 use super::wire::say;
 use super::wire::scram::server::ScramServerError;
+use super::wire::tag::field;
 use crate::metrics::Limit;
 
 /// Who has to act.
@@ -173,7 +174,7 @@ impl ClientError {
 
     pub fn sqlstate(&self) -> &str {
         match self {
-            Self::Gone(gone) => gone.said(b'C').unwrap_or("08006"),
+            Self::Gone(gone) => gone.said(field::SQLSTATE).unwrap_or("08006"),
             Self::Opening(BadOpening::Version(..)) => "0A000",
             Self::Opening(_) | Self::EarlyData | Self::BadLength(_) | Self::NoPassword(_) => "08P01",
             Self::NoUser | Self::TlsRequired | Self::TlsUnavailable => "28000",
@@ -191,18 +192,18 @@ impl ClientError {
 
     /// The server refused the login because it has too many sessions.
     pub fn is_server_full(&self) -> bool {
-        matches!(self, Self::Server { body, .. } if error_field(body, b'C') == Some(b"53300"))
+        matches!(self, Self::Server { body, .. } if error_field(body, field::SQLSTATE) == Some(b"53300"))
     }
 
     /// Whether the server may let in the same client in a moment.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Server { body, .. } if error_field(body, b'C').is_some_and(passes))
+        matches!(self, Self::Server { body, .. } if error_field(body, field::SQLSTATE).is_some_and(passes))
     }
 
     /// Of a session that ends with its link the server's last words are passed on, and ours explain them.
     fn last_words(&self) -> Option<&str> {
         match self {
-            Self::Gone(gone) => gone.said(b'M'),
+            Self::Gone(gone) => gone.said(field::MESSAGE),
             _ => None,
         }
     }
@@ -231,13 +232,17 @@ impl ClientError {
             return;
         }
         let message = self.to_string();
-        let mut fields = vec![(b'S', "FATAL"), (b'V', "FATAL"), (b'C', self.sqlstate())];
+        let mut fields = vec![
+            (field::SEVERITY, "FATAL"),
+            (field::SEVERITY_UNTRANSLATED, "FATAL"),
+            (field::SQLSTATE, self.sqlstate()),
+        ];
         match self.last_words() {
-            Some(said) => fields.extend([(b'M', said), (b'D', message.as_str())]),
-            None => fields.push((b'M', message.as_str())),
+            Some(said) => fields.extend([(field::MESSAGE, said), (field::DETAIL, message.as_str())]),
+            None => fields.push((field::MESSAGE, message.as_str())),
         }
-        fields.extend(self.hint().map(|hint| (b'H', hint)));
-        fields.push((b'R', "pgswivel"));
+        fields.extend(self.hint().map(|hint| (field::HINT, hint)));
+        fields.push((field::ROUTINE, "pgswivel"));
         say::error(out, &fields);
     }
 }

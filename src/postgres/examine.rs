@@ -8,6 +8,7 @@ use super::ledger::LACKS_QUERY;
 use super::login::{Link, LoginError, Target, log_in, login, reach};
 use super::talk::{Talk, TalkError};
 use super::wire::opening::Startup;
+use super::wire::tag::from_server;
 use super::wire::{read, say};
 use crate::credentials::Credential;
 use crate::names::Endpoint;
@@ -141,13 +142,13 @@ async fn set_role(talk: &mut Talk<crate::net::Stream>, role: &str) -> Result<(),
     loop {
         let message = talk.hear(ANSWER_MAX).await?;
         match message.tag {
-            b'E' => {
+            from_server::ERROR => {
                 answer = Err(LoginError::Server {
                     body: bytes::Bytes::copy_from_slice(message.body()),
                     authenticated: true,
                 });
             }
-            b'Z' => return answer,
+            from_server::READY => return answer,
             _ => {}
         }
     }
@@ -161,12 +162,12 @@ async fn survey_lacks(talk: &mut Talk<crate::net::Stream>) -> Result<Vec<String>
     loop {
         let message = talk.hear(ANSWER_MAX).await?;
         match message.tag {
-            b'D' => {
+            from_server::DATA_ROW => {
                 let [signature] = read::row::<1>(message.body())?;
                 let name = signature.unwrap_or_default().split(|byte| *byte == b'(').next();
                 lacks.push(String::from_utf8_lossy(name.unwrap_or_default()).into_owned());
             }
-            b'Z' => return Ok(lacks),
+            from_server::READY => return Ok(lacks),
             _ => {}
         }
     }

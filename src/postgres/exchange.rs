@@ -11,16 +11,13 @@ use super::talk::{Message, Talk, TalkError};
 use super::wire::described::{Described, Shape};
 use super::wire::extended;
 use super::wire::read::{channel, error_field};
+use super::wire::tag::{field, from_server};
+use crate::random;
 
 /// No answer to a question of ours is longer, and no notice or notification that comes between.
 const MESSAGE_MAX: usize = 1 << 20;
 /// What may come for the client while it waits.
 const ASIDE_MAX: usize = 64 << 20;
-
-const PARSE_COMPLETE: u8 = b'1';
-const CLOSE_COMPLETE: u8 = b'3';
-const PARAMETER_DESCRIPTION: u8 = b't';
-const READY: u8 = b'Z';
 
 /// Questions in the making. `T` says what each is for.
 pub struct Script<T> {
@@ -33,7 +30,7 @@ pub struct Script<T> {
 impl<T: Copy> Script<T> {
     pub fn new() -> Self {
         Self {
-            name: format!("_pgswivel_{:016x}", random()).into_bytes(),
+            name: format!("_pgswivel_{:016x}", random_number()).into_bytes(),
             out: BytesMut::new(),
             steps: VecDeque::new(),
         }
@@ -56,25 +53,25 @@ impl<T: Copy> Script<T> {
     /// Drops the statement of ours, if there is one.
     fn close(&mut self, step: T) {
         extended::close_statement(&mut self.out, &self.name);
-        self.steps.push_back((step, CLOSE_COMPLETE));
+        self.steps.push_back((step, from_server::CLOSE_COMPLETE));
     }
 
     /// Leaves a prepared statement behind.
     pub fn prepare(&mut self, step: T, name: &[u8], sql: &[u8], types: &[u32]) {
         extended::parse(&mut self.out, name, sql, types);
-        self.steps.push_back((step, PARSE_COMPLETE));
+        self.steps.push_back((step, from_server::PARSE_COMPLETE));
     }
 
     /// The same, as a client's own Parse has it.
     pub fn prepare_body(&mut self, step: T, body: &[u8]) {
         extended::parse_body(&mut self.out, body);
-        self.steps.push_back((step, PARSE_COMPLETE));
+        self.steps.push_back((step, from_server::PARSE_COMPLETE));
     }
 
     /// Asks what a prepared statement takes and gives.
     pub fn describe(&mut self, step: T, name: &[u8]) {
         extended::describe_statement(&mut self.out, name);
-        self.steps.push_back((step, PARAMETER_DESCRIPTION));
+        self.steps.push_back((step, from_server::PARAMETER_DESCRIPTION));
     }
 
     /// Of the statement that asks.
@@ -85,7 +82,7 @@ impl<T: Copy> Script<T> {
     /// All of it, in one flight; `step` is its end.
     pub fn finish(mut self, step: T) -> Exchange<T> {
         extended::sync(&mut self.out);
-        self.steps.push_back((step, READY));
+        self.steps.push_back((step, from_server::READY));
         Exchange {
             name: self.name,
             out: self.out,
@@ -170,7 +167,7 @@ pub struct SqlState([u8; 5]);
 
 impl SqlState {
     fn of(error: &[u8]) -> Self {
-        let code = error_field(error, b'C').and_then(|code| code.try_into().ok());
+        let code = error_field(error, field::SQLSTATE).and_then(|code| code.try_into().ok());
         Self(code.unwrap_or(*b"XX000"))
     }
 
@@ -211,14 +208,24 @@ impl<T: Copy + fmt::Debug> Exchange<T> {
             let message = talk.hear(MESSAGE_MAX).await?;
             let first = self.steps.front().copied();
             match message.tag {
-                b'S' | b'N' | b'A' => aside.take_in(&message)?,
-                b'D' => return Ok(Some(message)),
-                b'E' if !self.cleaning_up => self.refused = Some(refusal(message.body(), first)?),
-                READY => match self.refused {
+                from_server::PARAMETER_STATUS | from_server::NOTICE | from_server::NOTIFICATION => {
+                    aside.take_in(&message)?
+                }
+                from_server::DATA_ROW => return Ok(Some(message)),
+                from_server::ERROR if !self.cleaning_up => {
+                    self.refused = Some(refusal(message.body(), first)?)
+                }
+                from_server::READY => match self.refused {
                     Some((at, _)) if !self.cleaning_up => self.clean_up(at, message.body() != b"I"),
                     _ => return self.end(message.body()),
                 },
-                b'1' | b'2' | b'3' | b'C' | b'T' | b't' | b'n' => {
+                from_server::PARSE_COMPLETE
+                | from_server::BIND_COMPLETE
+                | from_server::CLOSE_COMPLETE
+                | from_server::COMMAND_COMPLETE
+                | from_server::ROW_DESCRIPTION
+                | from_server::PARAMETER_DESCRIPTION
+                | from_server::NO_DATA => {
                     self.read_description(message.tag, message.body());
                     if first.is_some_and(|(_, completion)| completion == message.tag) {
                         self.steps.pop_front();
@@ -231,8 +238,8 @@ impl<T: Copy + fmt::Debug> Exchange<T> {
 
     fn read_description(&mut self, tag: u8, body: &[u8]) {
         match tag {
-            PARAMETER_DESCRIPTION => self.describing = Some(Described::taking(body)),
-            b'T' | b'n' => {
+            from_server::PARAMETER_DESCRIPTION => self.describing = Some(Described::taking(body)),
+            from_server::ROW_DESCRIPTION | from_server::NO_DATA => {
                 if let Some(mut described) = self.describing.take() {
                     described.read(body);
                     self.described.push(described.finish());
@@ -277,7 +284,7 @@ impl<T: Copy + fmt::Debug> Exchange<T> {
 
     fn end(&mut self, status: &[u8]) -> Result<Option<Message>, Broken<T>> {
         if self.steps.len() != 1 || status != b"I" {
-            return Err(Broken::Unexpected(char::from(READY)));
+            return Err(Broken::Unexpected(char::from(from_server::READY)));
         }
         self.steps.clear();
         match self.refused {
@@ -289,7 +296,8 @@ impl<T: Copy + fmt::Debug> Exchange<T> {
 
 fn refusal<T: Copy + fmt::Debug>(body: &[u8], first: Option<(T, u8)>) -> Result<(T, SqlState), Broken<T>> {
     let state = SqlState::of(body);
-    let severity = error_field(body, b'V').or_else(|| error_field(body, b'S'));
+    let severity =
+        error_field(body, field::SEVERITY_UNTRANSLATED).or_else(|| error_field(body, field::SEVERITY));
     if matches!(severity, Some(b"FATAL" | b"PANIC")) {
         return Err(Broken::Fatal(LastWords::of(body)));
     }
@@ -304,7 +312,11 @@ pub struct Marker(String);
 
 impl Marker {
     pub fn fresh() -> Self {
-        Self(format!("_pgswivel_{:016x}{:016x}", random(), random()))
+        Self(format!(
+            "_pgswivel_{:016x}{:016x}",
+            random_number(),
+            random_number()
+        ))
     }
 
     pub fn channel(&self) -> &[u8] {
@@ -372,7 +384,7 @@ impl Aside {
 
     /// A ParameterStatus, a notice or a notification.
     fn take_in<T: fmt::Debug>(&mut self, message: &Message) -> Result<(), Broken<T>> {
-        if message.tag == b'A'
+        if message.tag == from_server::NOTIFICATION
             && let Some(marker) = &self.marker
             && channel(message.body()) == Some(marker.channel())
         {
@@ -380,7 +392,7 @@ impl Aside {
             self.keeping = true;
             return Ok(());
         }
-        if !self.keeping || message.tag == b'N' && is_about_us(message.body()) {
+        if !self.keeping || message.tag == from_server::NOTICE && is_about_us(message.body()) {
             return Ok(());
         }
         if self.for_client.len() + message.raw().len() > ASIDE_MAX {
@@ -394,7 +406,7 @@ impl Aside {
 /// Our statements give no cause for warnings; a client that wants to see more (`client_min_messages`) would see
 /// them at work. Whatever else comes between is at least a warning.
 fn is_about_us(notice: &[u8]) -> bool {
-    error_field(notice, b'V') != Some(b"WARNING")
+    error_field(notice, field::SEVERITY_UNTRANSLATED) != Some(b"WARNING")
 }
 
 /// Hears nothing but asides until the marker has come.
@@ -405,18 +417,18 @@ pub async fn drain_until_marker<S: AsyncRead + AsyncWrite + Unpin>(
     while !aside.has_seen_marker() {
         let message = talk.hear(MESSAGE_MAX).await?;
         match message.tag {
-            b'S' | b'N' | b'A' => aside.take_in(&message)?,
-            b'E' => return Err(Broken::Fatal(LastWords::of(message.body()))),
+            from_server::PARAMETER_STATUS | from_server::NOTICE | from_server::NOTIFICATION => {
+                aside.take_in(&message)?
+            }
+            from_server::ERROR => return Err(Broken::Fatal(LastWords::of(message.body()))),
             other => return Err(Broken::Unexpected(char::from(other))),
         }
     }
     Ok(())
 }
 
-fn random() -> u64 {
-    let mut bytes = [0; 8];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source does not fail");
-    u64::from_ne_bytes(bytes)
+fn random_number() -> u64 {
+    u64::from_ne_bytes(random::bytes())
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
 pub use self::error::LoginError;
-use super::auth::fresh_nonce;
 use super::lender::Lender;
 use super::salted::Salted;
 use super::talk::{Talk, TalkError};
@@ -20,7 +19,8 @@ use super::wire::opening::Startup;
 use super::wire::read::{self, Authentication};
 use super::wire::say;
 use super::wire::scram::client::{Binding, ExpectServerFinal, ITERATIONS_MAX, client_first};
-use super::wire::scram::{SCRAM_SHA_256, SCRAM_SHA_256_PLUS, SaltedPassword};
+use super::wire::scram::{Nonce, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, SaltedPassword};
+use super::wire::tag::from_server;
 use crate::config::{ChannelBinding, Md5, TlsMode, TlsNegotiation, Upstream};
 use crate::credentials::{Credential, Password};
 use crate::limit::Limit;
@@ -28,6 +28,7 @@ use crate::names::Endpoint;
 use crate::net::dial::{DialOptions, dial};
 use crate::net::tls::{ClientTls, TlsFilesError};
 use crate::net::{Socket, Stream};
+use crate::random;
 
 /// As libpq bounds an authentication request or an error before the login is through.
 const MESSAGE_MAX: usize = 30_000;
@@ -190,10 +191,10 @@ async fn authenticate(
     loop {
         let message = talk.hear(MESSAGE_MAX).await?;
         match message.tag {
-            b'R' => {}
-            b'E' => return Err(refused(message.body(), false)),
+            from_server::AUTHENTICATION => {}
+            from_server::ERROR => return Err(refused(message.body(), false)),
             // The version and the extensions are settled with the client; a notice at this point is for nobody.
-            b'v' | b'N' => continue,
+            from_server::NEGOTIATE_VERSION | from_server::NOTICE => continue,
             other => return Err(LoginError::Unexpected(char::from(other))),
         }
         match read::authentication(message.body())? {
@@ -246,17 +247,17 @@ async fn answer_scram(
 ) -> Result<ExpectServerFinal, LoginError> {
     let mut out = BytesMut::new();
     let mechanism = binding.mechanism();
-    let (first, phase) = client_first(binding, fresh_nonce());
+    let (first, phase) = client_first(binding, Nonce::from_random(&random::bytes()));
     say::sasl_initial(&mut out, mechanism, &first);
     talk.say(&mut out).await.map_err(TalkError::from)?;
 
     let message = talk.hear(MESSAGE_MAX).await?;
     let challenge = match (message.tag, message.body()) {
-        (b'R', body) => match read::authentication(body)? {
+        (from_server::AUTHENTICATION, body) => match read::authentication(body)? {
             Authentication::SaslContinue(data) => phase.read(data, ITERATIONS_MAX)?,
             _ => return Err(LoginError::Unexpected('R')),
         },
-        (b'E', body) => return Err(refused(body, false)),
+        (from_server::ERROR, body) => return Err(refused(body, false)),
         (other, _) => return Err(LoginError::Unexpected(char::from(other))),
     };
     let (password, salt, iterations) = (&credential.password, challenge.salt(), challenge.iterations());
@@ -322,7 +323,7 @@ async fn greeted(mut talk: Talk<Stream>, endpoint: &Endpoint) -> Result<Link, Lo
     loop {
         let message = talk.hear(GREETING_MAX - greeting.len().min(GREETING_MAX)).await?;
         match message.tag {
-            b'K' => {
+            from_server::BACKEND_KEY => {
                 let (process_id, key) = read::backend_key(message.body())?;
                 key_at = greeting.len();
                 backend = Some(Backend {
@@ -330,14 +331,17 @@ async fn greeted(mut talk: Talk<Stream>, endpoint: &Endpoint) -> Result<Link, Lo
                     key: key.into(),
                 });
             }
-            b'E' => return Err(refused(message.body(), true)),
-            b'S' | b'N' | b'A' | b'Z' => greeting.extend_from_slice(message.raw()),
+            from_server::ERROR => return Err(refused(message.body(), true)),
+            from_server::PARAMETER_STATUS
+            | from_server::NOTICE
+            | from_server::NOTIFICATION
+            | from_server::READY => greeting.extend_from_slice(message.raw()),
             other => return Err(LoginError::Unexpected(char::from(other))),
         }
         if greeting.len() > GREETING_MAX {
             return Err(LoginError::Greeting);
         }
-        if message.tag == b'Z' {
+        if message.tag == from_server::READY {
             break;
         }
     }

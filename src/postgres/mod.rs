@@ -54,6 +54,7 @@ use crate::metrics::{self, Metrics};
 use crate::names::{Endpoint, RoleName, SecretName};
 use crate::net::Socket;
 use crate::net::tls::ServerTls;
+use crate::random;
 pub use by_the_book::AttemptError;
 use by_the_book::ByTheBook;
 use cancel::{CancelError, Cancels};
@@ -146,10 +147,8 @@ impl Lobby {
     }
 
     pub fn new(limits: &Limits, stop: watch::Receiver<bool>, metrics: Arc<Metrics>) -> Self {
-        let mut secret = [0; 32];
-        aws_lc_rs::rand::fill(&mut secret).expect("the system's random source does not fail");
         Self {
-            salts: SaltSecret::from_random(secret),
+            salts: SaltSecret::from_random(random::bytes()),
             cancels: Cancels::new(limits.cancels),
             turnstiles: Arc::new(Turnstiles::new(limits, Arc::clone(&metrics))),
             startups: Limit::new(limits.startups),

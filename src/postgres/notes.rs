@@ -24,6 +24,7 @@ use super::ledger::{Ledger, Pin, Values};
 use super::lore::Lore;
 use super::wire::described::{Shape, digest};
 use super::wire::state_words::{Listener, Spotted, Vocabulary, tag_signals};
+use super::wire::tag::{from_client, from_server};
 use client::bound_to;
 use judgement::Judgement;
 use names::Names;
@@ -304,24 +305,24 @@ impl Notes {
     #[inline]
     pub fn asked(&mut self, tag: u8, body: &[u8]) {
         match tag {
-            b'Q' => self.query(body),
-            b'P' => self.parse(body),
-            b'B' => {
+            from_client::QUERY => self.query(body),
+            from_client::PARSE => self.parse(body),
+            from_client::BIND => {
                 self.bound = bound_to(body);
                 if !self.has_nothing_to_bind() {
                     self.bind(body, true);
                 }
             }
-            b'E' => {
+            from_client::EXECUTE => {
                 self.executed += 1;
                 if self.said.is_some() {
                     self.execute(body);
                 }
             }
-            b'C' => self.close(body),
-            b'D' => self.describe(body),
-            b'F' => self.call(body),
-            b'S' => {
+            from_client::CLOSE => self.close(body),
+            from_client::DESCRIBE => self.describe(body),
+            from_client::FUNCTION_CALL => self.call(body),
+            from_client::SYNC => {
                 self.parses.units_sent += 1;
                 self.executed = 0;
             }
@@ -333,7 +334,7 @@ impl Notes {
     #[inline]
     pub fn answered(&mut self, tag: u8, body: &[u8]) {
         match tag {
-            b'C' => {
+            from_server::COMMAND_COMPLETE => {
                 if self.said.is_some() || tag_signals(body) || self.settings.may_revert {
                     self.completed(body);
                 }
@@ -342,11 +343,13 @@ impl Notes {
                 // The client may count on it, whatever becomes of the rest.
                 self.lasted |= self.lasting;
             }
-            b'I' | b's' => self.done += 1,
-            b'Z' => self.ready(body.first().copied()),
-            b'1' | b'3' | b't' => self.answered_parse(tag, body),
-            b'S' => self.told(body),
-            b'E' => self.refused(body),
+            from_server::EMPTY_QUERY | from_server::PORTAL_SUSPENDED => self.done += 1,
+            from_server::READY => self.ready(body.first().copied()),
+            from_server::PARSE_COMPLETE
+            | from_server::CLOSE_COMPLETE
+            | from_server::PARAMETER_DESCRIPTION => self.answered_parse(tag, body),
+            from_server::PARAMETER_STATUS => self.told(body),
+            from_server::ERROR => self.refused(body),
             _ => {}
         }
     }

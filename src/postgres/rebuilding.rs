@@ -14,6 +14,7 @@ use super::replay::{Replay, ReplayError, overlap, put_right, say_again};
 use super::survey::{FORBIDDEN, Question, SurveyError, lacking};
 use super::talk::Talk;
 use super::wire::say;
+use super::wire::tag::from_server;
 
 /// Everything that is asked of the new link.
 const TIME_MAX: Duration = Duration::from_secs(10);
@@ -182,8 +183,8 @@ where
     loop {
         let message = link.hear(MESSAGE_MAX).await.map_err(|error| lost(&error))?;
         match (message.tag, message.body()) {
-            (b'Z', b"E") => return Ok(()),
-            (b'Z', _) => return Err(lost(&"it is in no failed transaction")),
+            (from_server::READY, b"E") => return Ok(()),
+            (from_server::READY, _) => return Err(lost(&"it is in no failed transaction")),
             _ => {}
         }
     }

@@ -24,6 +24,7 @@ use super::wire::aftermath::{Again, Still};
 use super::wire::frame::{BadLength, Fate, Piece};
 use super::wire::read::error_field;
 use super::wire::say;
+use super::wire::tag::{field, from_client, from_server};
 use super::wire::tracker::Tracker;
 use super::wire::work::Statements;
 
@@ -153,7 +154,7 @@ impl State {
 
     /// A message of the client's, `whole` or its beginning.
     fn asked(&mut self, tag: u8, body: &[u8], whole: bool) -> Fate {
-        if tag == b'X' || self.terminate != Terminate::Unsaid {
+        if tag == from_client::TERMINATE || self.terminate != Terminate::Unsaid {
             return self.terminated();
         }
         if self.tracker.skips(tag) && self.still.is_nothing() {
@@ -215,12 +216,12 @@ impl State {
         match piece {
             Piece::Message { tag, body } => match tag {
                 // A row says nothing, and there are many of them.
-                b'D' | b'd' => Fate::PassedOn,
+                from_server::DATA_ROW | from_server::COPY_DATA => Fate::PassedOn,
                 // Nor do most of the other answers in a pipeline, but that they are answers.
-                b'2' | b'T' | b'n' => {
+                from_server::BIND_COMPLETE | from_server::ROW_DESCRIPTION | from_server::NO_DATA => {
                     self.tracker.completed();
                     self.again.told();
-                    if tag != b'2' && self.awaits_description() {
+                    if tag != from_server::BIND_COMPLETE && self.awaits_description() {
                         self.described(body, true);
                     }
                     Fate::PassedOn
@@ -257,18 +258,18 @@ impl State {
 
     fn answered(&mut self, tag: u8, body: &mut [u8]) -> Fate {
         match tag {
-            b'E' => return self.see_error(body),
-            b'A' => self.translate(body),
+            from_server::ERROR => return self.see_error(body),
+            from_server::NOTIFICATION => self.translate(body),
             _ => {
                 self.again.told();
                 self.tracker.from_server(tag, body.first().copied());
-                if tag == b'Z' && self.tracker.is_idle() {
+                if tag == from_server::READY && self.tracker.is_idle() {
                     self.again.answered();
                 }
-                self.describing = tag == b't';
+                self.describing = tag == from_server::PARAMETER_DESCRIPTION;
                 if let Some(notes) = &mut self.notes {
                     notes.answered(tag, body);
-                    if tag == b'Z' && self.tracker.is_quiet() {
+                    if tag == from_server::READY && self.tracker.is_quiet() {
                         notes.quiet();
                     }
                 }
@@ -280,12 +281,12 @@ impl State {
     fn answered_beginning(&mut self, tag: u8, body: &[u8]) -> Fate {
         self.again.told();
         self.tracker.from_server(tag, None);
-        self.farewell |= tag == b'E' && is_fatal(body);
+        self.farewell |= tag == from_server::ERROR && is_fatal(body);
         match tag {
-            b'T' if self.awaits_description() => self.described(body, false),
+            from_server::ROW_DESCRIPTION if self.awaits_description() => self.described(body, false),
             _ => self.describing = false,
         }
-        if tag == b't'
+        if tag == from_server::PARAMETER_DESCRIPTION
             && let Some(notes) = &mut self.notes
         {
             notes.answered_beginning(tag);
@@ -297,10 +298,10 @@ impl State {
     fn see_error(&mut self, body: &[u8]) -> Fate {
         if !is_fatal(body) {
             self.again.told();
-            self.tracker.from_server(b'E', None);
+            self.tracker.from_server(from_server::ERROR, None);
             self.statements.doubt();
             if let Some(notes) = &mut self.notes {
-                notes.answered(b'E', body);
+                notes.answered(from_server::ERROR, body);
             }
             return Fate::PassedOn;
         }
@@ -338,7 +339,8 @@ impl See for Asking<'_> {
 }
 
 fn is_fatal(error: &[u8]) -> bool {
-    let severity = error_field(error, b'V').or_else(|| error_field(error, b'S'));
+    let severity =
+        error_field(error, field::SEVERITY_UNTRANSLATED).or_else(|| error_field(error, field::SEVERITY));
     matches!(severity, Some(b"FATAL" | b"PANIC"))
 }
 

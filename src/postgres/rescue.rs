@@ -24,6 +24,7 @@ use super::survey::Question;
 use super::talk::Talk;
 use super::wire::aftermath::{Aftermath, InFlight};
 use super::wire::read::{error_field, is_going_away};
+use super::wire::tag::field;
 use crate::backoff::Backoff;
 use crate::metrics::Rescue;
 use crate::net::Stream;
@@ -48,7 +49,10 @@ impl Session {
 
     async fn save(&mut self, loss: Loss) -> Result<InFlight, Over> {
         let began = Instant::now();
-        let state = loss.fatal.as_deref().and_then(|body| error_field(body, b'C'));
+        let state = loss
+            .fatal
+            .as_deref()
+            .and_then(|body| error_field(body, field::SQLSTATE));
         info!(
             session = self.id,
             sqlstate = state.map(|state| state.escape_ascii().to_string()),

@@ -2,11 +2,11 @@
 
 use std::num::NonZeroU32;
 
-use aws_lc_rs::rand;
 use zeroize::Zeroizing;
 
 use crate::credentials::Password;
 use crate::postgres::wire::scram::SaltedPassword;
+use crate::random;
 
 /// Letters that need no escape in a URL, a shell, JSON, YAML or a connection string.
 const URL_SAFE: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -70,10 +70,10 @@ pub fn generate(recipe: Recipe) -> Password {
     // The largest multiple: what is above it would make the first letters likelier.
     let fair = 256 - 256 % letters.len();
     let mut made = Zeroizing::new(Vec::with_capacity(recipe.length));
-    let mut random = Zeroizing::new([0; 64]);
+    let mut drawn = Zeroizing::new([0; 64]);
     while made.len() < recipe.length {
-        rand::fill(&mut *random).expect("aws-lc-rs has a random source or aborts");
-        let usable = random.iter().filter(|byte| usize::from(**byte) < fair);
+        random::fill(&mut *drawn);
+        let usable = drawn.iter().filter(|byte| usize::from(**byte) < fair);
         let wanted = recipe.length - made.len();
         made.extend(
             usable
@@ -134,8 +134,7 @@ fn bits(bytes: &[u8]) -> f64 {
 
 /// What Postgres keeps of it. The server is told this and never the password, so no log of statements has it.
 pub fn verifier(password: &Password) -> Zeroizing<String> {
-    let mut salt = [0; SALT_BYTES];
-    rand::fill(&mut salt).expect("aws-lc-rs has a random source or aborts");
+    let salt: [u8; SALT_BYTES] = random::bytes();
     let salted = SaltedPassword::derive(password.expose(), &salt, ITERATIONS);
     salted.verifier(&salt, ITERATIONS)
 }

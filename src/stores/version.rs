@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_lc_rs::{digest, hmac, pbkdf2, rand};
+use aws_lc_rs::{digest, hmac, pbkdf2};
 
 use crate::credentials::Password;
+use crate::random;
 
 /// Names values that have no version of their own, by a digest under a key: equal values get equal names.
 ///
@@ -38,8 +39,7 @@ const LABEL: &[u8] = b"pgswivel: versions of a secret's values\0";
 impl DigestKey {
     /// Of this process alone.
     pub fn random() -> Self {
-        let mut key = [0; 32];
-        rand::fill(&mut key).expect("aws-lc-rs has a random source or aborts");
+        let key: [u8; 32] = random::bytes();
         Self(Arc::new(Key {
             own: hmac::Key::new(hmac::HMAC_SHA256, &key),
             shared: None,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::process::geteuid;
 
 use super::failure::{Failure, io};
+use crate::random;
 
 /// Who runs Postgres, which refuses to be run by root.
 #[derive(Clone, Copy, Debug)]
@@ -95,8 +96,7 @@ impl Drop for Place {
 
 /// Names and passwords of the demo.
 pub(super) fn random_word() -> String {
-    let mut bytes = [0; 12];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source does not fail");
+    let bytes: [u8; 12] = random::bytes();
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

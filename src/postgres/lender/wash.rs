@@ -16,6 +16,7 @@ use super::super::talk::{Talk, TalkError};
 use super::super::wire::extended::{self, BYTEA_ARRAY, bytea_array};
 use super::super::wire::read::{self, Malformed};
 use super::super::wire::say;
+use super::super::wire::tag::from_server;
 use super::look::{Extent, Look};
 use super::{Kept, Kind, Sight, Used, washed};
 use crate::limit::Permit;
@@ -233,13 +234,13 @@ async fn answers(link: &mut Link, parts: &[Part]) -> Result<Option<Look>, ResetE
     while let Some(answered) = part {
         let message = talk.hear(MESSAGE_MAX).await?;
         match (message.tag, message.body(), answered) {
-            (b'Z', b"I", _) => part = left.next(),
-            (b'Z', ..) => return Err(Malformed("ReadyForQuery").into()),
-            (b'E', ..) => refused = true,
+            (from_server::READY, b"I", _) => part = left.next(),
+            (from_server::READY, ..) => return Err(Malformed("ReadyForQuery").into()),
+            (from_server::ERROR, ..) => refused = true,
             // What a client had changed, and what is another's now for new sessions too.
-            (b'S', body, _) => is_greeted_with(&greeting.messages, body)?,
-            (b'D', body, Part::Look(_)) => look = Some(Look::read(body)?),
-            (b'D', body, Part::Left(_)) => match read::row::<2>(body)? {
+            (from_server::PARAMETER_STATUS, body, _) => is_greeted_with(&greeting.messages, body)?,
+            (from_server::DATA_ROW, body, Part::Look(_)) => look = Some(Look::read(body)?),
+            (from_server::DATA_ROW, body, Part::Left(_)) => match read::row::<2>(body)? {
                 [Some(TRUE), _] => return Err(ResetError::CustomSetting),
                 [_, Some(TRUE)] => return Err(ResetError::TemporaryObjects),
                 _ => {}

@@ -1,5 +1,6 @@
 use bytes::Bytes;
 
+use super::super::wire::tag::field;
 use super::GREETING_MAX;
 use crate::credentials::Refusal;
 use crate::metrics;
@@ -121,13 +122,13 @@ impl LoginError {
         let Self::Server { body, .. } = self else {
             return None;
         };
-        let message = read::error_field(body, b'M')?;
+        let message = read::error_field(body, field::MESSAGE)?;
         Some(String::from_utf8_lossy(message).into_owned())
     }
 }
 
 fn sqlstate(body: &[u8]) -> &str {
-    let state = read::error_field(body, b'C').unwrap_or_default();
+    let state = read::error_field(body, field::SQLSTATE).unwrap_or_default();
     str::from_utf8(state).unwrap_or_default()
 }
 

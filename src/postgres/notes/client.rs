@@ -10,6 +10,7 @@ use super::super::wire::bound;
 use super::super::wire::described::digest;
 use super::super::wire::state_words::plain::{self, Plain};
 use super::super::wire::state_words::{Called, Message, Spotted, Unseen, function_called};
+use super::super::wire::tag::{from_client, object};
 use super::parses::{NAME_MAX, Pending, Remade, Under, name_in};
 use super::values::argument_of;
 use super::{ANY_OTHER, Notes, PLAIN_MAX, SPOTTED_MAX, UNNAMED_KEPT, Unnamed, is_of_note, known_as};
@@ -211,7 +212,7 @@ impl Notes {
 
     #[inline(never)]
     pub(super) fn close(&mut self, body: &[u8]) {
-        let statement = body.split_first().filter(|(kind, _)| **kind == b'S');
+        let statement = body.split_first().filter(|(kind, _)| **kind == object::STATEMENT);
         let name = statement.map_or(&b""[..], |(_, name)| name_in(name));
         let is_unnamed = statement.is_some() && name.is_empty();
         if name.len() > NAME_MAX {
@@ -232,8 +233,8 @@ impl Notes {
         };
         let name = known_as(name_in(name));
         match (kind, self.bound) {
-            (b'S', _) => self.parses.expect(Pending::Describe(name.into())),
-            (b'P', Some((portal, statement)))
+            (object::STATEMENT, _) => self.parses.expect(Pending::Describe(name.into())),
+            (object::PORTAL, Some((portal, statement)))
                 if portal == digest_of(name) && !self.parses.told.knows(statement) =>
             {
                 self.parses.expect(Pending::Portal(statement));
@@ -264,11 +265,11 @@ impl Notes {
     pub fn asked_beginning(&mut self, tag: u8, body: &[u8]) {
         self.listening = None;
         match tag {
-            b'Q' => {
+            from_client::QUERY => {
                 self.executed = 0;
                 self.listener.begin(Message::Query);
             }
-            b'P' => {
+            from_client::PARSE => {
                 let name = known_as(name_in(body));
                 if let Some(said) = &mut self.said {
                     said.parse(self.parses.units_sent, name, None);
@@ -276,14 +277,14 @@ impl Notes {
                 self.listening_name = name.into();
                 self.listener.begin(Message::Parse);
             }
-            b'B' => {
+            from_client::BIND => {
                 self.bound = bound_to(body);
                 return self.bind(body, false);
             }
-            b'F' => return self.call(body),
+            from_client::FUNCTION_CALL => return self.call(body),
             // Names of which only the beginning counts.
-            b'C' => return self.close(body),
-            b'D' => return self.describe(body),
+            from_client::CLOSE => return self.close(body),
+            from_client::DESCRIBE => return self.describe(body),
             _ => return,
         }
         self.listening = Some(tag);
@@ -302,7 +303,7 @@ impl Notes {
         self.hear_news();
         let spotted = self.listener.end(&self.vocabulary, body);
         self.judgement.miss_early(!self.vocabulary.is_learned());
-        if tag == b'Q' {
+        if tag == from_client::QUERY {
             self.ran(&spotted, None);
             self.parses.units_sent += 1;
             self.drop_unnamed();

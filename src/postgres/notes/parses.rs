@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::super::ledger::Values;
 use super::super::wire::described::digest;
 use super::super::wire::state_words::Spotted;
+use super::super::wire::tag::from_server;
 use super::known_as;
 use super::told::Told;
 
@@ -122,11 +123,11 @@ impl Parses {
             return Answered::Nothing;
         };
         match (tag, answered) {
-            (b'1', Pending::Parse(Some(body), in_doubt)) => {
+            (from_server::PARSE_COMPLETE, Pending::Parse(Some(body), in_doubt)) => {
                 self.make(known_as(name_in(&body)).into(), body, under(in_doubt));
                 Answered::Nothing
             }
-            (b'1', Pending::Instead(remade)) => {
+            (from_server::PARSE_COMPLETE, Pending::Instead(remade)) => {
                 let Remade {
                     body,
                     name,
@@ -138,12 +139,12 @@ impl Parses {
                 }
                 Answered::Replaced(name, spotted)
             }
-            (b'1', Pending::Unnamed(in_doubt)) => Answered::Unnamed(under(in_doubt)),
-            (b'3', Pending::Close(Some(name))) => {
+            (from_server::PARSE_COMPLETE, Pending::Unnamed(in_doubt)) => Answered::Unnamed(under(in_doubt)),
+            (from_server::CLOSE_COMPLETE, Pending::Close(Some(name))) => {
                 self.change(name.clone(), None);
                 Answered::Closed(name)
             }
-            (b't', Pending::Describe(name)) => {
+            (from_server::PARAMETER_DESCRIPTION, Pending::Describe(name)) => {
                 self.told.takes(&name, body);
                 Answered::Nothing
             }

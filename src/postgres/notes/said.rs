@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::sync::Arc;
 
+use super::super::wire::tag::status;
 use super::parses::Parses;
 use crate::postgres::known::Again;
 use crate::postgres::ledger::told_for_reading;
@@ -296,7 +297,7 @@ impl Said {
             // Begun and not ended, or ended by something else than was expected.
             self.incomplete |= !failed;
         }
-        if status == Some(b'I') {
+        if status == Some(status::IDLE) {
             if let Some(end) = rolled_back {
                 self.roll_back(end);
             }

@@ -5,6 +5,7 @@ use super::super::wire::read::{error_field, is_disowned};
 use super::super::wire::state_words::{
     Unseen, ends_transaction, tag_eases, tag_lasts, tag_redefines, tag_signals, tag_tells_all,
 };
+use super::super::wire::tag::{field, from_server, status};
 use super::Notes;
 use super::parses::{Answered, Under};
 use super::said::Done;
@@ -12,7 +13,7 @@ use super::said::Done;
 impl Notes {
     #[inline(never)]
     pub(super) fn answered_parse(&mut self, tag: u8, body: &[u8]) {
-        if tag == b'1'
+        if tag == from_server::PARSE_COMPLETE
             && let Some(said) = &mut self.said
             && let Some(name) = self.parses.parsed_next()
         {
@@ -36,7 +37,7 @@ impl Notes {
             Answered::Replaced(name, None) => drop(self.spotted.remove(&name)),
         }
         // It stays made, or closed, whatever becomes of the rest.
-        self.lasted |= self.lasting && tag != b't';
+        self.lasted |= self.lasting && tag != from_server::PARAMETER_DESCRIPTION;
     }
 
     /// Whether a description is on its way that is to be remembered.
@@ -75,7 +76,7 @@ impl Notes {
         if let Some(said) = &mut self.said {
             said.failed(self.parses.units_done);
         }
-        let state = error_field(error, b'C');
+        let state = error_field(error, field::SQLSTATE);
         self.disowned |= state.is_some_and(is_disowned);
     }
 
@@ -83,7 +84,7 @@ impl Notes {
     #[inline(never)]
     pub fn answered_beginning(&mut self, tag: u8) {
         // It takes more parameters than anybody compares.
-        if tag == b't' {
+        if tag == from_server::PARAMETER_DESCRIPTION {
             self.parses.told.is_too_much = true;
             // Whatever it is, it is answered.
             self.parses.answered(b'\0', b"", |_| Under::Unknown);
@@ -153,7 +154,7 @@ impl Notes {
         if self.said.is_some() {
             self.said_ready(status);
         }
-        if status == Some(b'I') {
+        if status == Some(status::IDLE) {
             self.settled |= self.present;
             (self.present, self.lasted) = (false, false);
         } else {

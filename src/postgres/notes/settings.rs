@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::ledger::{BySql, Values, is_told_and_kept, is_told_for_reading, may_set_untold};
+use super::super::wire::tag::status;
 use super::parses::Under;
 
 /// More statements that PREPARE made are not told apart.
@@ -65,7 +66,7 @@ impl Settings {
     #[inline(never)]
     pub fn ready(&mut self, status: Option<u8>) {
         self.is_fresh = false;
-        self.may_revert = status != Some(b'I');
+        self.may_revert = status != Some(status::IDLE);
     }
 
     /// Whether what changed in this unit may have been changed by what it asked for.

@@ -21,6 +21,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::read::error_field;
 use super::say;
+use super::tag::{field, status};
 use super::tracker::{Copy, Tracker, Transaction};
 use super::work::Status;
 pub use again::Again;
@@ -198,30 +199,34 @@ impl Course {
             }
             (false, _) => b"the connection to the database was lost: the transaction was rolled back",
         };
-        let field = |code| fatal.and_then(|fatal| error_field(fatal, code));
-        let state = field(b'C').filter(|state| state.len() == ADMIN_SHUTDOWN.len());
+        let said_in = |code| fatal.and_then(|fatal| error_field(fatal, code));
+        let state = said_in(field::SQLSTATE).filter(|state| state.len() == ADMIN_SHUTDOWN.len());
         let state = match self.unknown {
             true => RESOLUTION_UNKNOWN,
             false => state.unwrap_or(ADMIN_SHUTDOWN),
         };
         let mut body = BytesMut::new();
         for (code, value) in [
-            (b'S', b"ERROR".as_slice()),
-            (b'V', b"ERROR"),
-            (b'C', state),
-            (b'M', text),
+            (field::SEVERITY, b"ERROR".as_slice()),
+            (field::SEVERITY_UNTRANSLATED, b"ERROR"),
+            (field::SQLSTATE, state),
+            (field::MESSAGE, text),
         ] {
             put(&mut body, code, &[value]);
         }
-        if let Some(said) = field(b'M') {
-            put(&mut body, b'D', &[b"The server's last words were: ", said]);
+        if let Some(said) = said_in(field::MESSAGE) {
+            put(
+                &mut body,
+                field::DETAIL,
+                &[b"The server's last words were: ", said],
+            );
         }
         put(
             &mut body,
-            b'H',
+            field::HINT,
             &[b"The session goes on with another connection."],
         );
-        put(&mut body, b'R', &[b"pgswivel"]);
+        put(&mut body, field::ROUTINE, &[b"pgswivel"]);
         body.put_u8(0);
         let mut message = BytesMut::new();
         say::error_body(&mut message, &body);
@@ -239,9 +244,9 @@ fn ready(out: &mut BytesMut, transaction: Transaction) {
     say::ready(
         out,
         if transaction == Transaction::Idle {
-            b'I'
+            status::IDLE
         } else {
-            b'E'
+            status::FAILED
         },
     );
 }

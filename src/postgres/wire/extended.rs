@@ -3,6 +3,8 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::tag::{from_client, object};
+
 /// Types by their number, so that no search path can lead to others.
 pub const BOOL: u32 = 16;
 pub const BYTEA: u32 = 17;
@@ -14,7 +16,7 @@ pub const TEXT_ARRAY: u32 = 1009;
 const BINARY: i16 = 1;
 
 pub fn parse(out: &mut BytesMut, name: &[u8], sql: &[u8], types: &[u32]) {
-    message(out, b'P', |out| {
+    message(out, from_client::PARSE, |out| {
         text(out, name);
         text(out, sql);
         out.put_u16(types.len() as u16);
@@ -26,12 +28,12 @@ pub fn parse(out: &mut BytesMut, name: &[u8], sql: &[u8], types: &[u32]) {
 
 /// A Parse whose body somebody else wrote.
 pub fn parse_body(out: &mut BytesMut, body: &[u8]) {
-    message(out, b'P', |out| out.put_slice(body));
+    message(out, from_client::PARSE, |out| out.put_slice(body));
 }
 
 /// Binds the unnamed portal; values and results are binary.
 pub fn bind(out: &mut BytesMut, statement: &[u8], values: &[Option<&[u8]>]) {
-    message(out, b'B', |out| {
+    message(out, from_client::BIND, |out| {
         text(out, b"");
         text(out, statement);
         out.put_i16(1);
@@ -47,28 +49,28 @@ pub fn bind(out: &mut BytesMut, statement: &[u8], values: &[Option<&[u8]>]) {
 
 /// Runs the unnamed portal to its end.
 pub fn execute(out: &mut BytesMut) {
-    message(out, b'E', |out| {
+    message(out, from_client::EXECUTE, |out| {
         text(out, b"");
         out.put_u32(0);
     });
 }
 
 pub fn close_statement(out: &mut BytesMut, name: &[u8]) {
-    message(out, b'C', |out| {
-        out.put_u8(b'S');
+    message(out, from_client::CLOSE, |out| {
+        out.put_u8(object::STATEMENT);
         text(out, name);
     });
 }
 
 pub fn describe_statement(out: &mut BytesMut, name: &[u8]) {
-    message(out, b'D', |out| {
-        out.put_u8(b'S');
+    message(out, from_client::DESCRIBE, |out| {
+        out.put_u8(object::STATEMENT);
         text(out, name);
     });
 }
 
 pub fn sync(out: &mut BytesMut) {
-    message(out, b'S', |_| {});
+    message(out, from_client::SYNC, |_| {});
 }
 
 /// A `text[]` in its binary form.

@@ -10,5 +10,6 @@ pub mod read;
 pub mod say;
 pub mod scram;
 pub mod state_words;
+pub mod tag;
 pub mod tracker;
 pub mod work;

@@ -2,6 +2,7 @@
 //! server is not trusted to keep to the protocol.
 
 use super::frame::HEADER;
+use super::tag::from_server;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server sent a malformed {0} message")]
@@ -102,7 +103,7 @@ pub fn reported<'a>(mut messages: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
         let body = usize::try_from(length).ok()?.checked_sub(4)?;
         let (body, rest) = rest.split_at_checked(body)?;
         let mut parts = body.split(|byte| *byte == 0);
-        if header[0] == b'S' && parts.next() == Some(name) {
+        if header[0] == from_server::PARAMETER_STATUS && parts.next() == Some(name) {
             value = parts.next().or(value);
         }
         messages = rest;

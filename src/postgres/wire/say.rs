@@ -12,6 +12,7 @@ use pgwire::messages::startup::{
 use pgwire::messages::terminate::Terminate;
 
 use super::opening::{MAJOR, MINOR_MAX};
+use super::tag::{from_client, from_server};
 
 /// Appends one message. Encoding into memory only fails for keys of a forbidden length, which `opening` and
 /// `read` do not let in.
@@ -49,7 +50,7 @@ pub fn sasl_response(out: &mut BytesMut, data: &[u8]) {
 
 /// A password or an md5 answer: any bytes but NUL.
 pub fn password(out: &mut BytesMut, password: &[u8]) {
-    out.put_u8(b'p');
+    out.put_u8(from_client::PASSWORD);
     out.put_u32(password.len() as u32 + 5);
     out.put_slice(password);
     out.put_u8(0);
@@ -95,7 +96,7 @@ pub fn error(out: &mut BytesMut, fields: &[(u8, &str)]) {
 
 /// A notice that a client may show to a person.
 pub fn warning(out: &mut BytesMut, sqlstate: &str, message: &str) {
-    out.put_u8(b'N');
+    out.put_u8(from_server::NOTICE);
     let fields = [
         ("S", "WARNING"),
         ("V", "WARNING"),
@@ -118,24 +119,24 @@ pub fn warning(out: &mut BytesMut, sqlstate: &str, message: &str) {
 
 /// An ErrorResponse whose body somebody else wrote.
 pub fn error_body(out: &mut BytesMut, body: &[u8]) {
-    out.put_u8(b'E');
+    out.put_u8(from_server::ERROR);
     out.put_u32(body.len() as u32 + 4);
     out.put_slice(body);
 }
 
 pub fn command_complete(out: &mut BytesMut, tag: &str) {
-    out.put_u8(b'C');
+    out.put_u8(from_server::COMMAND_COMPLETE);
     out.put_u32(tag.len() as u32 + 5);
     out.put_slice(tag.as_bytes());
     out.put_u8(0);
 }
 
 pub fn ready(out: &mut BytesMut, status: u8) {
-    out.put_slice(&[b'Z', 0, 0, 0, 5, status]);
+    out.put_slice(&[from_server::READY, 0, 0, 0, 5, status]);
 }
 
 pub fn parameter_status(out: &mut BytesMut, name: &[u8], value: &[u8]) {
-    out.put_u8(b'S');
+    out.put_u8(from_server::PARAMETER_STATUS);
     out.put_u32((name.len() + value.len()) as u32 + 6);
     for text in [name, value] {
         out.put_slice(text);

@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 
+use super::tag::{from_client, from_server, status};
 use super::work::Work;
 
 /// With so many kinds of messages in turn unanswered, nothing more is taken from the client: the server has to
@@ -141,7 +142,7 @@ impl Tracker {
     /// Whether the server reads past such a message of the client's.
     #[inline]
     pub fn skips(&self, tag: u8) -> bool {
-        self.skipping && tag != b'S' && !matches!(self.owed.front(), Some(Owed::Perhaps(_)))
+        self.skipping && tag != from_client::SYNC && !matches!(self.owed.front(), Some(Owed::Perhaps(_)))
     }
 
     pub(super) fn unit(&self) -> Unit {
@@ -197,7 +198,7 @@ impl Tracker {
             return self.during_copy(tag);
         }
         if self.skipping {
-            if tag == b'S' {
+            if tag == from_client::SYNC {
                 self.skipping = false;
                 return self.push(Owed::Sync(1));
             }
@@ -211,10 +212,12 @@ impl Tracker {
         }
         match tag {
             tag if is_extended(tag) => self.push(Owed::Extended(1, work)),
-            b'Q' => self.push(Owed::Query(1, work)),
-            b'S' => self.push(Owed::Sync(1)),
-            b'F' => self.push(Owed::Function(1)),
-            b'c' | b'f' if !self.owed.is_empty() => self.push(Owed::CopyEnd(1)),
+            from_client::QUERY => self.push(Owed::Query(1, work)),
+            from_client::SYNC => self.push(Owed::Sync(1)),
+            from_client::FUNCTION_CALL => self.push(Owed::Function(1)),
+            from_client::COPY_DONE | from_client::COPY_FAIL if !self.owed.is_empty() => {
+                self.push(Owed::CopyEnd(1))
+            }
             _ => {}
         }
     }
@@ -224,9 +227,9 @@ impl Tracker {
             return;
         };
         match tag {
-            b'S' => *ignored = ignored.saturating_add(1),
-            b'c' | b'f' => *open = false,
-            b'd' | b'H' | b'X' => {}
+            from_client::SYNC => *ignored = ignored.saturating_add(1),
+            from_client::COPY_DONE | from_client::COPY_FAIL => *open = false,
+            from_client::COPY_DATA | from_client::FLUSH | from_client::TERMINATE => {}
             _ => {
                 *open = false;
                 self.copy_cut_short();
@@ -238,8 +241,14 @@ impl Tracker {
     #[inline]
     pub fn from_server(&mut self, tag: u8, status: Option<u8>) {
         match tag {
-            b'1' | b'2' | b'3' | b'n' | b's' | b'I' | b'T' => self.completed(),
-            b'C' => {
+            from_server::PARSE_COMPLETE
+            | from_server::BIND_COMPLETE
+            | from_server::CLOSE_COMPLETE
+            | from_server::NO_DATA
+            | from_server::PORTAL_SUSPENDED
+            | from_server::EMPTY_QUERY
+            | from_server::ROW_DESCRIPTION => self.completed(),
+            from_server::COMMAND_COMPLETE => {
                 self.copy = Copy::None;
                 self.completed();
             }
@@ -250,11 +259,11 @@ impl Tracker {
     #[inline(never)]
     fn other_from_server(&mut self, tag: u8, status: Option<u8>) {
         match tag {
-            b'Z' => self.ready(status),
-            b'E' => self.failed(),
-            b'G' => self.copy_in(),
-            b'H' => self.copy = Copy::Out,
-            b'W' => self.copy = Copy::Both,
+            from_server::READY => self.ready(status),
+            from_server::ERROR => self.failed(),
+            from_server::COPY_IN => self.copy_in(),
+            from_server::COPY_OUT => self.copy = Copy::Out,
+            from_server::COPY_BOTH => self.copy = Copy::Both,
             _ => {}
         }
     }
@@ -293,8 +302,8 @@ impl Tracker {
 
     fn ready(&mut self, status: Option<u8>) {
         self.transaction = match status {
-            Some(b'T') => Transaction::Open,
-            Some(b'E') => Transaction::Failed,
+            Some(status::OPEN) => Transaction::Open,
+            Some(status::FAILED) => Transaction::Failed,
             _ => Transaction::Idle,
         };
         self.copy = Copy::None;
@@ -457,7 +466,14 @@ impl Tracker {
 
 /// Whether such a message of the client's has a reply that completes it, and an error skips the rest up to a Sync.
 fn is_extended(tag: u8) -> bool {
-    matches!(tag, b'P' | b'B' | b'C' | b'D' | b'E')
+    matches!(
+        tag,
+        from_client::PARSE
+            | from_client::BIND
+            | from_client::CLOSE
+            | from_client::DESCRIBE
+            | from_client::EXECUTE
+    )
 }
 
 #[cfg(test)]

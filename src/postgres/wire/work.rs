@@ -6,6 +6,7 @@
 use memchr::memchr;
 
 use super::state_words::blanks::{skip, word};
+use super::tag::{from_client, object};
 
 /// More names of statements that begin or end transactions are not kept.
 const NAMES_MAX: usize = 16;
@@ -383,14 +384,14 @@ impl Statements {
     #[inline]
     pub fn read(&mut self, tag: u8, body: &[u8], whole: bool) -> Asked {
         match tag {
-            b'Q' if whole => Asked::only(Work::of_text(body)),
-            b'Q' => Asked::only(Work::of(Statement::Unknown)),
-            b'P' => Asked::named(self.parse(body, whole)),
-            b'B' => Asked::named(self.bind(body)),
-            b'E' if body.first() == Some(&0) => Asked::only(Work::of(self.portal)),
-            b'E' => Asked::only(Work::of(self.named_portals)),
-            b'F' => Asked::only(Work::of(Statement::Other)),
-            b'C' => {
+            from_client::QUERY if whole => Asked::only(Work::of_text(body)),
+            from_client::QUERY => Asked::only(Work::of(Statement::Unknown)),
+            from_client::PARSE => Asked::named(self.parse(body, whole)),
+            from_client::BIND => Asked::named(self.bind(body)),
+            from_client::EXECUTE if body.first() == Some(&0) => Asked::only(Work::of(self.portal)),
+            from_client::EXECUTE => Asked::only(Work::of(self.named_portals)),
+            from_client::FUNCTION_CALL => Asked::only(Work::of(Statement::Other)),
+            from_client::CLOSE => {
                 self.close(body);
                 Asked::named(Statement::Other)
             }
@@ -455,7 +456,7 @@ impl Statements {
     }
 
     fn close(&mut self, body: &[u8]) {
-        if let Some((b'S', rest)) = body.split_first()
+        if let Some((object::STATEMENT, rest)) = body.split_first()
             && let Some((name, _)) = name(rest)
         {
             self.named.retain(|(known, _)| **known != *name);

@@ -3,6 +3,7 @@
 
 use bytes::{BufMut, Bytes};
 
+use super::super::tag::{field, from_client};
 use super::repeatable::repeats;
 use crate::postgres::wire::frame::HEADER;
 use crate::postgres::wire::read::error_field;
@@ -50,7 +51,7 @@ impl Again {
             Keeping::Not | Keeping::Asked => return,
             Keeping::Rests => is_idle(),
             // A Query in the middle of a unit is one too many.
-            Keeping::Begun => tag != b'Q',
+            Keeping::Begun => tag != from_client::QUERY,
             Keeping::Whole => false,
         };
         if !is_kept || !whole || self.bytes.len() + HEADER + body.len() > self.bytes_max {
@@ -61,7 +62,7 @@ impl Again {
         self.bytes.put_u32(body.len() as u32 + 4);
         self.bytes.put_slice(body);
         self.keeping = match tag {
-            b'Q' | b'F' | b'S' => Keeping::Whole,
+            from_client::QUERY | from_client::FUNCTION_CALL | from_client::SYNC => Keeping::Whole,
             _ => Keeping::Begun,
         };
     }
@@ -101,7 +102,7 @@ impl Again {
         is_plain: impl Fn(&[u8]) -> bool,
     ) -> bool {
         let is_kept = matches!(self.keeping, Keeping::Begun | Keeping::Whole);
-        let is_undone = error_field(fatal, b'C').is_some_and(|state| UNDONE.contains(&state));
+        let is_undone = error_field(fatal, field::SQLSTATE).is_some_and(|state| UNDONE.contains(&state));
         is_kept && is_undone && repeats(&self.bytes, text_of, is_plain)
     }
 

@@ -5,6 +5,7 @@
 
 use super::super::frame::HEADER;
 use super::super::state_words::blanks::{skip, word};
+use super::super::tag::from_client;
 
 /// Statements that do nothing but what a rollback, or the end of their session, undoes.
 const UNDONE: [&str; 19] = [
@@ -71,22 +72,28 @@ pub(super) fn repeats<'a>(
         };
         rest = next;
         let repeats = match tag {
-            b'Q' => strings(body).is_some_and(|(text, _)| is_undone(text)),
-            b'P' => strings(body).is_some_and(|(name, text)| {
+            from_client::QUERY => strings(body).is_some_and(|(text, _)| is_undone(text)),
+            from_client::PARSE => strings(body).is_some_and(|(name, text)| {
                 let end = text.iter().position(|byte| *byte == 0);
                 let text = &text[..end.unwrap_or(text.len())];
                 made.push((name, text));
                 is_undone(text)
             }),
-            b'B' => strings(body)
-                .and_then(|(_, body)| strings(body))
-                .is_some_and(|(name, _)| {
-                    let here = made.iter().rev().find(|(made, _)| *made == name);
-                    let text = here.map(|(_, text)| *text).or_else(|| text_of(name));
-                    text.is_some_and(is_undone)
-                }),
+            from_client::BIND => {
+                strings(body)
+                    .and_then(|(_, body)| strings(body))
+                    .is_some_and(|(name, _)| {
+                        let here = made.iter().rev().find(|(made, _)| *made == name);
+                        let text = here.map(|(_, text)| *text).or_else(|| text_of(name));
+                        text.is_some_and(is_undone)
+                    })
+            }
             // What they are of was bound before.
-            b'D' | b'E' | b'C' | b'H' | b'S' => true,
+            from_client::DESCRIBE
+            | from_client::EXECUTE
+            | from_client::CLOSE
+            | from_client::FLUSH
+            | from_client::SYNC => true,
             _ => false,
         };
         if !repeats {

@@ -3,6 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::super::frame::Fate;
+use super::super::tag::from_client;
 use super::super::tracker::{Tracker, Transaction};
 use super::super::work::Asked;
 use super::ready;
@@ -32,29 +33,55 @@ impl Still {
     pub fn meet(&mut self, tag: u8, asked: &Asked, tracker: &mut Tracker, out: &mut BytesMut) -> Fate {
         match self {
             Self::Nothing => Fate::PassedOn,
-            Self::Copies if matches!(tag, b'd' | b'c' | b'f') => Fate::Dropped,
-            Self::Skips if !matches!(tag, b'S' | b'X') => Fate::Dropped,
+            Self::Copies
+                if matches!(
+                    tag,
+                    from_client::COPY_DATA | from_client::COPY_DONE | from_client::COPY_FAIL
+                ) =>
+            {
+                Fate::Dropped
+            }
+            Self::Skips if !matches!(tag, from_client::SYNC | from_client::TERMINATE) => Fate::Dropped,
             Self::Copies | Self::Skips => {
                 *self = Self::Nothing;
                 Fate::PassedOn
             }
             // They ask for nothing.
-            Self::Waits { .. } if matches!(tag, b'H' | b'd' | b'c' | b'f' | b'X') => Fate::PassedOn,
+            Self::Waits { .. }
+                if matches!(
+                    tag,
+                    from_client::FLUSH
+                        | from_client::COPY_DATA
+                        | from_client::COPY_DONE
+                        | from_client::COPY_FAIL
+                        | from_client::TERMINATE
+                ) =>
+            {
+                Fate::PassedOn
+            }
             // There are clients that close what they need no more and never look at the answer. A failed
             // transaction closes it as well.
-            Self::Waits { .. } if tag == b'C' || tag == b'S' && tracker.is_mid_unit() => Fate::PassedOn,
+            Self::Waits { .. }
+                if tag == from_client::CLOSE || tag == from_client::SYNC && tracker.is_mid_unit() =>
+            {
+                Fate::PassedOn
+            }
             Self::Waits { error, in_unit } => {
                 let lost = tracker.transaction() != Transaction::Idle;
-                if lost && !*in_unit && matches!(tag, b'Q' | b'P' | b'B') && asked.statement.rolls_back() {
+                if lost
+                    && !*in_unit
+                    && matches!(tag, from_client::QUERY | from_client::PARSE | from_client::BIND)
+                    && asked.statement.rolls_back()
+                {
                     *self = Self::Nothing;
                     return Fate::PassedOn;
                 }
                 out.put_slice(error);
                 *self = Self::Nothing;
                 match tag {
-                    b'Q' | b'F' => ready(out, tracker.transaction()),
+                    from_client::QUERY | from_client::FUNCTION_CALL => ready(out, tracker.transaction()),
                     // The server has the ReadyForQuery that it asks for.
-                    b'S' => return Fate::PassedOn,
+                    from_client::SYNC => return Fate::PassedOn,
                     _ => {
                         tracker.settle(tracker.transaction(), true);
                         *self = Self::Skips;

@@ -2,13 +2,13 @@
 //! as in a rotation of AWS's own; what is current moves by its label, which the service lets go only from the version
 //! that it is expected on.
 
-use aws_lc_rs::rand;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use aws_sdk_secretsmanager::operation::put_secret_value::builders::PutSecretValueFluentBuilder;
 use aws_sdk_secretsmanager::primitives::Blob;
 
 use super::SecretsManagerStore;
+use crate::random;
 use crate::stores::aws::errors::from_sdk;
 use crate::stores::aws::stages::{Stage, Stages};
 use crate::stores::payload::change::{self, Bytes, Found};
@@ -256,8 +256,7 @@ fn with_payload(
 
 /// A version id of our own, as the service wants it: a UUID.
 fn token() -> String {
-    let mut bytes = [0; 16];
-    rand::fill(&mut bytes).expect("aws-lc-rs has a random source or aborts");
+    let mut bytes: [u8; 16] = random::bytes();
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let number = u128::from_be_bytes(bytes);
