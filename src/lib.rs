@@ -12,6 +12,7 @@
 //! | 3 | [`rotate`] | the orchestrator of rotations: a client of stores, of Postgres and of running pgswivels |
 //! | 2 | [`keeper`] | one task a secret: store → book → proof → page |
 //! | 2 | [`postgres`] | one task a client. The only door is [`postgres::serve`] |
+//! | 2 | [`access`] | getting logged in, whatever the protocol: which credential where, how many at once, who is on which |
 //! | 1 | [`stores`] | one trait to read and one to write, one file a store, and the shapes of payloads |
 //! | 1 | [`metrics`] | what is counted: built once, passed down, read by `admin` |
 //! | 1 | [`journal`] | what happened to credentials: audit lines, and the last events for the page |
@@ -30,7 +31,7 @@
 //! # The way of a client
 //!
 //! `server::doors` accepts → `postgres::session` → `entry`: `startup` settles encryption and says what the client came
-//! for, `auth` makes it prove its role → `links` gets a link by way of `by_the_book` (which credential, which endpoint, how
+//! for, `auth` makes it prove its role → `links` gets a link by way of `access::log_in` (which credential, which endpoint, how
 //! long to wait) and `login` (one real login) → `relay`, two `lane`s of it, until either side ends. `lender` has links that
 //! are ready, and takes them back.
 //!
@@ -38,8 +39,8 @@
 //!
 //! `converse` relays, and meanwhile: `notes` of what passes say whether the session may have changed (`lore` knows what
 //! functions do out of sight), and then `survey` asks Postgres and writes a `ledger`. When the credential is replaced,
-//! `course` says when to leave; `move_` logs in beside, and `crossing` carries the session over with a `replay`. When the
-//! link is lost, `rescue` has it made again by the ledger (`rebuilding`). The `roster` knows who is logged in with what.
+//! `access::leave` says when to leave; `move_` logs in beside, and `crossing` carries the session over with a `replay`. When the
+//! link is lost, `rescue` has it made again by the ledger (`rebuilding`). The `access::roster` knows who is logged in with what.
 //!
 //! # The way of a secret
 //!
@@ -59,6 +60,7 @@
 //! * What a client or a server sends is bounded before it is believed.
 //! * There are no statics: no global configuration, no global metrics.
 
+pub mod access;
 pub mod admin;
 pub mod backoff;
 pub mod cli;

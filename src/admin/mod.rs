@@ -39,13 +39,13 @@ pub use self::history::History;
 use self::history::SAMPLE_EVERY;
 pub use self::readiness::Readiness;
 use self::room::{Entered, Rooms};
+use crate::access::roster::Roster;
 use crate::complaint::{Complaint, Over};
 use crate::config::Config;
 use crate::keeper::{self, Records};
 use crate::limit::Limit;
 use crate::metrics::Task;
 use crate::names::SecretName;
-use crate::postgres::Roster;
 use crate::supervise::supervise;
 
 /// A client that takes longer to ask is no health check.

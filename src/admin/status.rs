@@ -11,13 +11,14 @@ use super::report::{
     Report, RescuesReport, RoleReport, SecretReport, Stage, UpstreamReport, UserReport,
 };
 use super::{Facts, Scene, words};
+use crate::access::leave::{Departure, Policy};
+use crate::access::roster::{Aboard, Pinned};
 use crate::config::{Auth, Config, Secret, SessionsPolicy};
 use crate::credentials::Page;
 use crate::journal::rfc3339;
 use crate::keeper::{self, CredentialStatus, EndpointStatus, Standing, Status};
 use crate::metrics::{Metrics, Move, Rescue};
 use crate::names::SecretName;
-use crate::postgres::{Aboard, Course, Pinned, Policy};
 
 pub fn report(facts: &Facts) -> Report {
     let scene = facts.scene.borrow().clone();
@@ -182,8 +183,8 @@ fn leaves(secret: &Secret, page: &Page, aboard: &[Aboard]) -> bool {
     let now = Instant::now().into_std();
     let retired = (aboard.iter()).filter(|aboard| page.retirement(&aboard.credential).is_some());
     retired.into_iter().any(|aboard| {
-        let course = policy.course(page, &aboard.credential, 0.0, now);
-        matches!(course, Course::Leave(_))
+        let departure = policy.departure(page, &aboard.credential, 0.0, now);
+        matches!(departure, Departure::Leave(_))
     })
 }
 

@@ -9,11 +9,11 @@ use tokio::time::{sleep, timeout};
 
 use super::report::UserReport;
 use super::{Facts, Scene};
+use crate::access::roster::{OnUser, Roster};
 use crate::credentials::{Page, Position};
 use crate::journal::rfc3339;
 use crate::keeper::{self, Status};
 use crate::names::SecretName;
-use crate::postgres::{OnUser, Roster};
 
 /// For every store to be read, when somebody asks for a fresh answer.
 const FRESH_TIME: Duration = Duration::from_secs(30);

@@ -13,18 +13,18 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::cancel::Place;
-use super::course::Leave;
 use super::entry::Seat;
 use super::errors::Gone;
-use super::ledger::{self, Ledger};
+use super::ledger::Ledger;
 use super::lender::Kind;
 use super::login::{Facts, Target};
 use super::notes::Notes;
 use super::relay::{End, Relay, Want};
-use super::roster::{Berth, Pinned};
 use super::seldom::Seldom;
 use super::wire::opening::Startup;
 use super::{Mapping, Wing};
+use crate::access::roster::{Pinned, Registration};
+use crate::access::{self, leave::Leave};
 use crate::backoff::{Backoff, chance};
 use crate::credentials::Page;
 use crate::limit::Permit;
@@ -51,7 +51,7 @@ pub(super) struct Session {
     pub startup: Startup,
     pub relay: Relay<Stream, Stream>,
     pub place: Option<Place>,
-    pub berth: Berth,
+    pub registration: Registration,
     pub course: CourseAhead,
     /// What the last survey told; None: there was no reason for one yet.
     pub ledger: Option<Box<Ledger>>,
@@ -91,7 +91,7 @@ pub(super) enum Over {
     End(End),
     Stopping,
     /// The secret's deadline has come.
-    Cut(Vec<ledger::Pin>),
+    Cut(Vec<access::pin::Pin>),
     /// The link was lost, and with it what can't be made again.
     Gone(Gone),
 }

@@ -14,6 +14,7 @@ use super::wire::read::{error_field, passes};
 use super::wire::say;
 use super::wire::scram::server::ScramServerError;
 use super::wire::tag::field;
+use crate::access;
 use crate::metrics::Limit;
 
 /// Who has to act.
@@ -86,9 +87,9 @@ pub enum ClientError {
     Stopping,
     #[error(
         "terminating connection because its credential has been replaced and it can't move: {}",
-        list(reasons)
+        list(reasons.iter().map(|pin| pin.label()))
     )]
-    Cut { reasons: Vec<Pin> },
+    Cut { reasons: Vec<access::pin::Pin> },
     #[error("the connection to the database was lost, and the session with it: {}", .0.reason)]
     Gone(Gone),
 }
@@ -111,7 +112,7 @@ impl Gone {
 /// Why a session ends with its link.
 #[derive(Debug, thiserror::Error)]
 pub enum Unrecoverable {
-    #[error("{} can't be made again", list(.0))]
+    #[error("{} can't be made again", list(.0.iter().map(|pin| pin.label())))]
     Pinned(Vec<Pin>),
     #[error("what it has set since it was last at rest is not known")]
     Unsurveyed,
@@ -123,11 +124,11 @@ pub enum Unrecoverable {
     Login(Box<ClientError>),
 }
 
-fn list(reasons: &[Pin]) -> String {
-    if reasons.is_empty() {
+fn list(pins: impl Iterator<Item = &'static str>) -> String {
+    let labels: Vec<&str> = pins.collect();
+    if labels.is_empty() {
         return "it was never idle".to_owned();
     }
-    let labels: Vec<&str> = reasons.iter().map(|pin| pin.label()).collect();
     labels.join(", ")
 }
 

@@ -3,13 +3,13 @@
 use bytes::BytesMut;
 use tokio::time::timeout;
 
-use super::by_the_book::AttemptError;
 use super::ledger::LACKS_QUERY;
 use super::login::{Link, LoginError, Target, log_in, login, reach};
 use super::talk::{Talk, TalkError};
 use super::wire::opening::Startup;
 use super::wire::tag::from_server;
 use super::wire::{read, say};
+use crate::access::log_in::AttemptError;
 use crate::credentials::Credential;
 use crate::names::Endpoint;
 use crate::net::tls::TlsFacts;

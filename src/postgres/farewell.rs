@@ -8,8 +8,8 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::cancel::{self, Address};
-use super::roster::Berth;
 use super::wire::say;
+use crate::access::roster::Registration;
 use crate::net::Stream;
 
 /// For a backend to notice that nobody needs it.
@@ -21,19 +21,19 @@ const IGNORED_MAX: usize = 64 * 1024;
 const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Ends a link at rest politely, and waits for its backend a moment.
-pub async fn leave(mut link: Stream, berth: Berth) {
+pub async fn leave(mut link: Stream, registration: Registration) {
     let mut out = BytesMut::new();
     say::terminate(&mut out);
     // The server ends the backend either way.
     let _ = timeout(LEAVE_TIME, link.write_all_buf(&mut out)).await;
-    let _ = timeout(LEAVE_TIME, tokio::spawn(outlast(link, berth, None))).await;
+    let _ = timeout(LEAVE_TIME, tokio::spawn(outlast(link, registration, None))).await;
 }
 
 /// Closes a link whatever its backend is busy with, which may be for long. The credential is in use until it is done:
 /// what it still says is heard to its end, since a backend that is not listened to any more may go on unseen.
 /// `address`: where the backend can be told to stop.
-pub async fn outlast(mut link: Stream, mut berth: Berth, address: Option<Address>) {
-    berth.unseat();
+pub async fn outlast(mut link: Stream, mut registration: Registration, address: Option<Address>) {
+    registration.unseat();
     // A server that can't be reached has no backend that could be waited for.
     if link.shutdown().await.is_ok() {
         let mut heard = 0;
@@ -54,7 +54,7 @@ pub async fn outlast(mut link: Stream, mut berth: Berth, address: Option<Address
             }
         }
     }
-    drop(berth);
+    drop(registration);
 }
 
 /// True: there is no more to come.

@@ -12,6 +12,7 @@ use bytes::BytesMut;
 
 use super::wire::say;
 use super::wire::state_words::Unseen;
+use crate::access;
 pub use draft::Draft;
 pub use lacks::{LACKS_QUERY, Lacks};
 pub use reading::{BySql, Since, Under, may_depend, may_set_untold};
@@ -91,6 +92,12 @@ impl Pin {
             Self::UnknownSettings => "unknown_settings",
             Self::SurveyRefused => "survey_refused",
         }
+    }
+}
+
+impl From<Pin> for access::pin::Pin {
+    fn from(pin: Pin) -> Self {
+        Self(pin.label())
     }
 }
 

@@ -4,8 +4,8 @@
 
 mod group;
 mod look;
-mod queue;
 mod tend;
+mod ticket;
 mod wash;
 
 use std::collections::HashMap;
@@ -17,20 +17,20 @@ use tokio::time::Instant;
 
 use self::group::{Group, GroupName, STOOD_BACK};
 use self::look::{Extent, Look};
-use self::queue::{Next, Queue};
 use super::Mapping;
 use super::farewell::leave;
 use super::links::{Arrival, Lent};
 use super::login::{Greeting, Link, Target};
 use super::lore::Lore;
-use super::roster::Berth;
 use super::wire::opening::Startup;
+use crate::access::queue::{Next, Queue};
+use crate::access::roster::Registration;
 use crate::limit::Permit;
 use crate::metrics::{Limit, Task};
 use crate::names::{Endpoint, RoleName};
 use crate::supervise::supervise;
 
-pub use self::queue::Place;
+pub use self::ticket::Ticket;
 pub use self::wash::{Left, look_first, take_back};
 
 /// A link that nobody wants is not kept longer,
@@ -73,14 +73,14 @@ pub struct Lender {
 #[derive(Default)]
 struct Room {
     groups: HashMap<Arc<GroupName>, Group>,
-    queue: Queue,
+    queue: Queue<Kind, Kept>,
     epochs: u64,
 }
 
 /// A link at rest, and its share of `connections_max`. It does not say where it leads: the target has the lender.
 pub struct Kept {
     link: Link,
-    berth: Berth,
+    registration: Registration,
     connection: Permit,
     /// Of `limits.warm`, while nobody has it.
     warm: Option<Permit>,
@@ -96,14 +96,14 @@ pub type Used = (Arc<Lore>, u64);
 /// What there is for a client.
 pub enum Offer {
     Ready(Box<Lent>),
-    Queue(Place),
+    Queue(Ticket),
 }
 
 impl Kept {
     fn new(arrival: Arrival, connection: Permit, used: Option<Used>) -> Self {
         Self {
             link: arrival.link,
-            berth: arrival.berth,
+            registration: arrival.registration,
             connection,
             warm: None,
             used,
@@ -112,13 +112,13 @@ impl Kept {
     }
 
     fn login(&self) -> (&Endpoint, &str) {
-        (&self.link.facts.endpoint, &self.berth.credential().user)
+        (&self.link.facts.endpoint, &self.registration.credential().user)
     }
 
     fn lend(self, kind: Kind, target: Arc<Target>) -> Lent {
         let arrival = Arrival {
             link: self.link,
-            berth: self.berth,
+            registration: self.registration,
             target,
         };
         Lent {
@@ -131,7 +131,7 @@ impl Kept {
     fn part(mut self) -> JoinHandle<()> {
         self.warm = None;
         tokio::spawn(async move {
-            leave(self.link.stream, self.berth).await;
+            leave(self.link.stream, self.registration).await;
             drop(self.connection);
         })
     }
@@ -139,7 +139,7 @@ impl Kept {
 
 impl Room {
     /// Of the clients that wait, somebody gets it. If nobody does, it rests. False: it was given up.
-    fn hand(&mut self, target: &Arc<Target>, kind: &Kind, kept: Kept, seen: Sight) -> bool {
+    fn give(&mut self, target: &Arc<Target>, kind: &Kind, kept: Kept, seen: Sight) -> bool {
         let Some(group) = self.groups.get_mut(&kind.group) else {
             kept.part();
             return false;
@@ -153,8 +153,8 @@ impl Room {
             wash::look_again(Arc::clone(target), kind.clone(), kept, Extent::Beginning);
             return true;
         }
-        match self.queue.hand(kind, kept) {
-            Next::Handed => true,
+        match self.queue.give(kind, kept) {
+            Next::Given => true,
             Next::MakesRoom(kept) => {
                 kept.part();
                 false
@@ -223,13 +223,13 @@ enum Sight {
 
 /// A link for whoever waits, or comes. False: it was given up.
 fn keep(target: &Arc<Target>, kind: &Kind, kept: Kept) -> bool {
-    target.lender.lock().hand(target, kind, kept, Sight::Earlier)
+    target.lender.lock().give(target, kind, kept, Sight::Earlier)
 }
 
 /// One that was expected is there.
 fn washed(target: &Arc<Target>, kind: &Kind, kept: Kept, seen: Sight) {
     let mut room = target.lender.lock();
-    room.hand(target, kind, kept, seen);
+    room.give(target, kind, kept, seen);
     room.came(kind);
 }
 
@@ -242,11 +242,11 @@ impl Lender {
         let kind = kind.filter(|kind| !mapping.replaced.is_cancelled() && has_place(kind));
         let target = Arc::clone(&mapping.target);
         let Some(kind) = kind else {
-            return Offer::Queue(Place::new(target, None, queue, 0));
+            return Offer::Queue(Ticket::new(target, None, queue, 0));
         };
         let group = groups.entry(Arc::clone(&kind.group)).or_insert_with(|| {
             let group = Group::new(mapping);
-            let metrics = Arc::clone(&mapping.book.metrics);
+            let metrics = Arc::clone(&mapping.access.metrics);
             let (mapping, name, change) = (Arc::downgrade(mapping), Arc::clone(&kind.group), group.change());
             tokio::spawn(supervise(Task::Warm, metrics, async move || {
                 tend::tend(Weak::clone(&mapping), &name, &change).await;
@@ -267,7 +267,7 @@ impl Lender {
             }
         }
         let coming = group.shelf(&kind).map_or(0, |shelf| shelf.washing);
-        Offer::Queue(Place::new(target, Some(kind), queue, coming))
+        Offer::Queue(Ticket::new(target, Some(kind), queue, coming))
     }
 
     /// Gives up the link that has been idle for longest, so that another client can have its place: once what is

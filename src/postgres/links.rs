@@ -7,14 +7,14 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::Mapping;
-use super::by_the_book::{AttemptError, LoginError as Denied};
 use super::errors::ClientError;
 use super::farewell::leave;
-use super::lender::{Kind, Offer, Place, look_first};
+use super::lender::{Kind, Offer, Ticket, look_first};
 use super::login::{Link, LoginError, Target, login};
-use super::roster::Berth;
 use super::wire::opening::Startup;
 use super::wire::say;
+use crate::access::log_in::{AttemptError, Denied};
+use crate::access::roster::Registration;
 use crate::credentials::Credential;
 use crate::limit::Permit;
 use crate::metrics::{self, Limit, Metrics};
@@ -33,7 +33,7 @@ pub struct Lent {
 #[derive(Debug)]
 pub struct Arrival {
     pub link: Link,
-    pub berth: Berth,
+    pub registration: Registration,
     pub target: Arc<Target>,
 }
 
@@ -45,15 +45,15 @@ pub async fn obtain(
     session: u64,
 ) -> Result<Lent, ClientError> {
     let target = &mapping.target;
-    let mut place = match target.lender.offer(mapping.kind_of(startup), mapping, startup) {
+    let mut ticket = match target.lender.offer(mapping.kind_of(startup), mapping, startup) {
         Offer::Ready(lent) => return Ok(*lent),
-        Offer::Queue(place) => place,
+        Offer::Queue(ticket) => ticket,
     };
-    let connection = match wait_in(&mut place, mapping, wait).await? {
+    let connection = match wait_with(&mut ticket, mapping, wait).await? {
         Turn::Link(lent) => return Ok(*lent),
         Turn::Connection(connection) => connection,
     };
-    let kind = place.leave();
+    let kind = ticket.leave();
     // Boxed: most clients are lent a link.
     let mut arrived = Box::pin(log_in(mapping, startup, session)).await;
     // The server has no room left, but would have without the links that wait here for a client.
@@ -70,7 +70,7 @@ pub async fn obtain(
         target.lender.share(kind, &mut arrival.link.facts.greeting);
         if let Err(error) = Box::pin(look_first(kind, &mut arrival)).await {
             debug!(session, %error, "link lost before it was used");
-            tokio::spawn(leave(arrival.link.stream, arrival.berth));
+            tokio::spawn(leave(arrival.link.stream, arrival.registration));
             arrival = Box::pin(log_in(mapping, startup, session)).await?;
         }
     }
@@ -87,21 +87,21 @@ enum Turn {
     Connection(Permit),
 }
 
-async fn wait_in(place: &mut Place, mapping: &Mapping, wait: Duration) -> Result<Turn, ClientError> {
+async fn wait_with(ticket: &mut Ticket, mapping: &Mapping, wait: Duration) -> Result<Turn, ClientError> {
     let target = &mapping.target;
-    if let Some(lent) = place.expected().await {
+    if let Some(lent) = ticket.expected().await {
         return Ok(Turn::Link(Box::new(lent)));
     }
     if let Some(connection) = target.connections.try_take() {
         return Ok(Turn::Connection(connection));
     }
-    mapping.book.metrics.hit(Limit::ConnectionsMax);
-    place.insist();
+    mapping.access.metrics.hit(Limit::ConnectionsMax);
+    ticket.insist();
     target.lender.make_room();
     let turn = async {
         tokio::select! {
             biased;
-            lent = place.handed() => Turn::Link(Box::new(lent)),
+            lent = ticket.given() => Turn::Link(Box::new(lent)),
             connection = target.connections.take() => Turn::Connection(connection),
         }
     };
@@ -118,18 +118,23 @@ pub async fn log_in(mapping: &Mapping, startup: &Startup, session: u64) -> Resul
         let epoch = kind
             .as_ref()
             .map_or(0, |kind| target.lender.epoch(kind, &endpoint, &credential.user));
-        let berth = mapping
+        let registration = mapping
             .roster
             .enter(&mapping.role.secret, &mapping.role.upstream, &credential);
         let result = login(target, &endpoint, &credential, startup).await;
-        count(&mapping.book.metrics, &mapping.role.secret, &credential, &result);
+        count(
+            &mapping.access.metrics,
+            &mapping.role.secret,
+            &credential,
+            &result,
+        );
         match result {
             Ok(mut link) => {
                 link.facts.epoch = epoch;
                 mapping.complaints.reached(&endpoint);
                 Ok(Arrival {
                     link,
-                    berth,
+                    registration,
                     target: Arc::clone(target),
                 })
             }
@@ -144,7 +149,7 @@ pub async fn log_in(mapping: &Mapping, startup: &Startup, session: u64) -> Resul
             }
         }
     };
-    match mapping.book.login(&target.upstream.hosts, attempt).await {
+    match mapping.access.log_in(&target.upstream.hosts, attempt).await {
         Ok(logged_in) => Ok(logged_in.link),
         Err(denied) => Err(explain(denied, mapping)),
     }

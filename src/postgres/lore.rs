@@ -108,7 +108,7 @@ impl Library {
         startup.set(b"database", database);
         startup.set(b"application_name", b"pgswivel");
         startup.set(b"client_encoding", b"UTF8");
-        let (book, metrics) = (Arc::clone(&lore), Arc::clone(&mapping.book.metrics));
+        let (book, metrics) = (Arc::clone(&lore), Arc::clone(&mapping.access.metrics));
         tokio::spawn(supervise(Task::Learning, metrics, async move || {
             keep(&book, &key.0, &startup).await;
         }));
@@ -293,13 +293,15 @@ async fn keep(lore: &Arc<Lore>, upstream: &UpstreamName, startup: &Startup) {
 async fn ask(mapping: Option<Arc<Mapping>>, startup: &Startup) -> Result<(Learned, Digest, u64), LearnError> {
     let mapping = mapping.ok_or(LearnError::Deserted)?;
     let arrival = links::log_in(&mapping, startup, NO_SESSION).await;
-    let Arrival { link, berth, .. } = arrival.map_err(|_| LearnError::Login)?;
+    let Arrival {
+        link, registration, ..
+    } = arrival.map_err(|_| LearnError::Login)?;
     let mut talk = Talk::resume(link.stream, link.unread);
     let told = timeout(LEARN_TIME, learn_over(&mut talk)).await;
     let link = talk.into_parts().0;
     match &told {
-        Ok(Ok(_)) => drop(tokio::spawn(leave(link, berth))),
-        _ => drop(tokio::spawn(outlast(link, berth, None))),
+        Ok(Ok(_)) => drop(tokio::spawn(leave(link, registration))),
+        _ => drop(tokio::spawn(outlast(link, registration, None))),
     }
     told.unwrap_or(Err(LearnError::TimedOut))
 }

@@ -2,11 +2,9 @@
 
 mod auth;
 mod bell;
-mod by_the_book;
 mod cancel;
 mod complaints;
 mod converse;
-mod course;
 mod crossing;
 mod entry;
 mod errors;
@@ -26,7 +24,6 @@ mod rebuilding;
 mod relay;
 mod replay;
 mod rescue;
-mod roster;
 mod salted;
 mod seldom;
 mod session;
@@ -35,7 +32,6 @@ mod survey;
 mod talk;
 #[cfg(test)]
 mod tests;
-mod turnstile;
 pub mod wire;
 
 use std::collections::BTreeMap;
@@ -47,6 +43,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::gate::Gates;
+use crate::access::leave::Policy;
+use crate::access::log_in::{self, Access, AttemptError};
+use crate::access::roster::Roster;
 use crate::config::{Auth, Limits, Listen, OtherDatabase, Role};
 use crate::credentials::{Credential, Page, Verdicts};
 use crate::limit::{Limit, Permit};
@@ -55,19 +55,13 @@ use crate::names::{Endpoint, RoleName, SecretName};
 use crate::net::Socket;
 use crate::net::tls::ServerTls;
 use crate::random;
-pub use by_the_book::AttemptError;
-use by_the_book::ByTheBook;
 use cancel::{CancelError, Cancels};
 use complaints::Complaints;
-pub use course::{Course, Policy};
 use errors::ClientError;
 pub use examine::{Admission, Examination, Reached, database, examine};
-pub use ledger::Pin;
 use lender::Kind;
 pub use login::{LoginError, Target};
 use lore::Library;
-pub use roster::{Aboard, OnUser, Pinned, Roster};
-use turnstile::Turnstiles;
 use wire::opening::Startup;
 use wire::scram::server::{SaltSecret, Verifier};
 
@@ -85,7 +79,7 @@ pub struct Client {
 pub struct Mapping {
     role: Arc<Role>,
     target: Arc<Target>,
-    book: ByTheBook,
+    access: Access,
     roster: Arc<Roster>,
     policy: Policy,
     complaints: Arc<Complaints>,
@@ -125,7 +119,7 @@ pub struct Wing {
 pub struct Lobby {
     salts: SaltSecret,
     cancels: Arc<Cancels>,
-    turnstiles: Arc<Turnstiles>,
+    gates: Arc<Gates>,
     startups: Arc<Limit>,
     seats: Arc<Limit>,
     moves: Arc<Limit>,
@@ -150,7 +144,7 @@ impl Lobby {
         Self {
             salts: SaltSecret::from_random(random::bytes()),
             cancels: Cancels::new(limits.cancels),
-            turnstiles: Arc::new(Turnstiles::new(limits, Arc::clone(&metrics))),
+            gates: Arc::new(Gates::new(limits, Arc::clone(&metrics))),
             startups: Limit::new(limits.startups),
             seats: Limit::new(limits.clients),
             moves: Limit::new(limits.moves),
@@ -167,7 +161,7 @@ impl Lobby {
     /// Who is in stays in, and counts.
     pub fn set_limits(&self, limits: &Limits) {
         self.cancels.turns.set(limits.cancels);
-        self.turnstiles.set_limits(limits);
+        self.gates.set_limits(limits);
         self.startups.set(limits.startups);
         self.seats.set(limits.clients);
         self.moves.set(limits.moves);
@@ -234,10 +228,10 @@ impl Wing {
         let mapping = Mapping {
             role,
             target,
-            book: ByTheBook {
+            access: Access {
                 page: credentials.page,
                 verdicts: credentials.verdicts,
-                turnstiles: Arc::clone(&self.lobby.turnstiles),
+                gates: Arc::clone(&self.lobby.gates),
                 patience: credentials.patience,
                 metrics: Arc::clone(&self.lobby.metrics),
             },
@@ -395,13 +389,13 @@ pub async fn prove(
         endpoint,
     } = proof;
     let attempt = async {
-        let berth = lobby.roster.enter(secret, &target.upstream.name, credential);
+        let registration = lobby.roster.enter(secret, &target.upstream.name, credential);
         let proof = examine::prove(target, endpoint, credential).await;
         links::count(&lobby.metrics, secret, credential, &proof);
         let link = proof.map_err(AttemptError::from)?;
         // What a proof says does not wait for its backend's end.
-        tokio::spawn(farewell::leave(link.stream, berth));
+        tokio::spawn(farewell::leave(link.stream, registration));
         Ok(())
     };
-    by_the_book::prove(&lobby.turnstiles, verdicts, credential, endpoint, attempt).await
+    log_in::prove(&lobby.gates, verdicts, credential, endpoint, attempt).await
 }

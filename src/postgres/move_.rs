@@ -57,7 +57,7 @@ impl Session {
         drop(turn);
         self.count_move(if moved { Move::Moved } else { Move::PutOff }, began);
         if moved {
-            let version = &self.berth.credential().version;
+            let version = &self.registration.credential().version;
             debug!(session = self.id, %version, took = ?began.elapsed(), "session moved");
             self.chart();
         }
@@ -152,7 +152,7 @@ impl Session {
     fn question(&self) -> Question {
         let names = self.custom_names();
         let names = names.iter().map(String::as_bytes);
-        let user = self.berth.credential().user.as_bytes();
+        let user = self.registration.credential().user.as_bytes();
         let question = Question::new(user, names, self.wing.limits.statement_bytes);
         question.knowing(self.ledger.as_deref().map(Ledger::lacks).unwrap_or_default())
     }
@@ -175,7 +175,12 @@ impl Session {
                 return Ok(None);
             }
         };
-        if !mapping.book.page.borrow().is_live(arrival.berth.credential()) {
+        if !mapping
+            .access
+            .page
+            .borrow()
+            .is_live(arrival.registration.credential())
+        {
             debug!(session = id, "no better credential to move to yet");
             part_from(arrival);
             return Ok(None);
@@ -229,8 +234,12 @@ impl Session {
             part_from(arrival);
             return Ok(false);
         }
-        let crossing = self.crossing(arrival.berth.credential(), until);
-        let Arrival { link, berth, target } = arrival;
+        let crossing = self.crossing(arrival.registration.credential(), until);
+        let Arrival {
+            link,
+            registration,
+            target,
+        } = arrival;
         let mut successor = Talk::resume(link.stream, link.unread);
         let mut aside = Aside::kept();
         let mut old = Talk::new(self.relay.link());
@@ -245,16 +254,16 @@ impl Session {
                 let left = self.relay.change_link(stream, ids);
                 self.relay.resume(&crossed.messages, &unread);
                 (self.facts, self.target) = (link.facts, target);
-                let mut left_berth = std::mem::replace(&mut self.berth, berth);
-                left_berth.unseat();
-                self.berth.seat(self.id);
-                tokio::spawn(leave(left, left_berth));
+                let mut left_registration = std::mem::replace(&mut self.registration, registration);
+                left_registration.unseat();
+                self.registration.seat(self.id);
+                tokio::spawn(leave(left, left_registration));
                 return Ok(true);
             }
             Err(failed) => failed,
         };
         debug!(session = self.id, reason = %failed, "session not moved");
-        tokio::spawn(leave(stream, berth));
+        tokio::spawn(leave(stream, registration));
         if failed.is_loss() {
             return Err(End::LinkLost(Loss::with(failed.last_words())).into());
         }
@@ -311,5 +320,5 @@ pub async fn catch_up(
 }
 
 fn part_from(arrival: Arrival) {
-    tokio::spawn(leave(arrival.link.stream, arrival.berth));
+    tokio::spawn(leave(arrival.link.stream, arrival.registration));
 }

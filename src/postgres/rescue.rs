@@ -18,13 +18,13 @@ use super::login::Facts;
 use super::move_::catch_up;
 use super::rebuilding::{Rebuilding, Rebuilt, fail_transaction};
 use super::relay::{End, Loss};
-use super::roster::Berth;
 use super::session::address_of;
 use super::survey::Question;
 use super::talk::Talk;
 use super::wire::aftermath::{Aftermath, InFlight};
 use super::wire::read::{error_field, is_going_away};
 use super::wire::tag::field;
+use crate::access::roster::Registration;
 use crate::backoff::Backoff;
 use crate::metrics::Rescue;
 use crate::net::Stream;
@@ -105,21 +105,28 @@ impl Session {
         gone: &impl Fn(Unrecoverable) -> Over,
     ) -> Result<InFlight, Over> {
         let rebuilding = self.rebuilding();
-        let deadline = Instant::now() + self.mapping.book.patience;
+        let deadline = Instant::now() + self.mapping.access.patience;
         let mut pause = Backoff::starting_at(RETRY_FIRST);
         loop {
             self.follow();
             let arrival = self.log_in_again(deadline, &mut pause, gone).await?;
             let caught_up = catch_up(self.lore(), arrival, Instant::now() + SILENCE_MAX);
-            let (Arrival { link, berth, target }, caught_up) = self.while_wanted(caught_up).await?;
+            let (
+                Arrival {
+                    link,
+                    registration,
+                    target,
+                },
+                caught_up,
+            ) = self.while_wanted(caught_up).await?;
             if let Some(reason) = self.what_is_lost() {
-                tokio::spawn(leave(link.stream, berth));
+                tokio::spawn(leave(link.stream, registration));
                 return Err(gone(reason));
             }
             let is_undone = self.is_undone(loss);
             let mut talk = Talk::resume(link.stream, link.unread);
             let mut rebuilt = match caught_up {
-                Ok(()) => self.rebuild(&rebuilding, &berth, &mut talk).await,
+                Ok(()) => self.rebuild(&rebuilding, &registration, &mut talk).await,
                 Err(failed) => Err(failed),
             };
             // Only now: what the client has sent ahead meanwhile counts.
@@ -147,13 +154,13 @@ impl Session {
                     drop(self.relay.take_up(aftermath, stream, ids));
                     self.relay.resume(&rebuilt.messages, &unread);
                     (self.facts, self.target) = (link.facts, target);
-                    self.berth = berth;
-                    self.berth.seat(self.id);
+                    self.registration = registration;
+                    self.registration.seat(self.id);
                     return Ok(in_flight);
                 }
                 Err(failed) => failed,
             };
-            tokio::spawn(leave(stream, berth));
+            tokio::spawn(leave(stream, registration));
             if !failed.may_pass() || Instant::now() >= deadline {
                 return Err(gone(Unrecoverable::Rebuilding(failed)));
             }
@@ -165,10 +172,10 @@ impl Session {
     async fn rebuild(
         &self,
         rebuilding: &Rebuilding,
-        berth: &Berth,
+        registration: &Registration,
         link: &mut Talk<Stream>,
     ) -> Result<Rebuilt, Failed> {
-        let user = berth.credential().user.as_bytes();
+        let user = registration.credential().user.as_bytes();
         let names = self.custom_names();
         let question = Question::new(user, names.iter().map(String::as_bytes), rebuilding.bytes_max);
         let lacks = self.ledger.as_deref().map(Ledger::lacks);

@@ -97,7 +97,7 @@ async fn greet(
     } = lent;
     let Arrival {
         link,
-        mut berth,
+        mut registration,
         target,
     } = arrival;
     let facts = link.facts;
@@ -125,10 +125,10 @@ async fn greet(
     }
     out.extend_from_slice(after);
     // Before the client knows, so that nobody counts fewer sessions than there are.
-    berth.seat(id);
+    registration.seat(id);
     if !matches!(timeout_at(deadline, talk.say(&mut out)).await, Ok(Ok(()))) {
         debug!(session = id, "client did not read its greeting");
-        tokio::spawn(leave(link.stream, berth));
+        tokio::spawn(leave(link.stream, registration));
         return None;
     }
     let (client, unread) = talk.into_parts();
@@ -149,8 +149,8 @@ async fn greet(
         startup: upstream,
         relay,
         place,
-        berth,
-        course: CourseAhead::new(mapping.book.page.clone()),
+        registration,
+        course: CourseAhead::new(mapping.access.page.clone()),
         ledger: None,
         mapping,
         kind,

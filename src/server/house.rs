@@ -13,6 +13,7 @@ use super::doors::{Doors, Hall, is_exposed};
 use super::keepers::Keepers;
 use super::limits;
 use super::parts::{Connections, Parts, Targets};
+use crate::access::leave::Policy;
 use crate::admin::Scene;
 use crate::config::{Auth, Config, Problem, Problems};
 use crate::keeper::Records;
@@ -182,7 +183,7 @@ async fn assemble(scene: &Scene, tls: Option<ServerTls>, targets: Targets, lobby
                 page: keeper.page.clone(),
                 verdicts: Arc::clone(&keeper.verdicts),
                 patience: config.login.patience,
-                policy: postgres::Policy {
+                policy: Policy {
                     sessions: secret.sessions,
                     grace: secret.grace,
                 },

@@ -8,12 +8,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::parts::OpenSecret;
 use super::story;
+use crate::access::log_in::AttemptError;
 use crate::config::{LoginPolicy, Secret};
 use crate::credentials::{Credential, Verdicts};
 use crate::keeper::{self, Policy, ProofError, Prove, Records, Turns};
 use crate::metrics::Task;
 use crate::names::{Endpoint, SecretName};
-use crate::postgres::{self, AttemptError, Lobby, Proof, Target};
+use crate::postgres::{self, Lobby, Proof, Target};
 use crate::stores::DigestKey;
 use crate::supervise::supervise;
 

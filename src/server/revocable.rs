@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::access::roster::Roster;
 use crate::admin::{Scene, users};
 use crate::credentials::Credential;
 use crate::journal::{Event, Journal};
 use crate::names::SecretName;
-use crate::postgres::Roster;
 
 /// Who leaves a link says so; that a credential was replaced which no link was on is seen then.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -8,10 +8,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
+use crate::access::roster::{Aboard, Roster};
 use crate::complaint::Complaint;
 use crate::credentials::{Credential, Page};
 use crate::names::SecretName;
-use crate::postgres::{Aboard, Roster};
 
 /// How often it is seen what keeps sessions.
 const LOOK_EVERY: Duration = Duration::from_secs(10);

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use super::findings::{EndpointFinding, LoginFinding, LoginResult, SetRoleFinding, TlsFinding, Trouble};
 use super::login_advice::{self, Question};
+use crate::access::log_in::AttemptError;
 use crate::config::Source;
 use crate::credentials::Credential;
 use crate::names::{Endpoint, SecretName};
 use crate::net::tls::TlsFacts;
-use crate::postgres::{self, Admission, AttemptError, LoginError, Reached, Target, database};
+use crate::postgres::{self, Admission, LoginError, Reached, Target, database};
 
 /// One endpoint of one upstream, and what to try there.
 pub(super) struct Visit {

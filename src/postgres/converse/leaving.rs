@@ -5,11 +5,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::super::course::Course;
 use super::super::ledger::Pin;
 use super::super::notes::Notes;
-use super::super::roster::Pinned;
 use super::{Over, SETTLE, Session};
+use crate::access;
+use crate::access::leave::Departure;
+use crate::access::roster::Pinned;
 use crate::backoff::jittered;
 use crate::credentials::Change;
 use crate::metrics::{Limit, Move};
@@ -77,17 +78,18 @@ impl Session {
         let now = Instant::now();
         self.follow();
         let page = self.course.page.borrow_and_update().clone();
-        let credential = self.berth.credential();
-        let course = (self.mapping.policy).course(&page, credential, self.course.chance, now.into_std());
+        let credential = self.registration.credential();
+        let departure =
+            (self.mapping.policy).departure(&page, credential, self.course.chance, now.into_std());
         let retirement = page.retirement(credential);
         self.course.user_changed = retirement.is_some_and(|retirement| retirement.change == Change::User);
-        match course {
+        match departure {
             // It never rests. What is to be cut is, all the same.
-            Course::Leave(leave) if self.relay.notes().is_none() => {
+            Departure::Leave(leave) if self.relay.notes().is_none() => {
                 self.course.leave = Some(leave);
                 self.pin(vec![Pin::Replication]);
             }
-            Course::Leave(leave) => {
+            Departure::Leave(leave) => {
                 // A page says many things; that it says this again is no reason to start anew.
                 if self.course.leave.is_none() {
                     self.course.leave_at = Some(leave.start.into());
@@ -95,7 +97,7 @@ impl Session {
                 }
                 self.course.leave = Some(leave);
             }
-            Course::Stay => {
+            Departure::Stay => {
                 (self.course.leave, self.course.leave_at) = (None, None);
                 self.unpin();
             }
@@ -105,7 +107,7 @@ impl Session {
     /// A configuration that changed meanwhile may map the role to the same database and secret in another way.
     pub fn follow(&mut self) {
         if let Some(mapping) = self.wing.lobby.successor(&self.mapping) {
-            self.course.page = mapping.book.page.clone();
+            self.course.page = mapping.access.page.clone();
             self.mapping = mapping;
         }
     }
@@ -128,7 +130,8 @@ impl Session {
         reasons.sort_unstable();
         reasons.dedup();
         let before = self.course.pinned.as_ref();
-        if before.is_some_and(|pinned| pinned.reasons == reasons) {
+        let labels: Vec<_> = reasons.iter().copied().map(access::pin::Pin::from).collect();
+        if before.is_some_and(|pinned| pinned.reasons == labels) {
             return;
         }
         let until = self
@@ -149,16 +152,16 @@ impl Session {
         }
         let pinned = Pinned {
             since: before.map_or_else(Instant::now, |pinned| pinned.since),
-            reasons,
+            reasons: labels,
             until,
         };
-        self.berth.pin(Some(pinned.clone()));
+        self.registration.pin(Some(pinned.clone()));
         self.course.pinned = Some(pinned);
     }
 
     pub fn unpin(&mut self) {
         if self.course.pinned.take().is_some() {
-            self.berth.pin(None);
+            self.registration.pin(None);
         }
     }
 }

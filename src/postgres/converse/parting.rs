@@ -60,7 +60,7 @@ impl Session {
         let kind = self.kind.take().filter(|_| self.mapping.target.upstream.reuse);
         let is_at_rest = self.relay.is_at_rest();
         let left = kind.is_some().then(|| self.left()).flatten();
-        let is_live = self.course.page.borrow().is_live(self.berth.credential())
+        let is_live = self.course.page.borrow().is_live(self.registration.credential())
             && Arc::ptr_eq(&self.target, &self.mapping.target);
         let (client, stream) = self.relay.into_streams();
         let address = || {
@@ -76,16 +76,16 @@ impl Session {
                 };
                 let arrival = Arrival {
                     link,
-                    berth: self.berth,
+                    registration: self.registration,
                     target: self.target,
                 };
                 take_back(kind, arrival, self.connection, left);
             }
-            _ if is_at_rest => drop(tokio::spawn(leave(stream, self.berth))),
+            _ if is_at_rest => drop(tokio::spawn(leave(stream, self.registration))),
             // A Terminate could become part of a message that was not sent to its end.
             _ => {
                 let address = address();
-                drop(tokio::spawn(outlast(stream, self.berth, address)));
+                drop(tokio::spawn(outlast(stream, self.registration, address)));
             }
         }
         client

@@ -114,10 +114,10 @@ impl Group {
         Self {
             kinds: HashMap::new(),
             seen: Vec::new(),
-            page: mapping.book.page.clone(),
+            page: mapping.access.page.clone(),
             change: Arc::default(),
             warm: Arc::clone(&mapping.warm),
-            metrics: Arc::clone(&mapping.book.metrics),
+            metrics: Arc::clone(&mapping.access.metrics),
             closed_until: None,
             halved_at: Instant::now(),
         }
@@ -371,7 +371,7 @@ impl Fault {
 }
 
 fn staleness(kept: &Kept, seen: &[Seen], page: &Page, is_sure: bool) -> Option<Fault> {
-    if !page.is_live(kept.berth.credential()) {
+    if !page.is_live(kept.registration.credential()) {
         return Some(Fault::Unwanted);
     }
     let (endpoint, user) = kept.login();

@@ -33,7 +33,7 @@ pub async fn tend(mapping: Weak<Mapping>, name: &Arc<GroupName>, change: &Notify
         if mapping.replaced.is_cancelled() {
             return target.lender.close(name);
         }
-        let page = mapping.book.page.borrow().clone();
+        let page = mapping.access.page.borrow().clone();
         let now = Instant::now();
         // Not with each client that comes: that is one link less, and the others are as they were.
         if look_at <= now || generation != Some(page.generation) {
@@ -48,7 +48,7 @@ pub async fn tend(mapping: Weak<Mapping>, name: &Arc<GroupName>, change: &Notify
         if make_ready(&mapping, name).await {
             continue;
         }
-        let (mut pages, replaced) = (mapping.book.page.clone(), mapping.replaced.clone());
+        let (mut pages, replaced) = (mapping.access.page.clone(), mapping.replaced.clone());
         drop(mapping);
         tokio::select! {
             _ = pages.wait_for(|now| now.generation != page.generation) => {}

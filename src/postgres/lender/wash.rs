@@ -61,7 +61,7 @@ pub fn take_back(kind: Kind, mut arrival: Arrival, connection: Permit, left: Lef
         target.lender.expect(&kind);
     }
     tokio::spawn(async move {
-        arrival.berth.unseat();
+        arrival.registration.unseat();
         if let Some(learned) = wait {
             // Not counted as coming: it may be long.
             let _ = timeout(LEARN_WAIT, learned).await;
@@ -77,7 +77,7 @@ pub fn take_back(kind: Kind, mut arrival: Arrival, connection: Permit, left: Lef
                 debug!(%error, "link not lent again");
                 metrics.not_lent(error.reason());
                 target.lender.lost(&kind);
-                leave(arrival.link.stream, arrival.berth).await;
+                leave(arrival.link.stream, arrival.registration).await;
             }
         }
     });
@@ -109,7 +109,7 @@ pub async fn look_first(kind: &Kind, arrival: &mut Arrival) -> Result<(), ResetE
     if facts.epoch != 0 {
         return Ok(());
     }
-    let login = (&facts.endpoint.clone(), &*arrival.berth.credential().user);
+    let login = (&facts.endpoint.clone(), &*arrival.registration.credential().user);
     let asked_at = Instant::now();
     let asked = ask(&mut arrival.link, Extent::Beginning, FIRST_LOOK_TIME).await;
     let (look, result) = match asked {
@@ -170,7 +170,7 @@ async fn wash(kind: &Kind, arrival: &mut Arrival, left: Left) -> Result<Option<U
     let lender = &arrival.target.lender;
     let login = (
         &arrival.link.facts.endpoint.clone(),
-        &*arrival.berth.credential().user,
+        &*arrival.registration.credential().user,
     );
     let asked_at = Instant::now();
     if lender.is_look_due(kind, login.0, login.1) {

@@ -2,11 +2,11 @@ use bytes::Bytes;
 
 use super::super::wire::tag::field;
 use super::GREETING_MAX;
+use crate::access::log_in::AttemptError;
 use crate::credentials::Refusal;
 use crate::metrics;
 use crate::net::dial::DialError;
 use crate::net::tls::TlsError;
-use crate::postgres::by_the_book::AttemptError;
 use crate::postgres::talk::TalkError;
 use crate::postgres::wire::read::{self, Malformed};
 use crate::postgres::wire::scram::client::ScramClientError;

@@ -232,7 +232,7 @@ impl Notes {
             return;
         };
         let name = known_as(name_in(name));
-        match (kind, self.bound) {
+        match (*kind, self.bound) {
             (object::STATEMENT, _) => self.parses.expect(Pending::Describe(name.into())),
             (object::PORTAL, Some((portal, statement)))
                 if portal == digest_of(name) && !self.parses.told.knows(statement) =>

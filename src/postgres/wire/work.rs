@@ -456,7 +456,7 @@ impl Statements {
     }
 
     fn close(&mut self, body: &[u8]) {
-        if let Some((object::STATEMENT, rest)) = body.split_first()
+        if let Some((&object::STATEMENT, rest)) = body.split_first()
             && let Some((name, _)) = name(rest)
         {
             self.named.retain(|(known, _)| **known != *name);

@@ -17,7 +17,7 @@ pub struct Policy {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Course {
+pub enum Departure {
     Stay,
     Leave(Leave),
 }
@@ -39,9 +39,9 @@ pub struct Leave {
 
 impl Policy {
     /// `chance` in 0..1 is the session's own place among all that leave.
-    pub fn course(&self, page: &Page, credential: &Credential, chance: f64, now: Instant) -> Course {
+    pub fn departure(&self, page: &Page, credential: &Credential, chance: f64, now: Instant) -> Departure {
         let Some(retirement) = page.retirement(credential) else {
-            return Course::Stay;
+            return Departure::Stay;
         };
         let user_changes = retirement.change == Change::User;
         let leaves = match self.sessions {
@@ -50,7 +50,7 @@ impl Policy {
             SessionsPolicy::Move | SessionsPolicy::Cut => true,
         };
         if !leaves {
-            return Course::Stay;
+            return Departure::Stay;
         }
         let since = retirement.since;
         let mut end = since + self.grace;
@@ -65,7 +65,7 @@ impl Policy {
         } else {
             since + spread.mul_f64(chance)
         };
-        Course::Leave(Leave {
+        Departure::Leave(Leave {
             start,
             press: since + spread + spread / 2,
             deadline: end,
@@ -111,32 +111,40 @@ mod tests {
         Page::clone(book.page())
     }
 
-    fn course(sessions: SessionsPolicy, new: &Credential, lease: Option<Duration>) -> Course {
+    fn departure(sessions: SessionsPolicy, new: &Credential, lease: Option<Duration>) -> Departure {
         let (old, now) = (credential("a", "1"), Instant::now());
         let page = replaced(&old, new, lease, now);
         let policy = Policy {
             sessions,
             grace: GRACE,
         };
-        policy.course(&page, &old, 0.5, now)
+        policy.departure(&page, &old, 0.5, now)
     }
 
-    fn leave(course: Course) -> Leave {
-        match course {
-            Course::Leave(leave) => leave,
-            Course::Stay => panic!("it stays"),
+    fn leave(departure: Departure) -> Leave {
+        match departure {
+            Departure::Leave(leave) => leave,
+            Departure::Stay => panic!("it stays"),
         }
     }
 
     #[test]
     fn sessions_stay_when_only_the_password_changed_and_leave_another_user() {
         let (password, user) = (credential("a", "2"), credential("b", "2"));
-        assert_eq!(course(SessionsPolicy::Auto, &password, None), Course::Stay);
-        assert!(leave(course(SessionsPolicy::Auto, &user, None)).user_changes);
-        assert_eq!(course(SessionsPolicy::Keep, &user, None), Course::Stay);
-        assert!(!leave(course(SessionsPolicy::Move, &password, None)).user_changes);
-        assert!(leave(course(SessionsPolicy::Cut, &password, None)).cut.is_some());
-        assert!(leave(course(SessionsPolicy::Move, &password, None)).cut.is_none());
+        assert_eq!(departure(SessionsPolicy::Auto, &password, None), Departure::Stay);
+        assert!(leave(departure(SessionsPolicy::Auto, &user, None)).user_changes);
+        assert_eq!(departure(SessionsPolicy::Keep, &user, None), Departure::Stay);
+        assert!(!leave(departure(SessionsPolicy::Move, &password, None)).user_changes);
+        assert!(
+            leave(departure(SessionsPolicy::Cut, &password, None))
+                .cut
+                .is_some()
+        );
+        assert!(
+            leave(departure(SessionsPolicy::Move, &password, None))
+                .cut
+                .is_none()
+        );
     }
 
     #[test]
@@ -148,8 +156,8 @@ mod tests {
             grace: GRACE,
         };
         assert_eq!(
-            policy.course(&page, &credential("b", "2"), 0.0, now),
-            Course::Stay
+            policy.departure(&page, &credential("b", "2"), 0.0, now),
+            Departure::Stay
         );
     }
 
@@ -162,14 +170,14 @@ mod tests {
             grace: GRACE,
         };
         for (chance, start) in [(0.0, 0), (0.5, 7500), (1.0, 15000)] {
-            let leave = leave(policy.course(&page, &old, chance, now));
+            let leave = leave(policy.departure(&page, &old, chance, now));
             assert_eq!(leave.start, now + Duration::from_millis(start));
             assert_eq!(leave.press, now + Duration::from_millis(22_500));
             assert_eq!(leave.deadline, now + GRACE);
             assert_eq!(leave.cut, Some(now + GRACE));
         }
         let late = now + GRACE;
-        assert_eq!(leave(policy.course(&page, &old, 1.0, late)).start, late);
+        assert_eq!(leave(policy.departure(&page, &old, 1.0, late)).start, late);
     }
 
     #[test]
@@ -182,7 +190,7 @@ mod tests {
                 sessions: SessionsPolicy::Auto,
                 grace: GRACE,
             };
-            let leave = leave(policy.course(&page, &old, 1.0, now));
+            let leave = leave(policy.departure(&page, &old, 1.0, now));
             assert!(
                 leave.start <= leave.press && leave.press < now + lease.min(GRACE),
                 "{lease:?}"

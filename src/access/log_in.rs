@@ -1,4 +1,4 @@
-//! A login by the book: which credential to try on which endpoint, what to make of the answer, and how long
+//! How a login goes: which credential to try on which endpoint, what to make of the answer, and how long
 //! to hold the client. It opens no socket: `attempt` is one real login.
 //!
 //! * Only a refusal (28P01, 28000) leads to another credential, and it is an answer: it never leads to
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use super::turnstile::{Pass, ScoutPass, ScoutVerdict, Turnstile, Turnstiles, follow};
+use super::gate::{Gate, Gates, Pass, ScoutPass, ScoutVerdict, follow};
 use crate::backoff::{Backoff, jittered};
 use crate::credentials::{Credential, Page, Refusal, Try, Verdicts};
 use crate::metrics::{Counted, Metrics};
@@ -30,12 +30,12 @@ const HOLD_JITTER: f64 = 0.25;
 const NOT_YET_RETRY_FIRST: Duration = Duration::from_millis(100);
 const NOT_YET_RETRY_CAP: Duration = Duration::from_secs(2);
 
-/// What a login by the book needs. Cheap to clone.
+/// What a login needs. Cheap to clone.
 #[derive(Clone)]
-pub struct ByTheBook {
+pub struct Access {
     pub page: watch::Receiver<Arc<Page>>,
     pub verdicts: Arc<dyn Verdicts>,
-    pub turnstiles: Arc<Turnstiles>,
+    pub gates: Arc<Gates>,
     /// How long a client is held while nothing works.
     pub patience: Duration,
     pub metrics: Arc<Metrics>,
@@ -67,7 +67,7 @@ pub struct LoggedIn<L> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum LoginError<E> {
+pub enum Denied<E> {
     /// Nothing was accepted for as long as patience lasted: 28P01 with the local role's name.
     /// None: others were refused while this client waited.
     Refused(Option<E>),
@@ -87,13 +87,13 @@ enum Said<E> {
 }
 
 /// A login that has begun to wait. It is over when this is gone, also when the client is.
-struct Held {
+struct Hold {
     metrics: Arc<Metrics>,
     since: Instant,
     _counted: Counted,
 }
 
-impl Held {
+impl Hold {
     fn now(metrics: &Arc<Metrics>) -> Self {
         Self {
             metrics: Arc::clone(metrics),
@@ -103,7 +103,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Hold {
     fn drop(&mut self) {
         self.metrics.held(self.since.elapsed());
     }
@@ -127,42 +127,42 @@ enum Miss<E> {
 
 /// One client's login.
 struct Caller<'a, A, E> {
-    book: &'a ByTheBook,
+    access: &'a Access,
     page: watch::Receiver<Arc<Page>>,
     attempt: &'a A,
     said: Said<E>,
     has_refreshed: bool,
-    held: Option<Held>,
+    held: Option<Hold>,
 }
 
-impl ByTheBook {
+impl Access {
     /// Logs in to the first endpoint that can be asked with the first credential that is accepted.
-    pub async fn login<L, E, A, F>(
+    pub async fn log_in<L, E, A, F>(
         &self,
         endpoints: &[Endpoint],
         attempt: A,
-    ) -> Result<LoggedIn<L>, LoginError<E>>
+    ) -> Result<LoggedIn<L>, Denied<E>>
     where
         A: Fn(Credential, Endpoint) -> F,
         F: Future<Output = Result<L, AttemptError<E>>>,
     {
         let deadline = Instant::now() + self.patience;
         let mut caller = Caller {
-            book: self,
+            access: self,
             page: self.page.clone(),
             attempt: &attempt,
             said: Said::Nothing,
             has_refreshed: false,
             held: None,
         };
-        match timeout_at(deadline, caller.login(endpoints)).await {
+        match timeout_at(deadline, caller.log_in(endpoints)).await {
             Ok(Ok(logged_in)) => Ok(logged_in),
-            Ok(Err(error)) => Err(LoginError::Fatal(error)),
+            Ok(Err(error)) => Err(Denied::Fatal(error)),
             Err(_) => Err(match caller.said {
-                Said::Refused(error) => LoginError::Refused(error),
-                Said::NotYet(error) => LoginError::NotYet(error),
-                Said::Nothing if self.page.borrow().entries().is_empty() => LoginError::NoCredential,
-                Said::Nothing => LoginError::NotYet(None),
+                Said::Refused(error) => Denied::Refused(error),
+                Said::NotYet(error) => Denied::NotYet(error),
+                Said::Nothing if self.page.borrow().entries().is_empty() => Denied::NoCredential,
+                Said::Nothing => Denied::NotYet(None),
             }),
         }
     }
@@ -171,30 +171,30 @@ impl ByTheBook {
 /// One login to prove one credential, and never a second one beside a login that will tell. The verdict is
 /// reported before those who wait for it go on. None: somebody else's login has told, or will.
 pub async fn prove<L, E>(
-    turnstiles: &Turnstiles,
+    gates: &Gates,
     verdicts: &dyn Verdicts,
     credential: &Credential,
     endpoint: &Endpoint,
     attempt: impl Future<Output = Result<L, AttemptError<E>>>,
 ) -> Option<Result<L, AttemptError<E>>> {
-    let turnstile = turnstiles.at(endpoint);
-    let pass = match turnstile.enter(credential) {
+    let gate = gates.at(endpoint);
+    let pass = match gate.enter(credential) {
         Pass::Scout(pass) => pass,
         Pass::Follow(verdict) => {
             follow(verdict).await;
             return None;
         }
     };
-    if turnstile.is_governed(credential) {
+    if gate.is_governed(credential) {
         return None;
     }
     let result = {
-        let _permit = turnstile.permit().await;
+        let _permit = gate.permit().await;
         attempt.await
     };
     let told = tell(verdicts, credential, endpoint, &result);
     if told == ScoutVerdict::Refused {
-        turnstile.count_refusal(credential);
+        gate.count_refusal(credential);
     }
     pass.report(told);
     Some(result)
@@ -205,7 +205,7 @@ where
     A: Fn(Credential, Endpoint) -> F,
     F: Future<Output = Result<L, AttemptError<E>>>,
 {
-    async fn login(&mut self, endpoints: &[Endpoint]) -> Result<LoggedIn<L>, E> {
+    async fn log_in(&mut self, endpoints: &[Endpoint]) -> Result<LoggedIn<L>, E> {
         let mut pause = Backoff::starting_at(NOT_YET_RETRY_FIRST);
         loop {
             let mut refused_at = None;
@@ -231,13 +231,13 @@ where
     }
 
     async fn log_in_at(&mut self, endpoint: &Endpoint) -> Result<LoggedIn<L>, Stop<E>> {
-        let turnstile = self.book.turnstiles.at(endpoint);
+        let gate = self.access.gates.at(endpoint);
         let mut refused: Vec<Credential> = Vec::new();
         loop {
             let page = self.page.borrow_and_update().clone();
             let candidate = page.tries(endpoint, Instant::now().into_std()).find(|candidate| {
                 let was_refused = (refused.iter()).any(|login| login.is_same_login(&candidate.credential));
-                !(was_refused || (candidate.doubtful && turnstile.is_governed(&candidate.credential)))
+                !(was_refused || (candidate.doubtful && gate.is_governed(&candidate.credential)))
             });
             let Some(candidate) = candidate else {
                 if !page.entries().is_empty() {
@@ -251,7 +251,7 @@ where
                     continue;
                 }
             }
-            match self.log_in_with(&candidate, endpoint, &turnstile).await {
+            match self.log_in_with(&candidate, endpoint, &gate).await {
                 Ok(logged_in) => return Ok(logged_in),
                 Err(Miss::Stop(stop)) => return Err(stop),
                 Err(Miss::LookAgain) => {}
@@ -264,11 +264,11 @@ where
         &mut self,
         candidate: &Try,
         endpoint: &Endpoint,
-        turnstile: &Turnstile,
+        gate: &Gate,
     ) -> Result<LoggedIn<L>, Miss<E>> {
         let Try { credential, doubtful } = candidate;
-        let pass = self.pass(turnstile, candidate).await?;
-        let _permit = turnstile.permit().await;
+        let pass = self.pass(gate, candidate).await?;
+        let _permit = gate.permit().await;
         // The wait may have outlived what the page said.
         let page = self.page.borrow().clone();
         let is_tried = (page.tries(endpoint, Instant::now().into_std()))
@@ -277,12 +277,12 @@ where
             return Err(Miss::LookAgain);
         }
         let result = (self.attempt)(credential.clone(), endpoint.clone()).await;
-        let told = tell(&*self.book.verdicts, credential, endpoint, &result);
+        let told = tell(&*self.access.verdicts, credential, endpoint, &result);
         if let Some(pass) = pass {
             // That a credential is refused which worked is news, and those who were under way with it can't
             // be called back: it happens once for each change of the database, and is nobody's guess.
             if *doubtful && told == ScoutVerdict::Refused {
-                turnstile.count_refusal(credential);
+                gate.count_refusal(credential);
             }
             pass.report(told);
         }
@@ -306,12 +306,8 @@ where
     }
 
     /// None: somebody has just shown that the credential is taken, or nobody shows otherwise.
-    async fn pass<'t>(
-        &mut self,
-        turnstile: &'t Turnstile,
-        candidate: &Try,
-    ) -> Result<Option<ScoutPass<'t>>, Miss<E>> {
-        let verdict = match turnstile.enter(&candidate.credential) {
+    async fn pass<'t>(&mut self, gate: &'t Gate, candidate: &Try) -> Result<Option<ScoutPass<'t>>, Miss<E>> {
+        let verdict = match gate.enter(&candidate.credential) {
             Pass::Scout(pass) => return Ok(Some(pass)),
             Pass::Follow(verdict) => verdict,
         };
@@ -342,7 +338,7 @@ where
             return false;
         }
         self.hold_on();
-        self.book.verdicts.refresh_wanted();
+        self.access.verdicts.refresh_wanted();
         let is_newer = |now: &Arc<Page>| now.reads > page.reads || now.generation > page.generation;
         // Late or in vain, the tries go on.
         let _ = timeout(REFRESH_WAIT_MAX, self.page.wait_for(is_newer)).await;
@@ -355,7 +351,7 @@ where
         self.hold_on();
         let openings = |page: &Page| page.tries(endpoint, Instant::now().into_std()).count();
         let openings_before = openings(tried);
-        self.book.verdicts.refresh_wanted();
+        self.access.verdicts.refresh_wanted();
         let tick = Instant::now() + jittered(HOLD_TICK, HOLD_JITTER);
         let next_try = tried.next_try(endpoint, Instant::now().into_std());
         let wake = next_try.map_or(tick, |next_try| tick.min(next_try.into()));
@@ -369,7 +365,7 @@ where
     }
 
     fn hold_on(&mut self) {
-        self.held.get_or_insert_with(|| Held::now(&self.book.metrics));
+        self.held.get_or_insert_with(|| Hold::now(&self.access.metrics));
     }
 
     fn say_refused(&mut self, error: Option<E>) {

@@ -20,9 +20,9 @@ use crate::limit::{Limit, Permit};
 use crate::metrics::{self, Metrics};
 use crate::names::Endpoint;
 
-/// One turnstile per endpoint, for the whole process: endpoints do not care which secret or role logs in.
+/// One gate an endpoint, for the whole process: endpoints do not care which secret or role logs in.
 #[derive(Debug)]
-pub struct Turnstiles {
+pub struct Gates {
     row: Mutex<Row>,
     metrics: Arc<Metrics>,
 }
@@ -31,11 +31,11 @@ pub struct Turnstiles {
 struct Row {
     logins_at_once: u32,
     refused_per_minute: u32,
-    each: HashMap<Endpoint, Arc<Turnstile>>,
+    each: HashMap<Endpoint, Arc<Gate>>,
 }
 
 #[derive(Debug)]
-pub(super) struct Turnstile {
+pub struct Gate {
     endpoint: Endpoint,
     metrics: Arc<Metrics>,
     permits: Arc<Limit>,
@@ -51,7 +51,7 @@ struct Scout {
 
 /// What a scout has to say to those who wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ScoutVerdict {
+pub enum ScoutVerdict {
     Taken,
     Refused,
     /// The endpoint can't be asked now.
@@ -61,19 +61,19 @@ pub(super) enum ScoutVerdict {
 }
 
 /// How to go on with one credential.
-pub(super) enum Pass<'a> {
+pub enum Pass<'a> {
     Scout(ScoutPass<'a>),
     Follow(watch::Receiver<Option<ScoutVerdict>>),
 }
 
 /// Held by the scout. Dropped without a word, it says that nothing is known.
-pub(super) struct ScoutPass<'a> {
-    turnstile: &'a Turnstile,
+pub struct ScoutPass<'a> {
+    gate: &'a Gate,
     credential: Credential,
     verdict: watch::Sender<Option<ScoutVerdict>>,
 }
 
-impl Turnstiles {
+impl Gates {
     pub fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
         let row = Row {
             logins_at_once: limits.logins_per_endpoint,
@@ -90,32 +90,32 @@ impl Turnstiles {
         let mut row = lock(&self.row);
         row.logins_at_once = limits.logins_per_endpoint;
         row.refused_per_minute = limits.refused_logins_per_minute;
-        for turnstile in row.each.values() {
-            turnstile.permits.set(limits.logins_per_endpoint);
-            lock(&turnstile.governor).set_limit(limits.refused_logins_per_minute);
+        for gate in row.each.values() {
+            gate.permits.set(limits.logins_per_endpoint);
+            lock(&gate.governor).set_limit(limits.refused_logins_per_minute);
         }
     }
 
-    pub(super) fn at(&self, endpoint: &Endpoint) -> Arc<Turnstile> {
+    pub fn at(&self, endpoint: &Endpoint) -> Arc<Gate> {
         let mut row = lock(&self.row);
-        if let Some(turnstile) = row.each.get(endpoint) {
-            return turnstile.clone();
+        if let Some(gate) = row.each.get(endpoint) {
+            return gate.clone();
         }
         self.metrics.begin_endpoint(endpoint);
-        let turnstile = Arc::new(Turnstile {
+        let gate = Arc::new(Gate {
             endpoint: endpoint.clone(),
             metrics: Arc::clone(&self.metrics),
             permits: Limit::new(row.logins_at_once),
             governor: Mutex::new(Governor::new(row.refused_per_minute)),
             scouts: Mutex::default(),
         });
-        row.each.insert(endpoint.clone(), turnstile.clone());
-        turnstile
+        row.each.insert(endpoint.clone(), gate.clone());
+        gate
     }
 }
 
-impl Turnstile {
-    pub(super) fn enter(&self, credential: &Credential) -> Pass<'_> {
+impl Gate {
+    pub fn enter(&self, credential: &Credential) -> Pass<'_> {
         let mut scouts = lock(&self.scouts);
         let scout = scouts
             .iter()
@@ -129,24 +129,24 @@ impl Turnstile {
             verdict,
         });
         Pass::Scout(ScoutPass {
-            turnstile: self,
+            gate: self,
             credential: credential.clone(),
             verdict: sender,
         })
     }
 
-    pub(super) async fn permit(&self) -> Permit {
+    pub async fn permit(&self) -> Permit {
         let hit = || self.metrics.hit(metrics::Limit::LoginsPerEndpoint);
         self.permits.take_or_wait(hit).await
     }
 
     /// A login that nobody could be sure of was refused.
-    pub(super) fn count_refusal(&self, credential: &Credential) {
+    pub fn count_refusal(&self, credential: &Credential) {
         lock(&self.governor).count(credential, Instant::now());
     }
 
     /// Whether the endpoint has refused its share of the last minute.
-    pub(super) fn is_governed(&self, credential: &Credential) -> bool {
+    pub fn is_governed(&self, credential: &Credential) -> bool {
         let is_governed = lock(&self.governor).holds_back(credential, Instant::now());
         if is_governed {
             self.metrics.governed(&self.endpoint);
@@ -156,18 +156,18 @@ impl Turnstile {
 }
 
 impl ScoutPass<'_> {
-    pub(super) fn report(self, verdict: ScoutVerdict) {
+    pub fn report(self, verdict: ScoutVerdict) {
         self.verdict.send_replace(Some(verdict));
     }
 }
 
 impl Drop for ScoutPass<'_> {
     fn drop(&mut self) {
-        lock(&self.turnstile.scouts).retain(|scout| !scout.credential.is_same_login(&self.credential));
+        lock(&self.gate.scouts).retain(|scout| !scout.credential.is_same_login(&self.credential));
     }
 }
 
-pub(super) async fn follow(mut verdict: watch::Receiver<Option<ScoutVerdict>>) -> ScoutVerdict {
+pub async fn follow(mut verdict: watch::Receiver<Option<ScoutVerdict>>) -> ScoutVerdict {
     match verdict.wait_for(Option::is_some).await {
         Ok(said) => said.unwrap_or(ScoutVerdict::Unknown),
         Err(_) => ScoutVerdict::Unknown,

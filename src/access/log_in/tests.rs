@@ -12,7 +12,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const LOGIN_TAKES: Duration = Duration::from_millis(5);
 
 type Answered = Result<u64, AttemptError<&'static str>>;
-type Login = Result<LoggedIn<u64>, LoginError<&'static str>>;
+type Login = Result<LoggedIn<u64>, Denied<&'static str>>;
 
 /// A book that publishes, a store that answers at once, and a Postgres of a few words.
 struct World {
@@ -199,30 +199,31 @@ impl World {
         Err(AttemptError::Refused(Refusal::BadPassword, "28P01"))
     }
 
-    fn by_the_book(self: &Arc<Self>, limits: &Limits) -> ByTheBook {
-        ByTheBook {
+    fn access(self: &Arc<Self>, limits: &Limits) -> Access {
+        Access {
             page: self.pages.subscribe(),
             verdicts: Arc::new(Reports::to(self)),
-            turnstiles: Arc::new(Turnstiles::new(limits, Metrics::new())),
+            gates: Arc::new(Gates::new(limits, Metrics::new())),
             metrics: Metrics::new(),
             patience: Duration::from_secs(30),
         }
     }
 }
 
-async fn log_in(world: &Arc<World>, book: &ByTheBook, endpoints: &[Endpoint]) -> Login {
-    book.login(endpoints, |credential, endpoint| {
-        world.clone().attempt(credential, endpoint)
-    })
-    .await
+async fn log_in(world: &Arc<World>, access: &Access, endpoints: &[Endpoint]) -> Login {
+    access
+        .log_in(endpoints, |credential, endpoint| {
+            world.clone().attempt(credential, endpoint)
+        })
+        .await
 }
 
 /// So many clients at once, each on a task of its own.
-fn arrive(clients: usize, world: &Arc<World>, book: &ByTheBook) -> JoinSet<Login> {
+fn arrive(clients: usize, world: &Arc<World>, access: &Access) -> JoinSet<Login> {
     let mut arrived = JoinSet::new();
     for _ in 0..clients {
-        let (world, book) = (world.clone(), book.clone());
-        arrived.spawn(async move { log_in(&world, &book, &[endpoint(1)]).await });
+        let (world, access) = (world.clone(), access.clone());
+        arrived.spawn(async move { log_in(&world, &access, &[endpoint(1)]).await });
     }
     arrived
 }
@@ -238,10 +239,10 @@ async fn all_served(mut clients: JoinSet<Login>) -> Vec<LoggedIn<u64>> {
 #[tokio::test(start_paused = true)]
 async fn a_hundred_clients_with_a_stale_password_cause_one_refused_login() {
     let world = World::running_on("one");
-    let book = world.by_the_book(&limits());
+    let access = world.access(&limits());
     world.database_takes(&["two"]);
     world.store_has(&[current("two"), credential("one", Position::Previous)]);
-    let served = all_served(arrive(100, &world, &book)).await;
+    let served = all_served(arrive(100, &world, &access)).await;
     assert_eq!((served.len(), world.refused()), (100, 1));
     assert!(served.iter().all(|login| login.credential == current("two")));
 }
@@ -249,26 +250,26 @@ async fn a_hundred_clients_with_a_stale_password_cause_one_refused_login() {
 #[tokio::test(start_paused = true)]
 async fn a_hundred_clients_cause_one_refused_login_for_each_of_several_candidates() {
     let world = World::running_on("one");
-    let book = world.by_the_book(&limits());
+    let access = world.access(&limits());
     let dead = credential("dead", Position::Next);
     world.store_publishes(&[current("one"), dead, credential("zero", Position::Previous)]);
     world.database_takes(&["zero"]);
-    let served = all_served(arrive(100, &world, &book)).await;
+    let served = all_served(arrive(100, &world, &access)).await;
     assert_eq!((served.len(), world.refused()), (100, 2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn fifty_clients_are_held_while_both_are_wrong_and_served_when_the_store_catches_up() {
     let world = World::running_on("one");
-    let book = world.by_the_book(&limits());
+    let access = world.access(&limits());
     world.store_publishes(&[current("one"), credential("two", Position::Next)]);
     world.database_takes(&[]);
     let mut clients = JoinSet::new();
     for arrival in 0..50 {
-        let (world, book) = (world.clone(), book.clone());
+        let (world, access) = (world.clone(), access.clone());
         clients.spawn(async move {
             sleep(SECOND * arrival / 5).await;
-            log_in(&world, &book, &[endpoint(1)]).await
+            log_in(&world, &access, &[endpoint(1)]).await
         });
     }
     let start = Instant::now();
@@ -283,9 +284,9 @@ async fn fifty_clients_are_held_while_both_are_wrong_and_served_when_the_store_c
 #[tokio::test(start_paused = true)]
 async fn fifty_clients_are_held_and_served_when_the_database_catches_up() {
     let world = World::new();
-    let book = world.by_the_book(&limits());
+    let access = world.access(&limits());
     world.store_publishes(&[current("one"), credential("two", Position::Next)]);
-    let clients = arrive(50, &world, &book);
+    let clients = arrive(50, &world, &access);
     let start = Instant::now();
     sleep(SECOND * 10).await;
     world.database_takes(&["two"]);
@@ -297,9 +298,9 @@ async fn fifty_clients_are_held_and_served_when_the_database_catches_up() {
 #[tokio::test(start_paused = true)]
 async fn a_held_client_logs_in_the_moment_a_new_page_is_published() {
     let world = World::running_on("one");
-    let book = world.by_the_book(&limits());
+    let access = world.access(&limits());
     world.database_takes(&["two"]);
-    let client = arrive(1, &world, &book);
+    let client = arrive(1, &world, &access);
     sleep(Duration::from_millis(5300)).await;
     let caught_up = Instant::now();
     world.store_publishes(&[current("two")]);
@@ -314,9 +315,9 @@ async fn a_held_client_logs_in_the_moment_a_new_page_is_published() {
 #[tokio::test(start_paused = true)]
 async fn a_cold_start_inside_the_window_is_served_by_the_pending_credential() {
     let world = World::new();
-    let book = world.by_the_book(&limits());
+    let access = world.access(&limits());
     world.database_takes(&["two"]);
-    let clients = arrive(10, &world, &book);
+    let clients = arrive(10, &world, &access);
     sleep(SECOND * 3).await;
     let start = Instant::now();
     world.store_publishes(&[current("one"), credential("two", Position::Next)]);
@@ -328,12 +329,12 @@ async fn a_cold_start_inside_the_window_is_served_by_the_pending_credential() {
 #[tokio::test(start_paused = true)]
 async fn the_store_is_asked_before_a_second_choice_is_tried() {
     let world = World::running_on("one");
-    let book = world.by_the_book(&limits());
+    let access = world.access(&limits());
     world.store_publishes(&[current("one"), credential("dead", Position::Next)]);
     sleep(SECOND).await;
     world.database_takes(&["two"]);
     world.store_has(&[current("two"), credential("dead", Position::Next)]);
-    let login = log_in(&world, &book, &[endpoint(1)]).await.unwrap();
+    let login = log_in(&world, &access, &[endpoint(1)]).await.unwrap();
     assert_eq!(login.credential, current("two"));
     assert_eq!(world.refreshes.load(Ordering::Relaxed), 1);
     assert_eq!(world.refused(), 1);
@@ -342,27 +343,27 @@ async fn the_store_is_asked_before_a_second_choice_is_tried() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_was_read_a_moment_ago_is_not_waited_for() {
     let world = World::running_on("one");
-    let mut book = world.by_the_book(&limits());
-    book.verdicts = Arc::new(Reports::to_a_slow_store(&world));
+    let mut access = world.access(&limits());
+    access.verdicts = Arc::new(Reports::to_a_slow_store(&world));
     world.store_publishes(&[current("one"), credential("two", Position::Next)]);
     sleep(SECOND / 2).await;
     world.database_takes(&["two"]);
     let start = Instant::now();
-    log_in(&world, &book, &[endpoint(1)]).await.unwrap();
+    log_in(&world, &access, &[endpoint(1)]).await.unwrap();
     assert_eq!(start.elapsed(), LOGIN_TAKES * 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_comes_after_the_refusal_waits_for_the_store_as_well() {
     let world = World::running_on("one");
-    let mut book = world.by_the_book(&limits());
+    let mut access = world.access(&limits());
     world.store_publishes(&[current("one"), credential("dead", Position::Next)]);
     sleep(SECOND).await;
     world.database_takes(&["two"]);
-    book.verdicts = Arc::new(Reports::to_a_slow_store(&world));
-    let first = arrive(1, &world, &book);
+    access.verdicts = Arc::new(Reports::to_a_slow_store(&world));
+    let first = arrive(1, &world, &access);
     sleep(SECOND / 2).await;
-    let late = arrive(10, &world, &book);
+    let late = arrive(10, &world, &access);
     sleep(SECOND / 2).await;
     world.store_publishes(&[current("two"), credential("dead", Position::Next)]);
     all_served(first).await;
@@ -373,49 +374,49 @@ async fn who_comes_after_the_refusal_waits_for_the_store_as_well() {
 #[tokio::test(start_paused = true)]
 async fn when_patience_ends_the_client_gets_what_postgres_said_last() {
     let world = World::running_on("one");
-    let mut book = world.by_the_book(&limits());
-    book.patience = SECOND * 5;
+    let mut access = world.access(&limits());
+    access.patience = SECOND * 5;
     world.database_takes(&[]);
     let start = Instant::now();
-    let login = log_in(&world, &book, &[endpoint(1)]).await;
-    assert_eq!(login, Err(LoginError::Refused(Some("28P01"))));
+    let login = log_in(&world, &access, &[endpoint(1)]).await;
+    assert_eq!(login, Err(Denied::Refused(Some("28P01"))));
     assert_eq!(start.elapsed(), SECOND * 5);
-    let late = log_in(&world, &book, &[endpoint(1)]).await;
-    assert!(matches!(late, Err(LoginError::Refused(_))));
+    let late = log_in(&world, &access, &[endpoint(1)]).await;
+    assert!(matches!(late, Err(Denied::Refused(_))));
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_waited_for_the_store_alone_is_told_of_the_refusal() {
     let world = World::running_on("one");
-    let mut book = world.by_the_book(&limits());
-    book.verdicts = Arc::new(Reports::to_a_slow_store(&world));
+    let mut access = world.access(&limits());
+    access.verdicts = Arc::new(Reports::to_a_slow_store(&world));
     world.store_publishes(&[current("one"), credential("two", Position::Next)]);
     sleep(SECOND * 2).await;
     world.database_takes(&[]);
-    let first = arrive(1, &world, &book);
+    let first = arrive(1, &world, &access);
     sleep(SECOND / 2).await;
-    book.patience = SECOND;
-    let late = log_in(&world, &book, &[endpoint(1)]).await;
-    assert_eq!(late, Err(LoginError::Refused(None)));
+    access.patience = SECOND;
+    let late = log_in(&world, &access, &[endpoint(1)]).await;
+    assert_eq!(late, Err(Denied::Refused(None)));
     drop(first);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_never_answered_is_told_from_a_refusal() {
     let world = World::new();
-    let book = world.by_the_book(&limits());
-    let login = log_in(&world, &book, &[endpoint(1)]).await;
-    assert_eq!(login, Err(LoginError::NoCredential));
+    let access = world.access(&limits());
+    let login = log_in(&world, &access, &[endpoint(1)]).await;
+    assert_eq!(login, Err(Denied::NoCredential));
     assert!(world.attempts().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_is_down_is_waited_for_with_the_same_credential() {
     let world = World::running_on("one");
-    let book = world.by_the_book(&limits());
+    let access = world.access(&limits());
     world.store_publishes(&[current("one"), credential("two", Position::Next)]);
     world.goes_down(&[endpoint(1)]);
-    let clients = arrive(20, &world, &book);
+    let clients = arrive(20, &world, &access);
     sleep(SECOND * 10).await;
     world.goes_down(&[]);
     let back = Instant::now();
@@ -428,25 +429,25 @@ async fn an_endpoint_that_is_down_is_waited_for_with_the_same_credential() {
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_stays_down_ends_patience_as_not_yet() {
     let world = World::running_on("one");
-    let book = world.by_the_book(&limits());
+    let access = world.access(&limits());
     world.goes_down(&[endpoint(1)]);
-    let login = log_in(&world, &book, &[endpoint(1)]).await;
-    assert_eq!(login, Err(LoginError::NotYet(Some("57P03"))));
+    let login = log_in(&world, &access, &[endpoint(1)]).await;
+    assert_eq!(login, Err(Denied::NotYet(Some("57P03"))));
 }
 
 #[tokio::test(start_paused = true)]
 async fn only_an_endpoint_that_is_down_leads_to_the_next_one() {
     let world = World::running_on("one");
-    let mut book = world.by_the_book(&limits());
-    book.patience = SECOND * 3;
+    let mut access = world.access(&limits());
+    access.patience = SECOND * 3;
     let hosts = [endpoint(1), endpoint(2)];
     world.goes_down(&[endpoint(1)]);
-    let login = log_in(&world, &book, &hosts).await.unwrap();
+    let login = log_in(&world, &access, &hosts).await.unwrap();
     assert_eq!(login.endpoint, endpoint(2));
     world.goes_down(&[]);
     world.database_takes(&[]);
-    let refused = log_in(&world, &book, &hosts).await;
-    assert_eq!(refused, Err(LoginError::Refused(Some("28P01"))));
+    let refused = log_in(&world, &access, &hosts).await;
+    assert_eq!(refused, Err(Denied::Refused(Some("28P01"))));
     let on_the_second = world
         .attempts()
         .iter()
@@ -459,12 +460,12 @@ async fn only_an_endpoint_that_is_down_leads_to_the_next_one() {
 async fn other_errors_are_passed_on_at_once_and_switch_nothing() {
     for authenticated in [false, true] {
         let world = World::new();
-        let book = world.by_the_book(&limits());
+        let access = world.access(&limits());
         world.store_publishes(&[current("one"), credential("two", Position::Next)]);
         let start = Instant::now();
         let calls = AtomicUsize::new(0);
-        let login: Login = book
-            .login(&[endpoint(1), endpoint(2)], |_, _| {
+        let login: Login = access
+            .log_in(&[endpoint(1), endpoint(2)], |_, _| {
                 calls.fetch_add(1, Ordering::Relaxed);
                 async move {
                     Err(AttemptError::Fatal {
@@ -474,7 +475,7 @@ async fn other_errors_are_passed_on_at_once_and_switch_nothing() {
                 }
             })
             .await;
-        assert_eq!(login, Err(LoginError::Fatal("3D000")));
+        assert_eq!(login, Err(Denied::Fatal("3D000")));
         assert_eq!(
             (start.elapsed(), calls.load(Ordering::Relaxed)),
             (Duration::ZERO, 1)
@@ -490,18 +491,18 @@ async fn the_governor_stops_doubtful_logins_but_not_proven_ones() {
         ..limits()
     };
     let world = World::new();
-    let mut book = world.by_the_book(&limits);
-    book.patience = SECOND * 50;
+    let mut access = world.access(&limits);
+    access.patience = SECOND * 50;
     let list: Vec<_> = (0..10)
         .map(|index| credential(&index.to_string(), Position::Index(index)))
         .collect();
     world.store_publishes(&list);
-    let login = log_in(&world, &book, &[endpoint(1)]).await;
-    assert_eq!(login, Err(LoginError::Refused(Some("28P01"))));
+    let login = log_in(&world, &access, &[endpoint(1)]).await;
+    assert_eq!(login, Err(Denied::Refused(Some("28P01"))));
     assert_eq!(world.refused(), 3);
     world.database_takes(&["7"]);
-    world.write(|book| book.confirm(&list[7], &endpoint(1), now()));
-    let login = log_in(&world, &book, &[endpoint(1)]).await.unwrap();
+    world.write(|access| access.confirm(&list[7], &endpoint(1), now()));
+    let login = log_in(&world, &access, &[endpoint(1)]).await.unwrap();
     assert_eq!(login.credential, list[7]);
 }
 
@@ -512,14 +513,14 @@ async fn a_new_credential_does_not_wait_because_others_were_refused_so_often() {
         ..limits()
     };
     let world = World::running_on("one");
-    let book = world.by_the_book(&limits);
+    let access = world.access(&limits);
     let (next, previous) = (
         credential("two", Position::Next),
         credential("zero", Position::Previous),
     );
     world.store_publishes(&[current("one"), next, previous]);
     world.database_takes(&[]);
-    let clients = arrive(50, &world, &book);
+    let clients = arrive(50, &world, &access);
     sleep(SECOND * 25).await;
     assert!(world.refused() <= 10, "{} refused", world.refused());
     world.database_takes(&["three"]);
@@ -536,8 +537,8 @@ async fn logins_under_way_when_the_password_changes_are_not_held_against_the_new
         ..limits()
     };
     let world = World::running_on("one");
-    let book = world.by_the_book(&limits);
-    let clients = arrive(17, &world, &book);
+    let access = world.access(&limits);
+    let clients = arrive(17, &world, &access);
     // One has shown that the credential is taken, and the others have set out.
     sleep(LOGIN_TAKES * 3 / 2).await;
     world.database_takes(&["two"]);
@@ -556,9 +557,9 @@ async fn logins_at_once_are_limited_and_all_are_served() {
         ..limits()
     };
     let world = World::running_on("one");
-    let book = world.by_the_book(&limits);
+    let access = world.access(&limits);
     let start = Instant::now();
-    assert_eq!(all_served(arrive(41, &world, &book)).await.len(), 41);
+    assert_eq!(all_served(arrive(41, &world, &access)).await.len(), 41);
     assert_eq!(world.at_once_max.load(Ordering::Relaxed), 4);
     assert_eq!(
         start.elapsed(),
@@ -574,8 +575,8 @@ async fn a_queue_behind_the_limit_does_not_repeat_a_refusal_that_came_meanwhile(
         ..limits()
     };
     let world = World::running_on("one");
-    let book = world.by_the_book(&limits);
-    let clients = arrive(20, &world, &book);
+    let access = world.access(&limits);
+    let clients = arrive(20, &world, &access);
     sleep(LOGIN_TAKES * 7 / 2).await;
     world.database_takes(&["two"]);
     world.store_has(&[current("two")]);
@@ -586,10 +587,10 @@ async fn a_queue_behind_the_limit_does_not_repeat_a_refusal_that_came_meanwhile(
 #[tokio::test(start_paused = true)]
 async fn a_scout_that_goes_away_is_replaced_by_the_next_in_line() {
     let world = World::running_on("one");
-    let book = world.by_the_book(&limits());
-    let mut scout = arrive(1, &world, &book);
+    let access = world.access(&limits());
+    let mut scout = arrive(1, &world, &access);
     tokio::task::yield_now().await;
-    let clients = arrive(5, &world, &book);
+    let clients = arrive(5, &world, &access);
     tokio::task::yield_now().await;
     scout.abort_all();
     while scout.join_next().await.is_some() {}
@@ -600,15 +601,15 @@ async fn a_scout_that_goes_away_is_replaced_by_the_next_in_line() {
 #[tokio::test(start_paused = true)]
 async fn a_login_that_gets_no_answer_holds_up_nobody_for_long_whose_credential_is_proven() {
     let world = World::running_on("one");
-    let book = world.by_the_book(&limits());
-    let silent = book.clone();
+    let access = world.access(&limits());
+    let silent = access.clone();
     let hung = tokio::spawn(async move {
         let silence = |_, _| std::future::pending::<Answered>();
-        silent.login(&[endpoint(1)], silence).await
+        silent.log_in(&[endpoint(1)], silence).await
     });
     tokio::task::yield_now().await;
     let start = Instant::now();
-    assert_eq!(all_served(arrive(5, &world, &book)).await.len(), 5);
+    assert_eq!(all_served(arrive(5, &world, &access)).await.len(), 5);
     assert!(start.elapsed() < SECOND * 3, "{:?}", start.elapsed());
     hung.abort();
 }
@@ -616,11 +617,11 @@ async fn a_login_that_gets_no_answer_holds_up_nobody_for_long_whose_credential_i
 #[tokio::test(start_paused = true)]
 async fn the_generation_is_that_of_the_page_before_the_connection_was_made() {
     let world = World::running_on("one");
-    let book = world.by_the_book(&limits());
+    let access = world.access(&limits());
     let before = world.pages.borrow().generation;
     let login = {
-        let (world, book) = (world.clone(), book.clone());
-        tokio::spawn(async move { log_in(&world, &book, &[endpoint(1)]).await })
+        let (world, access) = (world.clone(), access.clone());
+        tokio::spawn(async move { log_in(&world, &access, &[endpoint(1)]).await })
     };
     sleep(LOGIN_TAKES / 2).await;
     world.store_publishes(&[current("two")]);
@@ -631,34 +632,20 @@ async fn the_generation_is_that_of_the_page_before_the_connection_was_made() {
 #[tokio::test(start_paused = true)]
 async fn a_proof_beside_a_login_with_the_same_credential_is_not_sent() {
     let world = World::new();
-    let book = world.by_the_book(&limits());
+    let access = world.access(&limits());
     world.store_publishes(&[current("wrong")]);
-    let mut clients = arrive(10, &world, &book);
+    let mut clients = arrive(10, &world, &access);
     tokio::task::yield_now().await;
     let reports = Reports::to(&world);
     let attempt = world.clone().attempt(current("wrong"), endpoint(1));
-    let proof = prove(
-        &book.turnstiles,
-        &reports,
-        &current("wrong"),
-        &endpoint(1),
-        attempt,
-    )
-    .await;
+    let proof = prove(&access.gates, &reports, &current("wrong"), &endpoint(1), attempt).await;
     assert!(proof.is_none());
     assert_eq!(world.refused(), 1);
     clients.abort_all();
     while clients.join_next().await.is_some() {}
     sleep(SECOND * 2).await;
     let attempt = world.clone().attempt(current("wrong"), endpoint(1));
-    let proof = prove(
-        &book.turnstiles,
-        &reports,
-        &current("wrong"),
-        &endpoint(1),
-        attempt,
-    )
-    .await;
+    let proof = prove(&access.gates, &reports, &current("wrong"), &endpoint(1), attempt).await;
     let refused = Err(AttemptError::Refused(Refusal::BadPassword, "28P01"));
     assert_eq!(proof, Some(refused));
     assert_eq!(
@@ -685,7 +672,7 @@ async fn after_a_storm_of_rotations_what_the_store_holds_now_is_tried_at_once() 
     const EACH_TAKES: Duration = Duration::from_millis(18);
     for style in [Style::SingleUser, Style::Next, Style::Alternating] {
         let world = World::running_on("zero");
-        let book = world.by_the_book(&limits());
+        let access = world.access(&limits());
         let passwords: Vec<&'static str> = (0..300).map(|n| &*format!("{n}").leak()).collect();
         let mut clients = JoinSet::new();
         let mut before = "zero";
@@ -702,19 +689,19 @@ async fn after_a_storm_of_rotations_what_the_store_holds_now_is_tried_at_once() 
             world.store_has(&listed);
             if number % 6 == 0 {
                 world.read_store();
-                let (world, book) = (world.clone(), book.clone());
-                clients.spawn(async move { log_in(&world, &book, &[endpoint(1)]).await });
+                let (world, access) = (world.clone(), access.clone());
+                clients.spawn(async move { log_in(&world, &access, &[endpoint(1)]).await });
             }
             sleep(EACH_TAKES).await;
             before = password;
         }
         world.store_publishes(&[current(before)]);
         let start = Instant::now();
-        all_served(arrive(10, &world, &book)).await;
+        all_served(arrive(10, &world, &access)).await;
         all_served(clients).await;
         assert!(start.elapsed() < SECOND * 2, "{style:?}: {:?}", start.elapsed());
         let refused = world.refused();
-        all_served(arrive(100, &world, &book)).await;
+        all_served(arrive(100, &world, &access)).await;
         assert_eq!(world.refused(), refused, "{style:?}");
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::ledger::Pin;
+use super::pin::Pin;
 use crate::credentials::Credential;
 use crate::names::{SecretName, UpstreamName};
 
@@ -67,7 +67,7 @@ impl Roster {
         secret: &SecretName,
         upstream: &UpstreamName,
         credential: &Credential,
-    ) -> Berth {
+    ) -> Registration {
         let mut secrets = self.lock();
         let groups = secrets.entry(secret.clone()).or_default();
         let at = groups.iter().position(|group| group.is_of(credential));
@@ -80,7 +80,7 @@ impl Roster {
             groups.len() - 1
         });
         *groups[at].links.entry(upstream.clone()).or_default() += 1;
-        Berth {
+        Registration {
             roster: Arc::clone(self),
             secret: secret.clone(),
             upstream: upstream.clone(),
@@ -149,12 +149,15 @@ impl Roster {
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, berth: &Berth, change: impl FnOnce(&mut Group)) {
+    fn change(&self, registration: &Registration, change: impl FnOnce(&mut Group)) {
         let mut secrets = self.lock();
-        let Some(groups) = secrets.get_mut(&berth.secret) else {
+        let Some(groups) = secrets.get_mut(&registration.secret) else {
             return;
         };
-        let Some(at) = groups.iter().position(|group| group.is_of(&berth.credential)) else {
+        let Some(at) = groups
+            .iter()
+            .position(|group| group.is_of(&registration.credential))
+        else {
             return;
         };
         change(&mut groups[at]);
@@ -182,7 +185,7 @@ impl Group {
 }
 
 /// One link's place in the roster; it is given up on drop.
-pub struct Berth {
+pub struct Registration {
     roster: Arc<Roster>,
     secret: SecretName,
     upstream: UpstreamName,
@@ -190,7 +193,7 @@ pub struct Berth {
     session: Option<u64>,
 }
 
-impl Berth {
+impl Registration {
     pub fn credential(&self) -> &Credential {
         &self.credential
     }
@@ -223,7 +226,7 @@ impl Berth {
     }
 }
 
-impl Drop for Berth {
+impl Drop for Registration {
     fn drop(&mut self) {
         self.roster.change(self, |group| {
             if let Some(links) = group.links.get_mut(&self.upstream) {
@@ -239,9 +242,9 @@ impl Drop for Berth {
     }
 }
 
-impl std::fmt::Debug for Berth {
+impl std::fmt::Debug for Registration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Berth")
+        f.debug_struct("Registration")
             .field("secret", &self.secret)
             .field("session", &self.session)
             .finish_non_exhaustive()
@@ -279,17 +282,17 @@ mod tests {
     #[test]
     fn a_session_takes_its_pin_with_it() {
         let (roster, secret) = (Roster::new(), SecretName::from("orders"));
-        let mut berth = roster.enter(&secret, &"db".into(), &credential("a"));
-        berth.seat(7);
+        let mut registration = roster.enter(&secret, &"db".into(), &credential("a"));
+        registration.seat(7);
         let pinned = Pinned {
-            reasons: vec![Pin::HeldCursors],
+            reasons: vec![Pin("held_cursors")],
             since: Instant::now(),
             until: None,
         };
-        berth.pin(Some(pinned.clone()));
+        registration.pin(Some(pinned.clone()));
         let aboard = roster.aboard(&secret);
         assert_eq!((aboard[0].sessions, aboard[0].pinned.get(&7)), (1, Some(&pinned)));
-        berth.unseat();
+        registration.unseat();
         assert_eq!(
             (
                 roster.aboard(&secret)[0].sessions,
@@ -299,7 +302,7 @@ mod tests {
         );
         let mut next = roster.enter(&secret, &"db".into(), &credential("b"));
         next.seat(7);
-        drop(berth);
+        drop(registration);
         let aboard = roster.aboard(&secret);
         assert_eq!(
             (aboard.len(), aboard[0].sessions, aboard[0].pinned.len()),
