@@ -10,8 +10,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::login::{Backend, LoginError, Target, encrypt};
+use super::login::{Backend, encrypt};
+use super::login_error::LoginError;
 use super::talk::TalkError;
+use super::target::Target;
 use super::wire::say;
 use crate::limit::Limit;
 use crate::names::Endpoint;

@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::login::LoginError;
 use crate::complaint::{self, Over};
 use crate::metrics::Limit;
 use crate::names::Endpoint;
@@ -51,8 +50,8 @@ impl Complaints {
     }
 
     /// What a server itself said is its client's affair; a refusal is the keeper's.
-    pub fn login_failed(&self, endpoint: &Endpoint, error: &LoginError) {
-        if error.is_clients_affair() {
+    pub fn login_failed(&self, endpoint: &Endpoint, error: &dyn Error, is_clients_affair: bool) {
+        if is_clients_affair {
             return;
         }
         if let Some(failures) = self.endpoints.failed(endpoint.clone(), now()) {

@@ -16,13 +16,14 @@ use super::cancel::Place;
 use super::entry::Seat;
 use super::errors::Gone;
 use super::ledger::Ledger;
-use super::lender::Kind;
-use super::login::{Facts, Target};
+use super::login::Facts;
 use super::notes::Notes;
+use super::pool::{Kind, Pool};
 use super::relay::{End, Relay, Want};
 use super::seldom::Seldom;
+use super::service::Service;
+use super::way::Way;
 use super::wire::opening::Startup;
-use super::{Mapping, Wing};
 use crate::access::roster::{Pinned, Registration};
 use crate::access::{self, leave::Leave};
 use crate::backoff::{Backoff, chance};
@@ -45,8 +46,8 @@ const REFUSED_CAP: Duration = Duration::from_secs(60);
 /// A client and its link.
 pub(super) struct Session {
     pub id: u64,
-    pub wing: Arc<Wing>,
-    pub mapping: Arc<Mapping>,
+    pub service: Arc<Service>,
+    pub way: Arc<Way>,
     /// What every link of the session begins with.
     pub startup: Startup,
     pub relay: Relay<Stream, Stream>,
@@ -59,8 +60,8 @@ pub(super) struct Session {
     pub kind: Option<Kind>,
     /// Of the link.
     pub facts: Facts,
-    /// Where the link leads. The mapping may lead elsewhere by now.
-    pub target: Arc<Target>,
+    /// Where the link leads. The way may lead elsewhere by now.
+    pub pool: Arc<Pool>,
     pub connection: Permit,
     pub _seat: Seat,
 }
@@ -186,10 +187,13 @@ impl Session {
     /// Relays until there is something else to do.
     async fn turn(&mut self) -> Result<Turn, Over> {
         let Self {
-            relay, course, wing, ..
+            relay,
+            course,
+            service,
+            ..
         } = self;
         let (want, alarm) = course.next(Instant::now());
-        let mut stop = wing.lobby.stop.clone();
+        let mut stop = service.shared.stop.clone();
         let aside = pin!(async {
             tokio::select! {
                 biased;
@@ -294,7 +298,7 @@ impl Session {
 
     /// Relays until `done` is.
     pub async fn beside<T>(&mut self, done: impl Future<Output = T>) -> Result<T, Over> {
-        let mut stop = self.wing.lobby.stop.clone();
+        let mut stop = self.service.shared.stop.clone();
         tokio::select! {
             biased;
             end = self.relay.run() => Err(end.into()),

@@ -8,12 +8,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
+use super::Client;
 use super::auth::{self, AuthError};
 use super::errors::ClientError;
+use super::service::{LocalRole, Service, Shared};
 use super::startup::{self, Failed, Purpose};
 use super::talk::{Talk, TalkError};
+use super::way::Way;
 use super::wire::opening::Startup;
-use super::{Client, Lobby, Mapping, Wing};
+use crate::config::OtherDatabase;
 use crate::limit::Permit;
 use crate::metrics::{Counted, Limit};
 use crate::net::Stream;
@@ -36,7 +39,7 @@ pub struct Guest {
     /// Messages that go before anything else.
     pub out: BytesMut,
     pub startup: Startup,
-    pub mapping: Arc<Mapping>,
+    pub way: Arc<Way>,
     pub seat: Seat,
 }
 
@@ -48,15 +51,15 @@ pub struct Seat {
 }
 
 /// From the first packet to the client's proof of who it is. A cancel request is carried out on the way.
-pub async fn enter(client: Client, deadline: Instant, wing: &Arc<Wing>) -> Option<Guest> {
+pub async fn enter(client: Client, deadline: Instant, service: &Arc<Service>) -> Option<Guest> {
     let Client {
         socket,
         id,
         must_encrypt,
     } = client;
-    let lobby = &wing.lobby;
-    let Ok(opened) = timeout_at(deadline, startup::open(socket, wing.tls.as_ref())).await else {
-        lobby.metrics.hit(Limit::StartupTime);
+    let shared = &service.shared;
+    let Ok(opened) = timeout_at(deadline, startup::open(socket, service.tls.as_ref())).await else {
+        shared.metrics.hit(Limit::StartupTime);
         debug!(
             session = id,
             "client did not say what it came for in time (limits.startup_time)"
@@ -67,11 +70,11 @@ pub async fn enter(client: Client, deadline: Instant, wing: &Arc<Wing>) -> Optio
         Ok((stream, Purpose::Session(startup))) => (stream, startup),
         Ok((mut stream, Purpose::Cancel { process_id, key })) => {
             // Detached: a client that closes at once is served all the same.
-            let lobby = lobby.clone();
+            let shared = shared.clone();
             tokio::spawn(async move {
-                if let Err(error) = lobby.cancels.carry_out(process_id, &key).await {
+                if let Err(error) = shared.cancels.carry_out(process_id, &key).await {
                     debug!(process_id, %error, "cancel request not carried out");
-                    lobby.not_cancelled(&error);
+                    shared.not_cancelled(&error);
                 }
                 // A client over TLS takes an end without close_notify for a failed cancel.
                 let _ = timeout(FAREWELL_TIME, stream.shutdown()).await;
@@ -84,12 +87,12 @@ pub async fn enter(client: Client, deadline: Instant, wing: &Arc<Wing>) -> Optio
             return None;
         }
         Err(Failed::Unanswered(error)) => {
-            lobby.turned_away(&error);
+            shared.turned_away(&error);
             debug!(session = id, %error, "client not answered");
             return None;
         }
         Err(Failed::Refused(stream, error)) => {
-            turn_away(*stream, &mut BytesMut::new(), &error, id, lobby).await;
+            turn_away(*stream, &mut BytesMut::new(), &error, id, shared).await;
             return None;
         }
     };
@@ -97,23 +100,23 @@ pub async fn enter(client: Client, deadline: Instant, wing: &Arc<Wing>) -> Optio
     let mut out = BytesMut::new();
     let introduced = tokio::select! {
         biased;
-        introduced = timeout_at(deadline, introduce(&mut talk, &mut out, startup, must_encrypt, wing)) => {
-            let limit = wing.limits.startup_time;
+        introduced = timeout_at(deadline, introduce(&mut talk, &mut out, startup, must_encrypt, service)) => {
+            let limit = service.limits.startup_time;
             introduced.unwrap_or_else(|_| Err(ClientError::StartupTime { limit }.into()))
         }
-        () = lobby.stopped() => Err(ClientError::Stopping.into()),
+        () = shared.stopped() => Err(ClientError::Stopping.into()),
     };
     match introduced {
-        Ok((startup, mapping, seat)) => Some(Guest {
+        Ok((startup, way, seat)) => Some(Guest {
             talk,
             out,
             startup,
-            mapping,
+            way,
             seat,
         }),
         Err(Ending::Left) => None,
         Err(Ending::Refused(error)) => {
-            turn_away(talk.into_parts().0, &mut out, &error, id, lobby).await;
+            turn_away(talk.into_parts().0, &mut out, &error, id, shared).await;
             None
         }
     }
@@ -124,8 +127,8 @@ async fn introduce(
     out: &mut BytesMut,
     mut startup: Startup,
     must_encrypt: bool,
-    wing: &Wing,
-) -> Result<(Startup, Arc<Mapping>, Seat), Ending> {
+    service: &Service,
+) -> Result<(Startup, Arc<Way>, Seat), Ending> {
     startup::negotiate(&mut startup, out);
     let Some(name) = startup.get(b"user").filter(|name| !name.is_empty()) else {
         return Err(ClientError::NoUser.into());
@@ -135,33 +138,59 @@ async fn introduce(
         return Err(ClientError::TlsRequired.into());
     }
     let binding = encrypted.and_then(|tls| tls.end_point.clone());
-    let mapping = str::from_utf8(name).ok().and_then(|name| wing.mappings.get(name));
-    let verifier = match mapping {
-        Some(mapping) => mapping.verifier.clone(),
-        None => Some(wing.mock_verifier(name)),
+    let role = str::from_utf8(name).ok().and_then(|name| service.roles.get(name));
+    let verifier = match role {
+        Some(role) => role.verifier.clone(),
+        None => Some(service.mock_verifier(name)),
     };
     let shown = String::from_utf8_lossy(name).into_owned();
     if let Some(verifier) = verifier {
         auth::authenticate(talk, out, &shown, verifier, binding).await?;
     }
-    let Some(mapping) = mapping else {
+    let Some(LocalRole { way, .. }) = role else {
         return Err(ClientError::WrongPassword { role: shown }.into());
     };
-    mapping.check_database(&startup)?;
-    let permit = wing.lobby.seats.try_take();
+    check_database(way, &startup)?;
+    let permit = service.shared.seats.try_take();
     let permit = permit.ok_or(ClientError::TooManyClients {
-        limit: wing.limits.clients,
+        limit: service.limits.clients,
     })?;
     let seat = Seat {
         _permit: permit,
-        _counted: wing.lobby.metrics.client(),
+        _counted: service.shared.metrics.client(),
     };
-    Ok((startup, Arc::clone(mapping), seat))
+    Ok((startup, Arc::clone(way), seat))
+}
+
+/// Who asks for another database than there is here would do there what was meant for elsewhere. Drivers that were told
+/// of none ask for one that is called as their user.
+fn check_database(way: &Way, startup: &Startup) -> Result<(), ClientError> {
+    let upstream = &way.pool.target.upstream;
+    let Some(database) = &upstream.database else {
+        return Ok(());
+    };
+    let asked = startup.get(b"database").unwrap_or_default();
+    let is_here = [&b""[..], database.as_bytes(), way.role.name.as_str().as_bytes()].contains(&asked);
+    if is_here || upstream.other_database == OtherDatabase::Ignore || startup.has_no_database() {
+        return Ok(());
+    }
+    Err(ClientError::OtherDatabase {
+        asked: String::from_utf8_lossy(asked).into_owned(),
+        role: way.role.name.to_string(),
+        database: database.clone(),
+        upstream: upstream.name.to_string(),
+    })
 }
 
 /// Says why, and closes so that it is heard.
-pub async fn turn_away(mut stream: Stream, out: &mut BytesMut, error: &ClientError, id: u64, lobby: &Lobby) {
-    lobby.turned_away(error);
+pub async fn turn_away(
+    mut stream: Stream,
+    out: &mut BytesMut,
+    error: &ClientError,
+    id: u64,
+    shared: &Shared,
+) {
+    shared.turned_away(error);
     debug!(session = id, side = ?error.side(), sqlstate = error.sqlstate(), %error, "client turned away");
     error.write(out);
     let farewell = async {

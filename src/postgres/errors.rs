@@ -6,11 +6,12 @@ use bytes::{Bytes, BytesMut};
 
 use super::crossing::Failed;
 use super::ledger::Pin;
+use super::no_link::NoLink;
 use super::relay::Loss;
 use super::wire::aftermath::Unanswerable;
 use super::wire::frame::BadLength;
 use super::wire::opening::BadOpening;
-use super::wire::read::{error_field, passes};
+use super::wire::read::error_field;
 use super::wire::say;
 use super::wire::scram::server::ScramServerError;
 use super::wire::tag::field;
@@ -61,25 +62,13 @@ pub enum ClientError {
     TooManyClients { limit: u32 },
     #[error("sorry, too many clients are logging in already: {limit} (limits.startups)")]
     TooManyStartups { limit: u32 },
-    #[error("no connection to the database became free within {wait:?} (limits.queue_wait, {limit} in use)")]
-    QueueWait { wait: Duration, limit: u32 },
-    #[error(
-        "password authentication failed for user \"{role}\": the database accepts no credential it maps to"
-    )]
-    NoCredential { role: String },
-    #[error("the secret store has not given a credential for \"{role}\" yet")]
-    NoSecretYet { role: String },
-    #[error("the database can't be reached yet: {reason}")]
-    NotYet { reason: String },
-    #[error("the database can't be used: {reason}")]
-    Unusable { reason: String },
+    #[error(transparent)]
+    NoLink(#[from] NoLink),
     /// What the server itself said.
     #[error("the database refused the connection")]
     Server {
         /// Of its ErrorResponse.
         body: Bytes,
-        /// It came after AuthenticationOk.
-        authenticated: bool,
     },
     #[error("the connection to the database was lost")]
     LinkLost,
@@ -121,7 +110,7 @@ pub enum Unrecoverable {
     #[error("what it was can't be made again: {0}")]
     Rebuilding(Failed),
     #[error("{0}")]
-    Login(Box<ClientError>),
+    Login(NoLink),
 }
 
 fn list(pins: impl Iterator<Item = &'static str>) -> String {
@@ -146,16 +135,10 @@ impl ClientError {
             | Self::WrongPassword { .. }
             | Self::OtherDatabase { .. }
             | Self::StartupTime { .. } => Side::Client,
-            Self::NoCredential { .. }
-            | Self::NoSecretYet { .. }
-            | Self::NotYet { .. }
-            | Self::Unusable { .. }
-            | Self::Server { .. }
-            | Self::Gone(_)
-            | Self::LinkLost => Side::Upstream,
+            Self::NoLink(NoLink::QueueWait { .. }) => Side::Us,
+            Self::NoLink(_) | Self::Server { .. } | Self::Gone(_) | Self::LinkLost => Side::Upstream,
             Self::TooManyClients { .. }
             | Self::TooManyStartups { .. }
-            | Self::QueueWait { .. }
             | Self::Cut { .. }
             | Self::Stopping => Side::Us,
         }
@@ -168,7 +151,7 @@ impl ClientError {
             Self::StartupTime { .. } => Some(Limit::StartupTime),
             Self::TooManyClients { .. } => Some(Limit::Clients),
             Self::TooManyStartups { .. } => Some(Limit::Startups),
-            Self::QueueWait { .. } => Some(Limit::QueueWait),
+            Self::NoLink(NoLink::QueueWait { .. }) => Some(Limit::QueueWait),
             _ => None,
         }
     }
@@ -180,25 +163,13 @@ impl ClientError {
             Self::Opening(_) | Self::EarlyData | Self::BadLength(_) | Self::NoPassword(_) => "08P01",
             Self::NoUser | Self::TlsRequired | Self::TlsUnavailable => "28000",
             Self::Scram(error) => error.sqlstate(),
-            Self::WrongPassword { .. } | Self::NoCredential { .. } => "28P01",
+            Self::WrongPassword { .. } => "28P01",
             Self::OtherDatabase { .. } => "3D000",
-            Self::TooManyClients { .. } | Self::TooManyStartups { .. } | Self::QueueWait { .. } => "53300",
-            Self::StartupTime { .. } | Self::Unusable { .. } | Self::LinkLost | Self::Server { .. } => {
-                "08006"
-            }
-            Self::NotYet { .. } | Self::NoSecretYet { .. } => "57P03",
+            Self::TooManyClients { .. } | Self::TooManyStartups { .. } => "53300",
+            Self::StartupTime { .. } | Self::LinkLost | Self::Server { .. } => "08006",
+            Self::NoLink(no_link) => no_link.sqlstate(),
             Self::Stopping | Self::Cut { .. } => "57P01",
         }
-    }
-
-    /// The server refused the login because it has too many sessions.
-    pub fn is_server_full(&self) -> bool {
-        matches!(self, Self::Server { body, .. } if error_field(body, field::SQLSTATE) == Some(b"53300"))
-    }
-
-    /// Whether the server may let in the same client in a moment.
-    pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Server { body, .. } if error_field(body, field::SQLSTATE).is_some_and(passes))
     }
 
     /// Of a session that ends with its link the server's last words are passed on, and ours explain them.
@@ -215,7 +186,7 @@ impl ClientError {
             Self::WrongPassword { .. } => Some(
                 "pgswivel asks for the name and the password of one of its own roles, not for the database's.",
             ),
-            Self::NoCredential { .. } => {
+            Self::NoLink(NoLink::NoCredential { .. }) => {
                 Some("Run \"pgswivel check\" beside it: it tries every credential of the secret once.")
             }
             _ => None,
@@ -224,13 +195,16 @@ impl ClientError {
 
     /// The FATAL that ends the connection.
     pub fn write(&self, out: &mut BytesMut) {
-        if let Self::Server { body, authenticated } = self {
-            // Clients tell a refusal of the login from one of the session by what came before it.
-            if *authenticated {
-                say::authentication_ok(out);
+        match self {
+            Self::NoLink(NoLink::Server { body, authenticated }) => {
+                // Clients tell a refusal of the login from one of the session by what came before it.
+                if *authenticated {
+                    say::authentication_ok(out);
+                }
+                return say::error_body(out, body);
             }
-            say::error_body(out, body);
-            return;
+            Self::Server { body } => return say::error_body(out, body),
+            _ => {}
         }
         let message = self.to_string();
         let mut fields = vec![
@@ -251,10 +225,7 @@ impl ClientError {
 impl From<Loss> for ClientError {
     fn from(loss: Loss) -> Self {
         match loss.fatal {
-            Some(body) => Self::Server {
-                body,
-                authenticated: false,
-            },
+            Some(body) => Self::Server { body },
             None => Self::LinkLost,
         }
     }
@@ -280,10 +251,11 @@ mod tests {
     fn what_the_server_said_is_passed_on_byte_for_byte() {
         let body = b"SFATAL\0VFATAL\0C3D000\0Mno\xff\0\0";
         let mut out = BytesMut::new();
-        let error = |authenticated| ClientError::Server {
+        let error = |authenticated| NoLink::Server {
             body: Bytes::from_static(body),
             authenticated,
         };
+        let error = |authenticated| ClientError::from(error(authenticated));
         error(false).write(&mut out);
         assert_eq!(&out[5..], body);
 

@@ -4,8 +4,10 @@ use bytes::BytesMut;
 use tokio::time::timeout;
 
 use super::ledger::LACKS_QUERY;
-use super::login::{Link, LoginError, Target, log_in, login, reach};
+use super::login::{Link, log_in, login, reach};
+use super::login_error::LoginError;
 use super::talk::{Talk, TalkError};
+use super::target::Target;
 use super::wire::opening::Startup;
 use super::wire::tag::from_server;
 use super::wire::{read, say};

@@ -1,8 +1,5 @@
 //! One login: one endpoint, one credential, one answer.
 
-mod error;
-
-use std::fmt;
 use std::io;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -11,62 +8,24 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
-pub use self::error::LoginError;
-use super::lender::Lender;
-use super::salted::Salted;
+use super::login_error::{GREETING_MAX, LoginError};
 use super::talk::{Talk, TalkError};
+use super::target::Target;
 use super::wire::opening::Startup;
 use super::wire::read::{self, Authentication};
 use super::wire::say;
 use super::wire::scram::client::{Binding, ExpectServerFinal, ITERATIONS_MAX, client_first};
 use super::wire::scram::{Nonce, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, SaltedPassword};
 use super::wire::tag::from_server;
-use crate::config::{ChannelBinding, Md5, TlsMode, TlsNegotiation, Upstream};
+use crate::config::{ChannelBinding, Md5, TlsMode, TlsNegotiation};
 use crate::credentials::{Credential, Password};
-use crate::limit::Limit;
 use crate::names::Endpoint;
-use crate::net::dial::{DialOptions, dial};
-use crate::net::tls::{ClientTls, TlsFilesError};
+use crate::net::dial::dial;
 use crate::net::{Socket, Stream};
 use crate::random;
 
 /// As libpq bounds an authentication request or an error before the login is through.
 const MESSAGE_MAX: usize = 30_000;
-/// All messages between AuthenticationOk and ReadyForQuery.
-const GREETING_MAX: usize = 1 << 20;
-
-/// An upstream, with what was read from its files.
-pub struct Target {
-    pub upstream: Arc<Upstream>,
-    pub tls: ClientTls,
-    pub dial: DialOptions,
-    /// `connections_max`.
-    pub connections: Arc<Limit>,
-    pub salted: Salted,
-    pub lender: Lender,
-}
-
-impl Target {
-    /// Reads the TLS files, so it blocks.
-    pub fn load(upstream: Arc<Upstream>) -> Result<Self, TlsFilesError> {
-        Ok(Self {
-            tls: ClientTls::load(&upstream.tls)?,
-            dial: DialOptions::from(&*upstream),
-            connections: Limit::new(upstream.connections_max),
-            salted: Salted::default(),
-            lender: Lender::default(),
-            upstream,
-        })
-    }
-}
-
-impl fmt::Debug for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target")
-            .field("upstream", &self.upstream)
-            .finish_non_exhaustive()
-    }
-}
 
 /// A logged-in connection at rest.
 #[derive(Debug)]
@@ -261,12 +220,12 @@ async fn answer_scram(
         (other, _) => return Err(LoginError::Unexpected(char::from(other))),
     };
     let (password, salt, iterations) = (&credential.password, challenge.salt(), challenge.iterations());
-    let salted = match target.salted.get(password, salt, iterations) {
+    let salted = match target.scram_keys.get(password, salt, iterations) {
         Some(salted) => salted,
         None => {
             let salted = derive(password.clone(), salt.to_vec(), iterations).await?;
             target
-                .salted
+                .scram_keys
                 .keep(password.clone(), salt, iterations, salted.clone());
             salted
         }

@@ -14,11 +14,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
-use super::Mapping;
+use super::arrival::{Arrival, log_in};
 use super::exchange::Aside;
 use super::farewell::{leave, outlast};
-use super::links::{self, Arrival};
 use super::talk::Talk;
+use super::way::Way;
 use super::wire::opening::Startup;
 use super::wire::state_words::{Learned, Vocabulary};
 use crate::backoff::{Backoff, jittered};
@@ -64,7 +64,7 @@ pub struct Lore {
     /// Nobody was in the database when it would have been learned again.
     is_stale: AtomicBool,
     /// How to log in there: as the latest session did.
-    mapping: Mutex<Weak<Mapping>>,
+    way: Mutex<Weak<Way>>,
 }
 
 /// The lore of every database that some session is in.
@@ -90,25 +90,25 @@ enum LearnError {
 
 impl Library {
     /// Of the database that `startup` names. The first who asks has it learned.
-    pub fn of(&self, mapping: &Arc<Mapping>, startup: &Startup) -> Arc<Lore> {
+    pub fn of(&self, way: &Arc<Way>, startup: &Startup) -> Arc<Lore> {
         let database = startup.get(b"database").unwrap_or_default();
-        let key = (mapping.target.upstream.name.clone(), database.into());
+        let key = (way.pool.target.upstream.name.clone(), database.into());
         let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lore) = books.get(&key) {
-            lore.ask_by(mapping);
+            lore.ask_by(way);
             if lore.is_stale.swap(false, Ordering::Relaxed) {
                 lore.doubt();
             }
             return Arc::clone(lore);
         }
         let lore = Arc::new(Lore::unlearned());
-        lore.ask_by(mapping);
+        lore.ask_by(way);
         books.insert(key.clone(), Arc::clone(&lore));
         let mut startup = Startup::default();
         startup.set(b"database", database);
         startup.set(b"application_name", b"pgswivel");
         startup.set(b"client_encoding", b"UTF8");
-        let (book, metrics) = (Arc::clone(&lore), Arc::clone(&mapping.access.metrics));
+        let (book, metrics) = (Arc::clone(&lore), Arc::clone(&way.access.metrics));
         tokio::spawn(supervise(Task::Learning, metrics, async move || {
             keep(&book, &key.0, &startup).await;
         }));
@@ -129,7 +129,7 @@ impl Lore {
             digest: Mutex::default(),
             learning: tokio::sync::Mutex::default(),
             is_stale: AtomicBool::new(false),
-            mapping: Mutex::default(),
+            way: Mutex::default(),
         }
     }
 
@@ -141,15 +141,12 @@ impl Lore {
         lore
     }
 
-    fn ask_by(&self, mapping: &Arc<Mapping>) {
-        *self.mapping.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(mapping);
+    fn ask_by(&self, way: &Arc<Way>) {
+        *self.way.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(way);
     }
 
-    fn mapping(&self) -> Option<Arc<Mapping>> {
-        self.mapping
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .upgrade()
+    fn way(&self) -> Option<Arc<Way>> {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
     }
 
     pub fn vocabulary(&self) -> watch::Receiver<Arc<Vocabulary>> {
@@ -267,7 +264,7 @@ impl Lore {
 async fn keep(lore: &Arc<Lore>, upstream: &UpstreamName, startup: &Startup) {
     let mut pause = Backoff::starting_at(RETRY_FIRST);
     loop {
-        let wait = match ask(lore.mapping(), startup).await {
+        let wait = match ask(lore.way(), startup).await {
             Ok((learned, digest, defined)) => {
                 debug!(%upstream, risky = learned.risky.len(), "learned what functions do");
                 lore.take_as_of(digest, learned);
@@ -290,9 +287,9 @@ async fn keep(lore: &Arc<Lore>, upstream: &UpstreamName, startup: &Startup) {
     }
 }
 
-async fn ask(mapping: Option<Arc<Mapping>>, startup: &Startup) -> Result<(Learned, Digest, u64), LearnError> {
-    let mapping = mapping.ok_or(LearnError::Deserted)?;
-    let arrival = links::log_in(&mapping, startup, NO_SESSION).await;
+async fn ask(way: Option<Arc<Way>>, startup: &Startup) -> Result<(Learned, Digest, u64), LearnError> {
+    let way = way.ok_or(LearnError::Deserted)?;
+    let arrival = log_in(&way, startup, NO_SESSION).await;
     let Arrival {
         link, registration, ..
     } = arrival.map_err(|_| LearnError::Login)?;

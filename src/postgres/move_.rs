@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
+use super::arrival::{Arrival, log_in};
 use super::converse::{Over, Session};
 use super::crossing::{Crossing, Failed, SILENCE_MAX, survey};
 use super::exchange::{Aside, Broken};
 use super::farewell::leave;
 use super::ledger::{Ledger, Pin, Values};
-use super::links::{self, Arrival};
 use super::login::Backend;
 use super::lore::Lore;
 use super::notes::Notes;
@@ -44,8 +44,8 @@ impl Session {
             return Ok(false);
         }
         self.unpin();
-        let moves = Arc::clone(&self.wing.lobby.moves);
-        let metrics = Arc::clone(&self.wing.lobby.metrics);
+        let moves = Arc::clone(&self.service.shared.moves);
+        let metrics = Arc::clone(&self.service.shared.metrics);
         let turn = moves.take_or_wait(|| metrics.hit(Limit::Moves));
         let turn = self.beside(turn).await?;
         self.follow();
@@ -65,8 +65,8 @@ impl Session {
     }
 
     pub fn count_move(&self, result: Move, began: Instant) {
-        let secret = &self.mapping.role.secret;
-        self.wing.lobby.metrics.moved(secret, result, began.elapsed());
+        let secret = &self.way.role.secret;
+        self.service.shared.metrics.moved(secret, result, began.elapsed());
     }
 
     /// Asks the link what the session holds, if there was a reason to. A server that refuses changes nothing.
@@ -153,7 +153,7 @@ impl Session {
         let names = self.custom_names();
         let names = names.iter().map(String::as_bytes);
         let user = self.registration.credential().user.as_bytes();
-        let question = Question::new(user, names, self.wing.limits.statement_bytes);
+        let question = Question::new(user, names, self.service.limits.statement_bytes);
         question.knowing(self.ledger.as_deref().map(Ledger::lacks).unwrap_or_default())
     }
 
@@ -166,8 +166,8 @@ impl Session {
     /// A link with a credential that is not about to be left itself, once the client rests again. It is served
     /// meanwhile.
     async fn log_in_beside(&mut self) -> Result<Option<Arrival>, Over> {
-        let (mapping, startup, id) = (Arc::clone(&self.mapping), self.startup.clone(), self.id);
-        let logged_in = self.beside(links::log_in(&mapping, &startup, id)).await?;
+        let (way, startup, id) = (Arc::clone(&self.way), self.startup.clone(), self.id);
+        let logged_in = self.beside(log_in(&way, &startup, id)).await?;
         let arrival = match logged_in {
             Ok(arrival) => arrival,
             Err(error) => {
@@ -175,14 +175,14 @@ impl Session {
                 return Ok(None);
             }
         };
-        if !mapping
+        if !way
             .access
             .page
             .borrow()
             .is_live(arrival.registration.credential())
         {
             debug!(session = id, "no better credential to move to yet");
-            part_from(arrival);
+            arrival.part();
             return Ok(None);
         }
         // Now, while the client is served: there will be little left to learn.
@@ -191,7 +191,7 @@ impl Session {
             (arrival, Ok(())) => arrival,
             (arrival, Err(error)) => {
                 debug!(session = id, %error, "session not moved");
-                part_from(arrival);
+                arrival.part();
                 return Ok(None);
             }
         };
@@ -199,7 +199,7 @@ impl Session {
             Ok(Ok(())) => Ok(Some(arrival)),
             Ok(Err(end)) => Err(end.into()),
             Err(_) => {
-                part_from(arrival);
+                arrival.part();
                 Ok(None)
             }
         }
@@ -222,7 +222,7 @@ impl Session {
         let (arrival, caught_up) = catch_up(self.lore(), arrival, until).await;
         if let Err(error) = caught_up {
             debug!(session = self.id, %error, "session not moved");
-            part_from(arrival);
+            arrival.part();
             return Ok(false);
         }
         if let Some(notes) = self.relay.notes_mut() {
@@ -231,14 +231,14 @@ impl Session {
         let pins: Vec<Pin> = self.pins().collect();
         if !pins.is_empty() {
             self.pin(pins);
-            part_from(arrival);
+            arrival.part();
             return Ok(false);
         }
         let crossing = self.crossing(arrival.registration.credential(), until);
         let Arrival {
             link,
             registration,
-            target,
+            pool,
         } = arrival;
         let mut successor = Talk::resume(link.stream, link.unread);
         let mut aside = Aside::kept();
@@ -253,7 +253,7 @@ impl Session {
                 self.leaves_with(crossed.ledger);
                 let left = self.relay.change_link(stream, ids);
                 self.relay.resume(&crossed.messages, &unread);
-                (self.facts, self.target) = (link.facts, target);
+                (self.facts, self.pool) = (link.facts, pool);
                 let mut left_registration = std::mem::replace(&mut self.registration, registration);
                 left_registration.unseat();
                 self.registration.seat(self.id);
@@ -286,7 +286,7 @@ impl Session {
             question: self.question(),
             user: successor.user.as_bytes().into(),
             unnamed: notes.and_then(|notes| notes.unnamed(&greeting)),
-            bytes_max: self.wing.limits.statement_bytes,
+            bytes_max: self.service.limits.statement_bytes,
             known: known.unwrap_or_default(),
             until,
         }
@@ -317,8 +317,4 @@ pub async fn catch_up(
         Err(_) => Err(Failed::TimedOut),
     };
     (arrival, caught_up)
-}
-
-fn part_from(arrival: Arrival) {
-    tokio::spawn(leave(arrival.link.stream, arrival.registration));
 }

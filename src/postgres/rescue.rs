@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info};
 
+use super::arrival::{Arrival, log_in};
 use super::converse::{Over, Session};
 use super::crossing::{Failed, SILENCE_MAX};
 use super::errors::{Gone, Unrecoverable};
 use super::farewell::leave;
 use super::known::Unnamed;
 use super::ledger::{Ledger, Pin};
-use super::links::{self, Arrival};
 use super::login::Facts;
 use super::move_::catch_up;
 use super::rebuilding::{Rebuilding, Rebuilt, fail_transaction};
@@ -43,7 +43,7 @@ impl Session {
             Ok(_) => Rescue::Interrupted,
             Err(_) => Rescue::Lost,
         };
-        (self.wing.lobby.metrics).rescued(&self.mapping.role.secret, result);
+        (self.service.shared.metrics).rescued(&self.way.role.secret, result);
         rescued.map(drop)
     }
 
@@ -105,7 +105,7 @@ impl Session {
         gone: &impl Fn(Unrecoverable) -> Over,
     ) -> Result<InFlight, Over> {
         let rebuilding = self.rebuilding();
-        let deadline = Instant::now() + self.mapping.access.patience;
+        let deadline = Instant::now() + self.way.access.patience;
         let mut pause = Backoff::starting_at(RETRY_FIRST);
         loop {
             self.follow();
@@ -115,7 +115,7 @@ impl Session {
                 Arrival {
                     link,
                     registration,
-                    target,
+                    pool,
                 },
                 caught_up,
             ) = self.while_wanted(caught_up).await?;
@@ -153,7 +153,7 @@ impl Session {
                     let ids = self.process_ids(link.facts.backend.as_ref());
                     drop(self.relay.take_up(aftermath, stream, ids));
                     self.relay.resume(&rebuilt.messages, &unread);
-                    (self.facts, self.target) = (link.facts, target);
+                    (self.facts, self.pool) = (link.facts, pool);
                     self.registration = registration;
                     self.registration.seat(self.id);
                     return Ok(in_flight);
@@ -187,7 +187,7 @@ impl Session {
     pub fn repoint(&self, facts: &Facts, stream: &Stream) {
         let backend = facts.backend.as_ref();
         let address =
-            backend.map(|backend| address_of(&facts.endpoint, stream, backend, &self.mapping.target));
+            backend.map(|backend| address_of(&facts.endpoint, stream, backend, &self.way.pool.target));
         if let Some(place) = &self.place {
             place.repoint(address);
         }
@@ -202,18 +202,18 @@ impl Session {
         gone: &impl Fn(Unrecoverable) -> Over,
     ) -> Result<Arrival, Over> {
         loop {
-            let (mapping, startup, id) = (Arc::clone(&self.mapping), self.startup.clone(), self.id);
-            let logged_in = self.while_wanted(links::log_in(&mapping, &startup, id)).await?;
+            let (way, startup, id) = (Arc::clone(&self.way), self.startup.clone(), self.id);
+            let logged_in = self.while_wanted(log_in(&way, &startup, id)).await?;
             let error = match logged_in {
                 Ok(arrival) => return Ok(arrival),
                 Err(error) => error,
             };
             if !error.may_pass() || Instant::now() >= deadline {
-                return Err(gone(Unrecoverable::Login(Box::new(error))));
+                return Err(gone(Unrecoverable::Login(error)));
             }
             debug!(session = id, %error, "login tried again");
             if error.is_server_full()
-                && let Some(leaving) = mapping.target.lender.make_room()
+                && let Some(leaving) = way.pool.make_room()
             {
                 // The server has the last word on whether there is room now.
                 let _ = self.while_wanted(leaving).await?;
@@ -226,7 +226,7 @@ impl Session {
 
     /// Waits for it, unless nobody needs it any more.
     async fn while_wanted<T>(&mut self, done: impl Future<Output = T>) -> Result<T, Over> {
-        let mut stop = self.wing.lobby.stop.clone();
+        let mut stop = self.service.shared.stop.clone();
         tokio::select! {
             biased;
             () = self.relay.client_left() => Err(End::ClientGone.into()),
@@ -261,7 +261,7 @@ impl Session {
                 doubtful: true,
                 ..unnamed
             }),
-            bytes_max: self.wing.limits.statement_bytes,
+            bytes_max: self.service.limits.statement_bytes,
         }
     }
 }

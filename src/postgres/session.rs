@@ -7,18 +7,21 @@ use bytes::BytesMut;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
+use super::Client;
+use super::arrival::Arrival;
 use super::cancel::Address;
 use super::converse::{CourseAhead, Session};
 use super::entry::{Guest, enter, turn_away};
 use super::errors::ClientError;
 use super::farewell::leave;
-use super::links::{self, Arrival, Lent};
-use super::login::{Backend, Target};
+use super::login::Backend;
 use super::notes::Notes;
+use super::obtain::{Checkout, obtain};
 use super::relay::Relay;
+use super::service::Service;
+use super::target::Target;
 use super::wire::opening::Startup;
 use super::wire::say;
-use super::{Client, Wing, speaks_sql};
 use crate::names::Endpoint;
 use crate::net::Stream;
 
@@ -30,35 +33,40 @@ const KEY_SHORT: usize = 4;
 const KEY_LONG: usize = 32;
 
 /// Serves one accepted connection until its session begins. None: the client has left, or was turned away.
-pub(super) async fn begin(client: Client, wing: Arc<Wing>) -> Option<Box<Session>> {
+pub(super) async fn begin(client: Client, service: Arc<Service>) -> Option<Box<Session>> {
     let id = client.id;
-    let deadline = Instant::now() + wing.limits.startup_time;
+    let deadline = Instant::now() + service.limits.startup_time;
     let turn = tokio::select! {
         biased;
-        turn = timeout_at(deadline, wing.lobby.startups.take()) => {
-            let limit = wing.limits.startups;
+        turn = timeout_at(deadline, service.shared.startups.take()) => {
+            let limit = service.limits.startups;
             turn.map_err(|_| ClientError::TooManyStartups { limit })
         }
-        () = wing.lobby.stopped() => Err(ClientError::Stopping),
+        () = service.shared.stopped() => Err(ClientError::Stopping),
     };
     let guest = match turn {
-        Ok(_turn) => enter(client, deadline, &wing).await,
+        Ok(_turn) => enter(client, deadline, &service).await,
         Err(error) => {
             let out = &mut BytesMut::new();
-            turn_away(client.socket.into(), out, &error, id, &wing.lobby).await;
+            turn_away(client.socket.into(), out, &error, id, &service.shared).await;
             None
         }
     };
-    attend(guest?, id, deadline, &wing).await
+    attend(guest?, id, deadline, &service).await
 }
 
 /// Finds a link for the client.
-async fn attend(mut guest: Guest, id: u64, deadline: Instant, wing: &Arc<Wing>) -> Option<Box<Session>> {
-    let startup = guest.mapping.upstream_startup(&guest.startup);
+async fn attend(
+    mut guest: Guest,
+    id: u64,
+    deadline: Instant,
+    service: &Arc<Service>,
+) -> Option<Box<Session>> {
+    let startup = guest.way.upstream_startup(&guest.startup);
     let link = tokio::select! {
         biased;
-        link = links::obtain(&guest.mapping, &startup, wing.limits.queue_wait, id) => link,
-        () = wing.lobby.stopped() => Err(ClientError::Stopping),
+        link = obtain(&guest.way, &startup, service.limits.queue_wait, id) => link.map_err(ClientError::from),
+        () = service.shared.stopped() => Err(ClientError::Stopping),
         () = guest.talk.closed() => {
             debug!(session = id, "client left before it was served");
             return None;
@@ -66,15 +74,15 @@ async fn attend(mut guest: Guest, id: u64, deadline: Instant, wing: &Arc<Wing>) 
     };
     // Who was held for long, while no credential worked, has its time to read all the same.
     let deadline = deadline.max(Instant::now() + GREETING_TIME);
-    let lent = match link {
-        Ok(lent) => lent,
+    let checkout = match link {
+        Ok(checkout) => checkout,
         Err(error) => {
             let client = guest.talk.into_parts().0;
-            turn_away(client, &mut guest.out, &error, id, &wing.lobby).await;
+            turn_away(client, &mut guest.out, &error, id, &service.shared).await;
             return None;
         }
     };
-    let session = greet(guest, lent, id, startup, wing, deadline).await;
+    let session = greet(guest, checkout, id, startup, service, deadline).await;
     if session.is_none() {
         debug!(session = id, "client left before it was served");
     }
@@ -84,28 +92,28 @@ async fn attend(mut guest: Guest, id: u64, deadline: Instant, wing: &Arc<Wing>) 
 /// Tells the client what its link said at login, with a cancel key of our own in the place of the link's.
 async fn greet(
     guest: Guest,
-    lent: Lent,
+    checkout: Checkout,
     id: u64,
     upstream: Startup,
-    wing: &Arc<Wing>,
+    service: &Arc<Service>,
     deadline: Instant,
 ) -> Option<Box<Session>> {
-    let Lent {
+    let Checkout {
         arrival,
         connection,
         kind,
-    } = lent;
+    } = checkout;
     let Arrival {
         link,
         mut registration,
-        target,
+        pool,
     } = arrival;
     let facts = link.facts;
     let Guest {
         mut talk,
         mut out,
         startup,
-        mapping,
+        way,
         seat,
     } = guest;
     let length = if startup.minor >= MINOR_WITH_LONG_KEYS {
@@ -114,8 +122,8 @@ async fn greet(
         KEY_SHORT
     };
     let place = facts.backend.as_ref().map(|backend| {
-        let address = address_of(&facts.endpoint, &link.stream, backend, &mapping.target);
-        wing.lobby.cancels.enter(backend.process_id, length, address)
+        let address = address_of(&facts.endpoint, &link.stream, backend, &pool.target);
+        service.shared.cancels.enter(backend.process_id, length, address)
     });
     say::authentication_ok(&mut out);
     let (before, after) = facts.greeting.messages.split_at(facts.greeting.key_at);
@@ -133,29 +141,29 @@ async fn greet(
     }
     let (client, unread) = talk.into_parts();
     let mut relay = Relay::new(client, link.stream, unread, link.unread);
-    if kind.is_some() && mapping.target.upstream.reuse {
+    if kind.is_some() && pool.target.upstream.reuse {
         relay.keep_link();
     }
-    if speaks_sql(&upstream) {
-        if mapping.target.upstream.again {
-            relay.keep_units_up_to(wing.limits.again_bytes);
+    if upstream.speaks_sql() {
+        if pool.target.upstream.again {
+            relay.keep_units_up_to(service.limits.again_bytes);
         }
-        let lore = wing.lobby.library.of(&mapping, &upstream);
-        relay.observe(Notes::new(lore, wing.limits.statement_bytes));
+        let lore = service.shared.library.of(&way, &upstream);
+        relay.observe(Notes::new(lore, service.limits.statement_bytes));
     }
     Some(Box::new(Session {
         id,
-        wing: Arc::clone(wing),
+        service: Arc::clone(service),
         startup: upstream,
         relay,
         place,
         registration,
-        course: CourseAhead::new(mapping.access.page.clone()),
+        course: CourseAhead::new(way.access.page.clone()),
         ledger: None,
-        mapping,
+        way,
         kind,
         facts,
-        target,
+        pool,
         connection,
         _seat: seat,
     }))

@@ -13,7 +13,7 @@ use crate::limit::Limit;
 use crate::metrics::{Metrics, Task};
 use crate::net::Peer;
 use crate::net::listen::{Bound, Listener};
-use crate::postgres::{Client, Wing, serve};
+use crate::postgres::{Client, Service, serve};
 use crate::supervise::supervise;
 
 /// After a failed accept: out of descriptors, most likely, and that does not pass in a microsecond.
@@ -30,7 +30,7 @@ pub struct Hall {
     /// Numbers the sessions.
     pub numbers: Arc<AtomicU64>,
     /// For new clients.
-    pub wing: watch::Receiver<Arc<Wing>>,
+    pub service: watch::Receiver<Arc<Service>>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -95,14 +95,14 @@ async fn accept(listener: &Listener, hall: &Hall) {
                 if let Some(Over { failures, lasted }) = complaint.ended_after(ACCEPT_QUIET, Instant::now()) {
                     info!(address = %listener.at(), failures, ?lasted, "clients are accepted again");
                 }
-                let wing = hall.wing.borrow().clone();
+                let service = hall.service.borrow().clone();
                 let client = Client {
                     socket,
                     id: hall.numbers.fetch_add(1, Ordering::Relaxed),
-                    must_encrypt: is_exposed && wing.guards_exposed_listeners(),
+                    must_encrypt: is_exposed && service.guards_exposed_listeners(),
                 };
                 let tasks = hall.sessions.clone();
-                hall.sessions.spawn(serve(client, wing, place, tasks));
+                hall.sessions.spawn(serve(client, service, place, tasks));
             }
             Err(error) => {
                 if let Some(failures) = complaint.failed(Instant::now()) {

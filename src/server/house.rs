@@ -12,7 +12,7 @@ use super::Failure;
 use super::doors::{Doors, Hall, is_exposed};
 use super::keepers::Keepers;
 use super::limits;
-use super::parts::{Connections, Parts, Targets};
+use super::parts::{Connections, Parts, Pools};
 use crate::access::leave::Policy;
 use crate::admin::Scene;
 use crate::config::{Auth, Config, Problem, Problems};
@@ -21,18 +21,18 @@ use crate::limit::Limit;
 use crate::net::Peer;
 use crate::net::listen::{BindError, Bound, Passed, bind};
 use crate::net::tls::ServerTls;
-use crate::postgres::{self, Credentials, Lobby, Wing};
+use crate::postgres::{Credentials, Service, Shared};
 use crate::stores::DigestKey;
 
 pub struct House {
-    lobby: Lobby,
+    shared: Shared,
     digests: DigestKey,
     passed: Passed,
     keepers: Keepers,
     connections: Connections,
     doors: Doors,
     places: Arc<Limit>,
-    wing: watch::Sender<Arc<Wing>>,
+    service: watch::Sender<Arc<Service>>,
     scene: watch::Sender<Arc<Scene>>,
 }
 
@@ -40,45 +40,45 @@ impl House {
     /// Nobody is let in before everything is there.
     pub async fn open(
         mut config: Config,
-        lobby: Lobby,
+        shared: Shared,
         records: &Records,
         passed: Passed,
         sessions: TaskTracker,
     ) -> Result<Self, Failure> {
         limits::fit_open_files(&mut config);
-        lobby.set_limits(&config.limits);
+        shared.set_limits(&config.limits);
         let (config, digests) = (Arc::new(config), DigestKey::random());
         let parts = load(&config, &digests, &Connections::new()).await?;
         let bound = bind(&config.listen.addresses, &passed, &[]).await?;
         check_exposure(&config, &bound)?;
-        let mut keepers = Keepers::none(lobby.clone(), records.clone());
+        let mut keepers = Keepers::none(shared.clone(), records.clone());
         keepers.change(parts.secrets, config.login);
         let scene = Scene {
             config,
             keepers: keepers.handles(),
         };
-        let connections = connections_of(&parts.targets);
-        let wing = assemble(&scene, parts.tls, parts.targets, &lobby).await;
-        let wing = watch::Sender::new(wing.open());
+        let connections = connections_of(&parts.pools);
+        let service = assemble(&scene, parts.tls, parts.pools, &shared).await;
+        let service = watch::Sender::new(service.open());
         let hall = Hall {
             sessions,
             places: Limit::new(limits::places(&scene.config.limits)),
             numbers: Arc::new(AtomicU64::new(1)),
-            wing: wing.subscribe(),
+            service: service.subscribe(),
             metrics: Arc::clone(&records.metrics),
         };
         let places = Arc::clone(&hall.places);
         let mut doors = Doors::none(hall);
         doors.change(bound);
         Ok(Self {
-            lobby,
+            shared,
             digests,
             passed,
             keepers,
             connections,
             doors,
             places,
-            wing,
+            service,
             scene: watch::Sender::new(Arc::new(scene)),
         })
     }
@@ -96,9 +96,9 @@ impl House {
             config,
             keepers: self.keepers.handles(),
         };
-        self.remember_connections(&parts.targets);
-        let wing = assemble(&scene, parts.tls, parts.targets, &self.lobby).await;
-        self.wing.send_replace(wing.open());
+        self.remember_connections(&parts.pools);
+        let service = assemble(&scene, parts.tls, parts.pools, &self.shared).await;
+        self.service.send_replace(service.open());
         self.keepers.announce(scene.config.login);
         self.doors.change(bound);
         self.scene.send_replace(Arc::new(scene));
@@ -130,26 +130,25 @@ impl House {
     }
 
     fn set_limits(&self, config: &Config) {
-        self.lobby.set_limits(&config.limits);
+        self.shared.set_limits(&config.limits);
         self.places.set(limits::places(&config.limits));
     }
 
     /// Who is on an upstream that is gone counts if it comes back.
-    fn remember_connections(&mut self, targets: &Targets) {
+    fn remember_connections(&mut self, pools: &Pools) {
         self.connections.retain(|_, open| Arc::strong_count(open) > 1);
-        self.connections.extend(connections_of(targets));
-        for (name, target) in targets {
+        self.connections.extend(connections_of(pools));
+        for (name, pool) in pools {
             if let Some(open) = self.connections.get(name) {
-                open.set(target.upstream.connections_max);
+                open.set(pool.target.upstream.connections_max);
             }
         }
     }
 }
 
-fn connections_of(targets: &Targets) -> Connections {
-    let connections = |target: &postgres::Target| Arc::clone(&target.connections);
-    (targets.iter())
-        .map(|(name, target)| (name.clone(), connections(target)))
+fn connections_of(pools: &Pools) -> Connections {
+    (pools.iter())
+        .map(|(name, pool)| (name.clone(), Arc::clone(&pool.connections)))
         .collect()
 }
 
@@ -166,14 +165,14 @@ async fn load(
 }
 
 /// A role's password is made into a verifier, which takes its time.
-async fn assemble(scene: &Scene, tls: Option<ServerTls>, targets: Targets, lobby: &Lobby) -> Wing {
+async fn assemble(scene: &Scene, tls: Option<ServerTls>, pools: Pools, shared: &Shared) -> Service {
     let (config, keepers) = (Arc::clone(&scene.config), scene.keepers.clone());
-    let lobby = lobby.clone();
+    let shared = shared.clone();
     let assembling = spawn_blocking(move || {
-        let mut wing = Wing::new(&config.listen, tls, config.limits, lobby);
+        let mut service = Service::new(&config.listen, tls, config.limits, shared);
         for role in config.roles.values() {
-            let (Some(target), Some(keeper), Some(secret)) = (
-                targets.get(&role.upstream),
+            let (Some(pool), Some(keeper), Some(secret)) = (
+                pools.get(&role.upstream),
                 keepers.get(&role.secret),
                 config.secrets.get(&role.secret),
             ) else {
@@ -188,9 +187,9 @@ async fn assemble(scene: &Scene, tls: Option<ServerTls>, targets: Targets, lobby
                     grace: secret.grace,
                 },
             };
-            wing.add(Arc::clone(role), Arc::clone(target), credentials);
+            service.add(Arc::clone(role), Arc::clone(pool), credentials);
         }
-        wing
+        service
     });
     assembling
         .await

@@ -14,7 +14,7 @@ use crate::credentials::{Credential, Verdicts};
 use crate::keeper::{self, Policy, ProofError, Prove, Records, Turns};
 use crate::metrics::Task;
 use crate::names::{Endpoint, SecretName};
-use crate::postgres::{self, Lobby, Proof, Target};
+use crate::postgres::{self, Proof, Shared, Target};
 use crate::stores::DigestKey;
 use crate::supervise::supervise;
 
@@ -22,7 +22,7 @@ use crate::supervise::supervise;
 type Users = Vec<Arc<Target>>;
 
 pub struct Keepers {
-    lobby: Lobby,
+    shared: Shared,
     records: Records,
     turns: Arc<Turns>,
     kept: BTreeMap<SecretName, Kept>,
@@ -38,9 +38,9 @@ struct Kept {
 }
 
 impl Keepers {
-    pub fn none(lobby: Lobby, records: Records) -> Self {
+    pub fn none(shared: Shared, records: Records) -> Self {
         Self {
-            lobby,
+            shared,
             records,
             turns: Arc::default(),
             kept: BTreeMap::new(),
@@ -57,7 +57,7 @@ impl Keepers {
                 Some(kept) => kept.reopened(open),
                 None => {
                     let policy = self.policy(open.endpoints(), login);
-                    Kept::start(open, policy, &self.lobby, &self.records)
+                    Kept::start(open, policy, &self.shared, &self.records)
                 }
             };
             self.kept.insert(name, kept);
@@ -91,14 +91,14 @@ impl Keepers {
 }
 
 impl Kept {
-    fn start(open: OpenSecret, policy: Policy, lobby: &Lobby, records: &Records) -> Self {
+    fn start(open: OpenSecret, policy: Policy, shared: &Shared, records: &Records) -> Self {
         let endpoints = open.endpoints();
         let users = watch::Sender::new(open.users);
         let name = &open.secret.name;
         records.metrics.begin_secret(name);
-        let prove = prover(name.clone(), users.subscribe(), lobby.clone());
+        let prove = prover(name.clone(), users.subscribe(), shared.clone());
         let keeper = keeper::start(&open.secret, open.store, prove, policy, records.clone());
-        let (page, roster) = (keeper.page.clone(), Arc::clone(lobby.roster()));
+        let (page, roster) = (keeper.page.clone(), Arc::clone(shared.roster()));
         let name = name.clone();
         let story = supervise(Task::Story, Arc::clone(&records.metrics), async move || {
             story::tell(name.clone(), page.clone(), Arc::clone(&roster)).await;
@@ -134,10 +134,10 @@ impl Kept {
 }
 
 /// A real login to an endpoint of any of these upstreams.
-fn prover(secret: SecretName, users: watch::Receiver<Users>, lobby: Lobby) -> Prove {
+fn prover(secret: SecretName, users: watch::Receiver<Users>, shared: Shared) -> Prove {
     Arc::new(
         move |credential: Credential, endpoint: Endpoint, verdicts: Arc<dyn Verdicts>| {
-            let (secret, users, lobby) = (secret.clone(), users.borrow().clone(), lobby.clone());
+            let (secret, users, shared) = (secret.clone(), users.borrow().clone(), shared.clone());
             Box::pin(async move {
                 let mut targets = users.iter();
                 // A configuration that no longer names the endpoint no longer asks about it either.
@@ -149,7 +149,7 @@ fn prover(secret: SecretName, users: watch::Receiver<Users>, lobby: Lobby) -> Pr
                     credential: &credential,
                     endpoint: &endpoint,
                 };
-                match postgres::prove(&lobby, proof, &*verdicts).await {
+                match postgres::prove(&shared, proof, &*verdicts).await {
                     None => Err(ProofError::LeftToOthers),
                     Some(Ok(())) => Ok(()),
                     Some(Err(AttemptError::Refused(refusal, _))) => Err(ProofError::Refused(refusal)),

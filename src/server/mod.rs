@@ -30,7 +30,7 @@ use crate::journal::Journal;
 use crate::keeper::Records;
 use crate::metrics::{Metrics, Task};
 use crate::net::listen::{BindError, Passed};
-use crate::postgres::Lobby;
+use crate::postgres::Shared;
 use crate::supervise::supervise;
 use changes::Changes;
 pub use changes::SetLog;
@@ -85,14 +85,14 @@ pub async fn run(config: Config, given: Given) -> Result<(), Failure> {
         metrics: Metrics::new(),
         journal: open_journal(&config)?,
     };
-    let lobby = Lobby::new(&config.limits, stopping, Arc::clone(&records.metrics));
+    let shared = Shared::new(&config.limits, stopping, Arc::clone(&records.metrics));
     let admin = Admin::bind(config.admin.address, sources.admin_file().as_deref())?;
     let sessions = TaskTracker::new();
-    let house = House::open(config, lobby.clone(), &records, passed, sessions.clone()).await?;
+    let house = House::open(config, shared.clone(), &records, passed, sessions.clone()).await?;
     let (leave, leaving) = watch::channel(false);
     let facts = Facts {
         scene: house.scene(),
-        roster: Arc::clone(lobby.roster()),
+        roster: Arc::clone(shared.roster()),
         records: records.clone(),
         history: History::default(),
         readiness: Readiness::default(),
@@ -120,7 +120,7 @@ pub async fn run(config: Config, given: Given) -> Result<(), Failure> {
         set_log,
         refused,
     };
-    let beside = Beside::begin(&records, changes, &systemd, state, lobby);
+    let beside = Beside::begin(&records, changes, &systemd, state, shared);
     // The listeners are bound: whoever comes is served, or held until there is a credential. To wait for the
     // database here would have systemd give up on a service that waits for its database.
     systemd.ready();
@@ -154,12 +154,12 @@ impl Beside {
         mut changes: Changes,
         systemd: &Arc<Systemd>,
         state: State,
-        lobby: Lobby,
+        shared: Shared,
     ) -> Self {
         let metrics = || Arc::clone(&records.metrics);
         let systemd = Arc::clone(systemd);
         let revocable = supervise(Task::Revocable, metrics(), {
-            let (scene, roster) = (state.scene.clone(), Arc::clone(lobby.roster()));
+            let (scene, roster) = (state.scene.clone(), Arc::clone(shared.roster()));
             let journal = Arc::clone(&records.journal);
             async move || revocable::watch(scene.clone(), Arc::clone(&roster), Arc::clone(&journal)).await
         });
@@ -170,7 +170,7 @@ impl Beside {
             tell(&systemd, &state).await;
         });
         let looking = supervise(Task::Limits, metrics(), async move || {
-            look_at_limits(&lobby).await;
+            look_at_limits(&shared).await;
         });
         Self {
             changing: tokio::spawn(following),
@@ -221,11 +221,11 @@ async fn drain(limit: Duration, sessions: &TaskTracker, signals: &mut Signals, a
     }
 }
 
-async fn look_at_limits(lobby: &Lobby) {
+async fn look_at_limits(shared: &Shared) {
     let mut ticks = interval(LIMITS_LOOKED_AT_EVERY);
     loop {
         ticks.tick().await;
-        lobby.say_what_is_over();
+        shared.say_what_is_over();
     }
 }
 

@@ -9,13 +9,13 @@ use crate::config::{Config, Problem, Problems, Secret, Upstream};
 use crate::limit::Limit;
 use crate::names::{Endpoint, SecretName, UpstreamName};
 use crate::net::tls::{ServerTls, TlsFilesError};
-use crate::postgres::Target;
+use crate::postgres::{Pool, Target};
 use crate::stores::{self, DigestKey, Store, Surroundings};
 
 pub struct Parts {
     /// Of the listeners.
     pub tls: Option<ServerTls>,
-    pub targets: Targets,
+    pub pools: Pools,
     /// Only those that a role uses: reading a secret may cost money, and make leases.
     pub secrets: Vec<OpenSecret>,
 }
@@ -23,7 +23,7 @@ pub struct Parts {
 /// What is open to each upstream, and how much of it may be, whichever configuration opened it.
 pub type Connections = BTreeMap<UpstreamName, Arc<Limit>>;
 
-pub type Targets = BTreeMap<UpstreamName, Arc<Target>>;
+pub type Pools = BTreeMap<UpstreamName, Arc<Pool>>;
 
 pub struct OpenSecret {
     pub secret: Arc<Secret>,
@@ -52,14 +52,12 @@ impl Parts {
             Ok(loaded) => tls = loaded,
             Err(error) => note("listen.tls".to_owned(), error.to_string()),
         }
-        let mut targets = Targets::new();
+        let mut pools = Pools::new();
         for upstream in config.upstreams.values() {
             match target(upstream) {
-                Ok(mut target) => {
-                    if let Some(open) = connections.get(&upstream.name) {
-                        target.connections = Arc::clone(open);
-                    }
-                    targets.insert(upstream.name.clone(), Arc::new(target));
+                Ok(target) => {
+                    let open = connections.get(&upstream.name).cloned();
+                    pools.insert(upstream.name.clone(), Arc::new(Pool::new(target, open)));
                 }
                 Err(error) => note(format!("upstream.{}.tls", upstream.name), error.to_string()),
             }
@@ -67,7 +65,7 @@ impl Parts {
         let mut secrets = Vec::new();
         for secret in config.secrets.values() {
             let upstreams = upstreams_of(&secret.name, config);
-            let users: Vec<_> = upstreams.iter().filter_map(|name| targets.get(*name)).collect();
+            let users: Vec<_> = upstreams.iter().filter_map(|name| pools.get(*name)).collect();
             // An upstream that could not be made ready is a problem that was noted already.
             if upstreams.is_empty() || users.len() < upstreams.len() {
                 continue;
@@ -77,17 +75,17 @@ impl Parts {
                 .filter(|_| secret.source.gives_no_versions())
                 .map(DigestKey::shared);
             let digests = shared.unwrap_or_else(|| digests.clone());
-            match open(secret, users.into_iter().cloned().collect(), digests) {
+            match open(
+                secret,
+                users.iter().map(|pool| Arc::clone(&pool.target)).collect(),
+                digests,
+            ) {
                 Ok(open) => secrets.push(open),
                 Err(error) => note(format!("secret.{}", secret.name), error.to_string()),
             }
         }
         if problems.is_empty() {
-            Ok(Self {
-                tls,
-                targets,
-                secrets,
-            })
+            Ok(Self { tls, pools, secrets })
         } else {
             Err(Problems::from(problems))
         }

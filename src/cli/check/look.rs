@@ -26,7 +26,7 @@ pub(super) async fn look(config: &Config, parts: Parts, unseen: &[RoleName]) -> 
     let listeners = listeners::tried(config);
     let read = all(parts.secrets.into_iter().map(secrets::read)).await;
     let mut groups: BTreeMap<Endpoint, Vec<Visit>> = BTreeMap::new();
-    for visit in visits(config, parts.targets.values(), &read) {
+    for visit in visits(config, parts.pools.values().map(|pool| &pool.target), &read) {
         groups.entry(visit.endpoint.clone()).or_default().push(visit);
     }
     let refusals_max = config.limits.refused_logins_per_minute;

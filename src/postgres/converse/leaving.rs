@@ -49,7 +49,7 @@ impl Session {
         let moved = self.move_on().await?;
         self.hear();
         if !moved && self.course.leave.is_some() {
-            let grace = self.mapping.policy.grace / 8;
+            let grace = self.way.policy.grace / 8;
             let wait = jittered(grace.clamp(RECHECK_MIN, RECHECK_MAX), RECHECK_JITTER);
             self.course.leave_at = Some(Instant::now() + wait);
         }
@@ -79,8 +79,7 @@ impl Session {
         self.follow();
         let page = self.course.page.borrow_and_update().clone();
         let credential = self.registration.credential();
-        let departure =
-            (self.mapping.policy).departure(&page, credential, self.course.chance, now.into_std());
+        let departure = (self.way.policy).departure(&page, credential, self.course.chance, now.into_std());
         let retirement = page.retirement(credential);
         self.course.user_changed = retirement.is_some_and(|retirement| retirement.change == Change::User);
         match departure {
@@ -106,9 +105,9 @@ impl Session {
 
     /// A configuration that changed meanwhile may map the role to the same database and secret in another way.
     pub fn follow(&mut self) {
-        if let Some(mapping) = self.wing.lobby.successor(&self.mapping) {
-            self.course.page = mapping.access.page.clone();
-            self.mapping = mapping;
+        if let Some(way) = self.service.shared.successor(&self.way) {
+            self.course.page = way.access.page.clone();
+            self.way = way;
         }
     }
 
@@ -148,7 +147,7 @@ impl Session {
             self.count_move(Move::Pinned, Instant::now());
         }
         if reasons.contains(&Pin::TooLarge) {
-            self.wing.lobby.metrics.hit(Limit::StatementBytes);
+            self.service.shared.metrics.hit(Limit::StatementBytes);
         }
         let pinned = Pinned {
             since: before.map_or_else(Instant::now, |pinned| pinned.since),

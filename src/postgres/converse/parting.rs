@@ -10,9 +10,8 @@ use tracing::{debug, info, warn};
 use super::super::entry::{FAREWELL_TIME, turn_away};
 use super::super::errors::ClientError;
 use super::super::farewell::{leave, outlast};
-use super::super::lender::{Left, take_back};
-use super::super::links::Arrival;
 use super::super::login::Link;
+use super::super::pool::{Idle, Left, take_back};
 use super::super::relay::End;
 use super::super::session::address_of;
 use super::{Over, Session};
@@ -39,11 +38,11 @@ impl Session {
             Over::End(End::ClientGone | End::LinkClosed) => None,
         };
         let speakable = self.relay.client_at_boundary();
-        let wing = Arc::clone(&self.wing);
+        let service = Arc::clone(&self.service);
         let mut client = self.give_back();
         match error {
             Some(error) if speakable => {
-                turn_away(client, &mut BytesMut::new(), &error, id, &wing.lobby).await;
+                turn_away(client, &mut BytesMut::new(), &error, id, &service.shared).await;
             }
             _ if client.tls().is_some() => {
                 // The client may be gone, and then there is nobody to say goodbye to.
@@ -57,15 +56,20 @@ impl Session {
 
     /// The link, to be lent again if nothing is left on it that it can't be rid of. Returns the client.
     fn give_back(mut self) -> Stream {
-        let kind = self.kind.take().filter(|_| self.mapping.target.upstream.reuse);
+        let kind = self.kind.take().filter(|_| self.way.pool.target.upstream.reuse);
         let is_at_rest = self.relay.is_at_rest();
         let left = kind.is_some().then(|| self.left()).flatten();
         let is_live = self.course.page.borrow().is_live(self.registration.credential())
-            && Arc::ptr_eq(&self.target, &self.mapping.target);
+            && Arc::ptr_eq(&self.pool, &self.way.pool);
         let (client, stream) = self.relay.into_streams();
         let address = || {
             let backend = self.facts.backend.as_ref()?;
-            Some(address_of(&self.facts.endpoint, &stream, backend, &self.target))
+            Some(address_of(
+                &self.facts.endpoint,
+                &stream,
+                backend,
+                &self.pool.target,
+            ))
         };
         match kind.zip(left) {
             Some((kind, left)) if is_live => {
@@ -74,12 +78,8 @@ impl Session {
                     unread: BytesMut::new(),
                     facts: self.facts,
                 };
-                let arrival = Arrival {
-                    link,
-                    registration: self.registration,
-                    target: self.target,
-                };
-                take_back(kind, arrival, self.connection, left);
+                let idle = Idle::new(link, self.registration, self.connection, None);
+                take_back(self.pool, kind, idle, left);
             }
             _ if is_at_rest => drop(tokio::spawn(leave(stream, self.registration))),
             // A Terminate could become part of a message that was not sent to its end.
@@ -93,7 +93,7 @@ impl Session {
 
     /// What the session leaves with its link. None: something that no reset takes away.
     fn left(&mut self) -> Option<Left> {
-        let metrics = &self.wing.lobby.metrics;
+        let metrics = &self.service.shared.metrics;
         if !self.relay.is_at_rest() {
             metrics.not_lent(NotLent::Unfinished);
             return None;
@@ -110,7 +110,7 @@ impl Session {
         // Before anything is known, all that is not harmless counts as that.
         let is_harmless = learned == 0 && !is_touched;
         let backend = self.facts.backend.as_ref();
-        let cancels = &self.wing.lobby.cancels;
+        let cancels = &self.service.shared.cancels;
         Some(Left {
             touched: is_touched.then(|| notes.custom_names()),
             under_way: backend.map(|backend| cancels.under_way(backend.process_id)),

@@ -103,6 +103,25 @@ fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 impl Startup {
+    /// It does not ask for the replication protocol.
+    pub fn speaks_sql(&self) -> bool {
+        // As Postgres reads a boolean.
+        let is_off = |value: &[u8]| {
+            let value = value.to_ascii_lowercase();
+            let begins = |word: &[u8], least: usize| value.len() >= least && word.starts_with(&value);
+            value == b"0" || begins(b"off", 2) || begins(b"false", 1) || begins(b"no", 1)
+        };
+        self.get(b"replication").is_none_or(is_off)
+    }
+
+    /// Physical replication: Postgres itself ignores what database is asked for.
+    pub fn has_no_database(&self) -> bool {
+        !self.speaks_sql()
+            && self
+                .get(b"replication")
+                .is_some_and(|value| !value.eq_ignore_ascii_case(b"database"))
+    }
+
     /// The last value given for a name counts, as in Postgres.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
         let found = self.parameters.iter().rev().find(|(key, _)| key == name)?;

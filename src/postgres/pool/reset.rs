@@ -10,16 +10,14 @@ use tracing::debug;
 
 use super::super::cancel::UnderWay;
 use super::super::farewell::leave;
-use super::super::links::Arrival;
-use super::super::login::{Link, Target};
+use super::super::login::Link;
 use super::super::talk::{Talk, TalkError};
 use super::super::wire::extended::{self, BYTEA_ARRAY, bytea_array};
 use super::super::wire::read::{self, Malformed};
 use super::super::wire::say;
 use super::super::wire::tag::from_server;
 use super::look::{Extent, Look};
-use super::{Kept, Kind, Sight, Used, washed};
-use crate::limit::Permit;
+use super::{Idle, Kind, Pool, Sight, Used, came_back};
 use crate::metrics::{Metrics, NotLent};
 
 /// For a server to forget a session.
@@ -51,74 +49,77 @@ pub struct Left {
 
 /// Takes back the link that a session has left. Who waits for one of its kind knows from now on that it comes. A
 /// cancel request that is still on its way would hit the next.
-pub fn take_back(kind: Kind, mut arrival: Arrival, connection: Permit, left: Left) {
-    let target = Arc::clone(&arrival.target);
+pub fn take_back(pool: Arc<Pool>, kind: Kind, mut idle: Idle, left: Left) {
     let wait = left.used.as_ref().and_then(|(lore, learned)| match learned {
         0 => lore.until_learned(),
         _ => None,
     });
     if wait.is_none() {
-        target.lender.expect(&kind);
+        pool.expect(&kind);
     }
     tokio::spawn(async move {
-        arrival.registration.unseat();
+        idle.registration.unseat();
         if let Some(learned) = wait {
             // Not counted as coming: it may be long.
             let _ = timeout(LEARN_WAIT, learned).await;
-            target.lender.expect(&kind);
+            pool.expect(&kind);
         }
         let metrics = Arc::clone(&left.metrics);
-        match wash(&kind, &mut arrival, left).await {
+        match reset(&pool, &kind, &mut idle, left).await {
             Ok(used) => {
-                let kept = Kept::new(arrival, connection, used);
-                washed(&target, &kind, kept, Sight::Earlier);
+                let Idle {
+                    link,
+                    registration,
+                    connection,
+                    ..
+                } = idle;
+                let idle = Idle::new(link, registration, connection, used);
+                came_back(&pool, &kind, idle, Sight::Earlier);
             }
             Err(error) => {
                 debug!(%error, "link not lent again");
                 metrics.not_lent(error.reason());
-                target.lender.lost(&kind);
-                leave(arrival.link.stream, arrival.registration).await;
+                pool.lost(&kind);
+                leave(idle.link.stream, idle.registration).await;
             }
         }
     });
 }
 
 /// Looks over a link that was at rest; then it is for whoever waits.
-pub fn look_again(target: Arc<Target>, kind: Kind, mut kept: Kept, extent: Extent) {
+pub fn look_again(pool: Arc<Pool>, kind: Kind, mut idle: Idle, extent: Extent) {
     tokio::spawn(async move {
         let asked_at = Instant::now();
-        match ask(&mut kept.link, extent, RESET_TIME).await {
+        match ask(&mut idle.link, extent, RESET_TIME).await {
             Ok(look) => {
-                target.lender.looked(&kind, kept.login(), look, asked_at);
-                washed(&target, &kind, kept, Sight::Now);
+                pool.looked(&kind, idle.login(), look, asked_at);
+                came_back(&pool, &kind, idle, Sight::Now);
             }
             Err(error) => {
                 debug!(%error, "link not lent again");
-                target.lender.lost(&kind);
-                kept.part();
+                pool.lost(&kind);
+                idle.part();
             }
         }
     });
 }
 
-/// Looks over a link that was just made, if nobody had looked when its login began: nobody could tell later whether it
-/// is as a new one would be. On an error it is not to be used.
-pub async fn look_first(kind: &Kind, arrival: &mut Arrival) -> Result<(), ResetError> {
-    let lender = &arrival.target.lender;
-    let facts = &arrival.link.facts;
-    if facts.epoch != 0 {
+/// Looks over a link of `user` that was just made, if nobody had looked when its login began: nobody could tell later
+/// whether it is as a new one would be. On an error it is not to be used.
+pub async fn look_first(pool: &Pool, kind: &Kind, link: &mut Link, user: &str) -> Result<(), ResetError> {
+    if link.facts.epoch != 0 {
         return Ok(());
     }
-    let login = (&facts.endpoint.clone(), &*arrival.registration.credential().user);
+    let endpoint = link.facts.endpoint.clone();
     let asked_at = Instant::now();
-    let asked = ask(&mut arrival.link, Extent::Beginning, FIRST_LOOK_TIME).await;
+    let asked = ask(link, Extent::Beginning, FIRST_LOOK_TIME).await;
     let (look, result) = match asked {
         Ok(look) => (look, Ok(())),
         Err(ResetError::Refused) => (Look::refused(), Ok(())),
         // Nobody waits for that twice.
         Err(error) => (Look::refused(), Err(error)),
     };
-    arrival.link.facts.epoch = lender.looked(kind, login, look, asked_at);
+    link.facts.epoch = pool.looked(kind, (&endpoint, user), look, asked_at);
     result
 }
 
@@ -156,7 +157,7 @@ impl ResetError {
 }
 
 /// A session that begins on it must not find out that there was one before.
-async fn wash(kind: &Kind, arrival: &mut Arrival, left: Left) -> Result<Option<Used>, ResetError> {
+async fn reset(pool: &Pool, kind: &Kind, idle: &mut Idle, left: Left) -> Result<Option<Used>, ResetError> {
     if let Some(under_way) = left.under_way
         && !under_way.ended().await
     {
@@ -167,17 +168,16 @@ async fn wash(kind: &Kind, arrival: &mut Arrival, left: Left) -> Result<Option<U
         parts.push(Part::Left(settings));
     }
     // As long as nobody has looked, this is a good time.
-    let lender = &arrival.target.lender;
     let login = (
-        &arrival.link.facts.endpoint.clone(),
-        &*arrival.registration.credential().user,
+        &idle.link.facts.endpoint.clone(),
+        &*idle.registration.credential().user,
     );
     let asked_at = Instant::now();
-    if lender.is_look_due(kind, login.0, login.1) {
+    if pool.is_look_due(kind, login.0, login.1) {
         parts.push(Part::Look(Extent::Beginning));
     }
-    if let Some(look) = answered(&mut arrival.link, &parts, RESET_TIME).await? {
-        lender.looked(kind, login, look, asked_at);
+    if let Some(look) = answered(&mut idle.link, &parts, RESET_TIME).await? {
+        pool.looked(kind, login, look, asked_at);
     }
     Ok(left.used)
 }

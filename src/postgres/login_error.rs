@@ -1,16 +1,19 @@
+//! Why a login failed, and what that means for the next one.
+
 use bytes::Bytes;
 
-use super::super::wire::tag::field;
-use super::GREETING_MAX;
+use super::talk::TalkError;
+use super::wire::read::{self, Malformed};
+use super::wire::scram::client::ScramClientError;
+use super::wire::tag::field;
 use crate::access::log_in::AttemptError;
 use crate::credentials::Refusal;
 use crate::metrics;
 use crate::net::dial::DialError;
 use crate::net::tls::TlsError;
-use crate::postgres::talk::TalkError;
-use crate::postgres::wire::read::{self, Malformed};
-use crate::postgres::wire::scram::client::ScramClientError;
 
+/// All messages between AuthenticationOk and ReadyForQuery.
+pub const GREETING_MAX: usize = 1 << 20;
 const TOO_MANY_CONNECTIONS: &str = "53300";
 
 #[derive(Debug, thiserror::Error)]

@@ -1,11 +1,10 @@
 //! A client's place in the queue for a link.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::links::Lent;
-use super::super::login::Target;
-use super::{Kept, Kind, keep};
+use super::{Idle, Kind, Pool, keep};
 use crate::access::queue::{Queue, Waiter};
 
 /// Longer than a login takes, a client does not wait for a link that is being made as good as new.
@@ -13,22 +12,22 @@ const RESET_WAIT: Duration = Duration::from_millis(250);
 
 /// One client's place in the queue, until it is dropped.
 pub struct Ticket {
-    target: Arc<Target>,
+    pool: Arc<Pool>,
     kind: Option<Kind>,
     number: u64,
-    waiter: Waiter<Kept>,
+    waiter: Waiter<Idle>,
 }
 
 impl Ticket {
     pub(super) fn new(
-        target: Arc<Target>,
+        pool: &Arc<Pool>,
         kind: Option<Kind>,
-        queue: &mut Queue<Kind, Kept>,
+        queue: &mut Queue<Kind, Idle>,
         coming: usize,
     ) -> Self {
         let (number, waiter) = queue.enter(kind.as_ref(), coming);
         Self {
-            target,
+            pool: Arc::clone(pool),
             kind,
             number,
             waiter,
@@ -36,14 +35,14 @@ impl Ticket {
     }
 
     /// The link that is being made as good as new. None: there is none, it was given up, or it is late.
-    pub async fn expected(&mut self) -> Option<Lent> {
-        let kept = self.waiter.expected(RESET_WAIT).await?;
-        self.lend(kept)
+    pub async fn expected(&mut self) -> Option<(Idle, Kind)> {
+        let idle = self.waiter.expected(RESET_WAIT).await?;
+        Some((idle, self.kind.clone()?))
     }
 
     /// There is no other way to a link than that somebody gives one up.
     pub fn insist(&mut self) {
-        self.target.lender.lock().queue.insist(self.number);
+        self.pool.lock().queue.insist(self.number);
     }
 
     /// For who goes on with a link of its own: who else that can be lent to.
@@ -52,25 +51,20 @@ impl Ticket {
     }
 
     /// Cancel-safe: what is given is not lost.
-    pub async fn given(&mut self) -> Lent {
-        let kept = self.waiter.given().await;
-        match self.lend(kept) {
-            Some(lent) => lent,
-            None => std::future::pending().await,
+    pub async fn given(&mut self) -> (Idle, Kind) {
+        let idle = self.waiter.given().await;
+        match self.kind.clone() {
+            Some(kind) => (idle, kind),
+            None => pending().await,
         }
-    }
-
-    fn lend(&self, kept: Kept) -> Option<Lent> {
-        let kind = self.kind.clone()?;
-        Some(kept.lend(kind, Arc::clone(&self.target)))
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.target.lender.lock().queue.leave(self.number);
-        if let (Some(kept), Some(kind)) = (self.waiter.close(), &self.kind) {
-            keep(&self.target, kind, kept);
+        self.pool.lock().queue.leave(self.number);
+        if let (Some(idle), Some(kind)) = (self.waiter.close(), &self.kind) {
+            keep(&self.pool, kind, idle);
         }
     }
 }

@@ -7,11 +7,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::super::Mapping;
 use super::super::login::Greeting;
 use super::super::wire::opening::Startup;
 use super::look::Look;
-use super::{EXPECTED_FOR, IDLE_LIFE, IDLE_LIFE_ONCE, Kept, Kind, TOTAL_LIFE, Used};
+use super::{EXPECTED_FOR, IDLE_LIFE, IDLE_LIFE_ONCE, Idle, Kind, TOTAL_LIFE, Terms, Used};
 use crate::credentials::Page;
 use crate::limit::Limit;
 use crate::metrics::{Metrics, NotLent};
@@ -39,22 +38,22 @@ pub struct GroupName {
 }
 
 pub struct Group {
-    kinds: HashMap<Arc<[u8]>, Shelf>,
+    kinds: HashMap<Arc<[u8]>, Bucket>,
     seen: Vec<Seen>,
     page: watch::Receiver<Arc<Page>>,
     change: Arc<Notify>,
     warm: Arc<Limit>,
     metrics: Arc<Metrics>,
-    /// Until then, no link is kept.
+    /// Until then, no link is idle.
     closed_until: Option<Instant>,
     halved_at: Instant,
 }
 
 /// Links of one kind, the latest last.
-pub struct Shelf {
-    pub kept: Vec<Kept>,
+pub struct Bucket {
+    pub idle: Vec<Idle>,
     /// So many are being made as good as new.
-    pub washing: usize,
+    pub resetting: usize,
     /// What such links were greeted with, once for all of them.
     pub greeting: Option<Arc<Greeting>>,
     pub startup: Startup,
@@ -78,11 +77,11 @@ pub struct Seen {
     looked_at: Instant,
 }
 
-impl Shelf {
+impl Bucket {
     fn new(startup: &Startup, now: Instant) -> Self {
         Self {
-            kept: Vec::new(),
-            washing: 0,
+            idle: Vec::new(),
+            resetting: 0,
             greeting: None,
             startup: startup.clone(),
             asked_at: now,
@@ -97,7 +96,7 @@ impl Shelf {
     }
 
     fn is_idle(&self) -> bool {
-        self.kept.is_empty() && self.washing == 0
+        self.idle.is_empty() && self.resetting == 0
     }
 
     fn life(&self, now: Instant) -> Duration {
@@ -110,14 +109,14 @@ impl Shelf {
 }
 
 impl Group {
-    pub fn new(mapping: &Mapping) -> Self {
+    pub fn new(terms: Terms) -> Self {
         Self {
             kinds: HashMap::new(),
             seen: Vec::new(),
-            page: mapping.access.page.clone(),
+            page: terms.page,
             change: Arc::default(),
-            warm: Arc::clone(&mapping.warm),
-            metrics: Arc::clone(&mapping.access.metrics),
+            warm: terms.warm,
+            metrics: terms.metrics,
             closed_until: None,
             halved_at: Instant::now(),
         }
@@ -131,18 +130,18 @@ impl Group {
         (Arc::clone(&self.warm), Arc::clone(&self.metrics))
     }
 
-    pub fn shelf(&mut self, kind: &Kind) -> Option<&mut Shelf> {
+    pub fn bucket(&mut self, kind: &Kind) -> Option<&mut Bucket> {
         self.kinds.get_mut(&kind.startup)
     }
 
     /// One more is being made as good as new.
     pub fn expect(&mut self, kind: &Kind) {
-        if let Some(shelf) = self.shelf(kind) {
-            shelf.washing += 1;
+        if let Some(bucket) = self.bucket(kind) {
+            bucket.resetting += 1;
         }
     }
 
-    pub fn shelves(&mut self) -> impl Iterator<Item = &mut Shelf> {
+    pub fn buckets(&mut self) -> impl Iterator<Item = &mut Bucket> {
         self.kinds.values_mut()
     }
 
@@ -161,16 +160,16 @@ impl Group {
         if is_new {
             self.make_place();
             self.kinds
-                .insert(Arc::clone(&kind.startup), Shelf::new(startup, now));
+                .insert(Arc::clone(&kind.startup), Bucket::new(startup, now));
         }
         let shared = self
             .kinds
             .get_key_value(&kind.startup)
             .map(|(shared, _)| Arc::clone(shared));
-        if let Some(shelf) = self.kinds.get_mut(&kind.startup) {
-            shelf.asked_before = (!is_new).then_some(shelf.asked_at);
-            shelf.asked_at = now;
-            shelf.asks = shelf.asks.saturating_add(1);
+        if let Some(bucket) = self.kinds.get_mut(&kind.startup) {
+            bucket.asked_before = (!is_new).then_some(bucket.asked_at);
+            bucket.asked_at = now;
+            bucket.asks = bucket.asks.saturating_add(1);
         }
         self.change.notify_one();
         Kind {
@@ -183,22 +182,22 @@ impl Group {
         if self.kinds.len() < KINDS_MAX {
             return;
         }
-        let idle = self.kinds.iter().filter(|(_, shelf)| shelf.is_idle());
-        let oldest = idle.min_by_key(|(_, shelf)| shelf.asked_at);
+        let idle = self.kinds.iter().filter(|(_, bucket)| bucket.is_idle());
+        let oldest = idle.min_by_key(|(_, bucket)| bucket.asked_at);
         if let Some(oldest) = oldest.map(|(startup, _)| Arc::clone(startup)) {
             self.kinds.remove(&oldest);
         }
     }
 
     /// The latest that is fit. What is older and is not goes.
-    pub fn take(&mut self, kind: &Kind) -> Option<Kept> {
+    pub fn take(&mut self, kind: &Kind) -> Option<Idle> {
         let (now, page) = (Instant::now(), self.page.borrow().clone());
-        let shelf = self.kinds.get_mut(&kind.startup)?;
-        let life = shelf.life(now);
-        while let Some(mut kept) = shelf.kept.pop() {
-            match fault(&mut kept, &self.seen, &page, life, now) {
-                None => return Some(kept),
-                Some(fault) => fault.part(kept, &self.metrics),
+        let bucket = self.kinds.get_mut(&kind.startup)?;
+        let life = bucket.life(now);
+        while let Some(mut idle) = bucket.idle.pop() {
+            match fault(&mut idle, &self.seen, &page, life, now) {
+                None => return Some(idle),
+                Some(fault) => fault.part(idle, &self.metrics),
             }
         }
         None
@@ -206,24 +205,24 @@ impl Group {
 
     /// None: it did not begin as a session would that began now, as far as was seen, and goes. With `is_sure`, that was
     /// a moment ago.
-    pub fn good(&self, kept: Kept, is_sure: bool) -> Option<Kept> {
+    pub fn good(&self, idle: Idle, is_sure: bool) -> Option<Idle> {
         let is_closed = self.closed_until.is_some_and(|until| Instant::now() < until);
         let fault = match is_closed {
             true => Some(Fault::Unwanted),
-            false => staleness(&kept, &self.seen, &self.page.borrow(), is_sure),
+            false => staleness(&idle, &self.seen, &self.page.borrow(), is_sure),
         };
         match fault {
-            None => Some(kept),
+            None => Some(idle),
             Some(fault) => {
-                fault.part(kept, &self.metrics);
+                fault.part(idle, &self.metrics);
                 None
             }
         }
     }
 
     /// Whether what it began with was seen a moment ago.
-    pub fn is_sure_of(&self, kept: &Kept) -> bool {
-        let (endpoint, user) = kept.login();
+    pub fn is_sure_of(&self, idle: &Idle) -> bool {
+        let (endpoint, user) = idle.login();
         let seen = self.seen(endpoint, user);
         seen.is_some_and(|seen| Instant::now() < seen.looked_at + SURE_FOR)
     }
@@ -276,8 +275,8 @@ impl Group {
     /// Gives up every link at rest, and keeps none for a while.
     pub fn give_up_all(&mut self, pause: Duration) {
         self.closed_until = Some(Instant::now() + pause);
-        for kept in self.kinds.values_mut().flat_map(|shelf| shelf.kept.drain(..)) {
-            kept.part();
+        for idle in self.kinds.values_mut().flat_map(|bucket| bucket.idle.drain(..)) {
+            idle.part();
         }
     }
 
@@ -288,63 +287,63 @@ impl Group {
         if halves {
             self.halved_at = now;
         }
-        for shelf in self.kinds.values_mut() {
+        for bucket in self.kinds.values_mut() {
             if halves {
-                shelf.asks /= 2;
+                bucket.asks /= 2;
             }
-            let life = shelf.life(now);
-            for mut kept in std::mem::take(&mut shelf.kept) {
-                match fault(&mut kept, &self.seen, &page, life, now) {
-                    None => shelf.kept.push(kept),
-                    Some(fault) => fault.part(kept, &self.metrics),
+            let life = bucket.life(now);
+            for mut idle in std::mem::take(&mut bucket.idle) {
+                match fault(&mut idle, &self.seen, &page, life, now) {
+                    None => bucket.idle.push(idle),
+                    Some(fault) => fault.part(idle, &self.metrics),
                 }
             }
         }
         self.kinds
-            .retain(|_, shelf| now < shelf.asked_at + EXPECTED_FOR || !shelf.is_idle());
+            .retain(|_, bucket| now < bucket.asked_at + EXPECTED_FOR || !bucket.is_idle());
         !self.kinds.is_empty()
     }
 
     /// Takes links to look with: one for each login whose last look was some time ago.
-    pub fn due(&mut self, name: &Arc<GroupName>) -> Vec<(Kind, Kept)> {
-        let mut due: Vec<(Kind, Kept)> = Vec::new();
+    pub fn due(&mut self, name: &Arc<GroupName>) -> Vec<(Kind, Idle)> {
+        let mut due: Vec<(Kind, Idle)> = Vec::new();
         let seen = &self.seen;
-        for (startup, shelf) in &mut self.kinds {
-            let is_due = |kept: &Kept, due: &[(Kind, Kept)]| {
-                let (endpoint, user) = kept.login();
+        for (startup, bucket) in &mut self.kinds {
+            let is_due = |idle: &Idle, due: &[(Kind, Idle)]| {
+                let (endpoint, user) = idle.login();
                 let seen = seen.iter().find(|seen| seen.is_of(endpoint, user));
                 let is_old = seen.is_none_or(|seen| seen.looked_at + LOOK_AGAIN <= Instant::now());
-                is_old && due.iter().all(|(_, other)| other.login() != kept.login())
+                is_old && due.iter().all(|(_, other)| other.login() != idle.login())
             };
-            while let Some(at) = shelf.kept.iter().position(|kept| is_due(kept, &due)) {
-                shelf.washing += 1;
+            while let Some(at) = bucket.idle.iter().position(|idle| is_due(idle, &due)) {
+                bucket.resetting += 1;
                 let kind = Kind {
                     group: Arc::clone(name),
                     startup: Arc::clone(startup),
                 };
-                due.push((kind, shelf.kept.remove(at)));
+                due.push((kind, bucket.idle.remove(at)));
             }
         }
         due
     }
 
-    /// The kind that is asked for most, unless links are not kept now. Of several kinds, one that came once is none.
-    pub fn favourite(&self, name: &Arc<GroupName>) -> Option<(Kind, &Shelf)> {
+    /// The kind that is asked for most, unless links are not idle now. Of several kinds, one that came once is none.
+    pub fn favourite(&self, name: &Arc<GroupName>) -> Option<(Kind, &Bucket)> {
         let now = Instant::now();
         if self.closed_until.is_some_and(|until| now < until) {
             return None;
         }
         let is_only = self.kinds.len() == 1;
-        let expected = self.kinds.iter().filter(|(_, shelf)| {
-            let is_new = is_only && now < shelf.asked_at + IDLE_LIFE_ONCE;
-            is_new || shelf.is_expected(now)
+        let expected = self.kinds.iter().filter(|(_, bucket)| {
+            let is_new = is_only && now < bucket.asked_at + IDLE_LIFE_ONCE;
+            is_new || bucket.is_expected(now)
         });
-        let (startup, shelf) = expected.max_by_key(|(_, shelf)| (shelf.asks, shelf.asked_at))?;
+        let (startup, bucket) = expected.max_by_key(|(_, bucket)| (bucket.asks, bucket.asked_at))?;
         let kind = Kind {
             group: Arc::clone(name),
             startup: Arc::clone(startup),
         };
-        Some((kind, shelf))
+        Some((kind, bucket))
     }
 }
 
@@ -362,20 +361,20 @@ enum Fault {
 }
 
 impl Fault {
-    fn part(self, kept: Kept, metrics: &Metrics) {
+    fn part(self, idle: Idle, metrics: &Metrics) {
         if let Self::NotLent(reason) = self {
             metrics.not_lent(reason);
         }
-        kept.part();
+        idle.part();
     }
 }
 
-fn staleness(kept: &Kept, seen: &[Seen], page: &Page, is_sure: bool) -> Option<Fault> {
-    if !page.is_live(kept.registration.credential()) {
+fn staleness(idle: &Idle, seen: &[Seen], page: &Page, is_sure: bool) -> Option<Fault> {
+    if !page.is_live(idle.registration.credential()) {
         return Some(Fault::Unwanted);
     }
-    let (endpoint, user) = kept.login();
-    let facts = &kept.link.facts;
+    let (endpoint, user) = idle.login();
+    let facts = &idle.link.facts;
     let is_as_new = |seen: &Seen| {
         seen.epoch == facts.epoch
             && seen
@@ -388,14 +387,14 @@ fn staleness(kept: &Kept, seen: &[Seen], page: &Page, is_sure: bool) -> Option<F
     };
     // More may have been learned since an earlier look.
     let knew_all = |(lore, learned): &Used| lore.knew_all(*learned, seen.defined);
-    let is_known = !is_sure || kept.used.as_ref().is_none_or(knew_all);
+    let is_known = !is_sure || idle.used.as_ref().is_none_or(knew_all);
     (!is_known).then_some(Fault::NotLent(NotLent::UnknownFunctions))
 }
 
-fn fault(kept: &mut Kept, seen: &[Seen], page: &Page, life: Duration, now: Instant) -> Option<Fault> {
-    let is_young = now < kept.since + life && now < kept.link.facts.born + TOTAL_LIFE;
-    match is_young && kept.link.stream.is_quiet() {
-        true => staleness(kept, seen, page, false),
+fn fault(idle: &mut Idle, seen: &[Seen], page: &Page, life: Duration, now: Instant) -> Option<Fault> {
+    let is_young = now < idle.since + life && now < idle.link.facts.born + TOTAL_LIFE;
+    match is_young && idle.link.stream.is_quiet() {
+        true => staleness(idle, seen, page, false),
         false => Some(Fault::Unwanted),
     }
 }
