@@ -24,7 +24,7 @@ pub struct Lane {
     /// `ready` bytes that the other side has not taken yet, then the beginning of a small message.
     buffer: BytesMut,
     ready: usize,
-    /// The buffer was filled by somebody else, and has not been looked at.
+    /// What the buffer has behind that was filled by somebody else and has not been looked at, or was held.
     unseen: bool,
     /// How often reads were full lately.
     level: u8,
@@ -241,7 +241,7 @@ impl Lane {
             return Poll::Ready(Err(Stop::ReadFailed(error)));
         }
         let bytes = space.filled_mut();
-        let Cut { taken, kept } = match self.cutter.cut(bytes, |piece| see.see(piece)) {
+        let Cut { taken, kept, held } = match self.cutter.cut(bytes, |piece| see.see(piece)) {
             Ok(cut) => cut,
             Err(bad) => return Poll::Ready(Err(Stop::Malformed(bad))),
         };
@@ -254,6 +254,7 @@ impl Lane {
             },
         };
         self.unflushed |= kept > 0;
+        self.unseen |= held;
         let count = bytes.len();
         if matches!(written, Ok(written) if written == kept && taken == count) {
             return Poll::Ready(Ok(count));
@@ -286,7 +287,7 @@ impl Lane {
 
     fn look(&mut self, see: &mut impl See) -> Result<(), BadLength> {
         let bytes = &mut self.buffer[self.ready..];
-        let Cut { taken, kept } = self.cutter.cut(bytes, |piece| see.see(piece))?;
+        let Cut { taken, kept, held } = self.cutter.cut(bytes, |piece| see.see(piece))?;
         if kept < taken {
             let end = self.buffer.len();
             self.buffer
@@ -295,6 +296,7 @@ impl Lane {
         }
         self.ready += kept;
         self.unflushed |= self.ready > 0;
+        self.unseen |= held;
         Ok(())
     }
 

@@ -91,6 +91,8 @@ struct State {
     answers: BytesMut,
     /// The client's large message that is under way is not for the link.
     dropping: bool,
+    /// The client's next message waits for what the server still has to answer.
+    holding: bool,
     /// The FATAL or PANIC that was kept back.
     fatal: Option<Bytes>,
     /// A FATAL or PANIC passed: the server will say nothing more.
@@ -142,6 +144,12 @@ pub struct ProcessIds {
 }
 
 impl State {
+    /// Whether the server has to answer something before the client may say more.
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.holding || self.tracker.is_full()
+    }
+
     #[inline]
     fn see_client(&mut self, piece: Piece<'_>) -> Fate {
         self.turns += 1;
@@ -167,7 +175,8 @@ impl State {
             ref mut still => still.meet(tag, &asked, &mut self.tracker, &mut self.answers),
         };
         self.dropping = fate == Fate::Dropped;
-        if self.dropping {
+        self.holding = fate == Fate::Held;
+        if fate != Fate::PassedOn {
             return fate;
         }
         (self.again).asked(tag, body, whole, || {
@@ -220,7 +229,7 @@ impl State {
                 // Nor do most of the other answers in a pipeline, but that they are answers.
                 from_server::BIND_COMPLETE | from_server::ROW_DESCRIPTION | from_server::NO_DATA => {
                     self.tracker.completed();
-                    self.again.told();
+                    self.again.told(tag);
                     if tag != from_server::BIND_COMPLETE && self.awaits_description() {
                         self.described(body, true);
                     }
@@ -261,7 +270,7 @@ impl State {
             from_server::ERROR => return self.see_error(body),
             from_server::NOTIFICATION => self.translate(body),
             _ => {
-                self.again.told();
+                self.again.told(tag);
                 self.tracker.from_server(tag, body.first().copied());
                 if tag == from_server::READY && self.tracker.is_idle() {
                     self.again.answered();
@@ -279,7 +288,7 @@ impl State {
     }
 
     fn answered_beginning(&mut self, tag: u8, body: &[u8]) -> Fate {
-        self.again.told();
+        self.again.told(tag);
         self.tracker.from_server(tag, None);
         self.farewell |= tag == from_server::ERROR && is_fatal(body);
         match tag {
@@ -297,7 +306,7 @@ impl State {
     #[inline(never)]
     fn see_error(&mut self, body: &[u8]) -> Fate {
         if !is_fatal(body) {
-            self.again.told();
+            self.again.told(from_server::ERROR);
             self.tracker.from_server(from_server::ERROR, None);
             self.statements.doubt();
             if let Some(notes) = &mut self.notes {
@@ -334,7 +343,7 @@ impl See for Asking<'_> {
 
     #[inline]
     fn is_full(&self) -> bool {
-        self.0.tracker.is_full()
+        self.0.is_full()
     }
 }
 
@@ -486,7 +495,7 @@ where
     /// The link first: what is known to be lost on it is not asked of it any more.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if self.bells.down.answer(cx) {
-            let was_full = self.state.tracker.is_full();
+            let was_full = self.state.is_full();
             if let Poll::Ready(end) = self.poll_down() {
                 return Poll::Ready(end);
             }

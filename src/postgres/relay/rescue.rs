@@ -50,6 +50,7 @@ where
     pub fn take_up(&mut self, aftermath: Aftermath, link: L, process_ids: Option<ProcessIds>) -> L {
         // Of a large message on its way up, the rest is still to come; it counts as sent.
         self.state.dropping = self.up.is_cut();
+        self.state.holding = false;
         self.up.forget_shown();
         self.down.forget_unfinished();
         self.down.insert(&aftermath.answer);
@@ -470,6 +471,63 @@ mod tests {
             scene.hears_ready(b"E").await;
             scene.works(b"I").await;
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_closed_before_the_error_is_answered_before_it() {
+        let closes = [message(b'C', b"Ss\0"), message(b'S', b"")].concat();
+        let large = message(b'Q', &[b'x'; 100_000]);
+        let extended = [message(b'P', b"\0SELECT 1\0\0\0"), message(b'S', b"")].concat();
+        for request in [message(b'Q', b"SELECT 1\0"), large, message(b'S', b""), extended] {
+            let mut scene = Scene::new(1 << 20);
+            scene.begins().await;
+            let loss = scene.lose(&message(b'E', FATAL)).await;
+            scene.take_up(&loss);
+            scene.says(&[&closes[..], &request].concat()).await;
+            for (tag, body) in [(b'C', &b"Ss\0"[..]), (b'S', b"")] {
+                assert_eq!(scene.server_hears().await, (tag, body.to_vec()));
+            }
+            for answer in [message(b'3', b""), message(b'Z', b"E")] {
+                scene.server_says(&answer).await;
+                assert_eq!(scene.hears().await, (answer[0], answer[5..].to_vec()));
+            }
+            scene.hears_error(b"57P02").await;
+            if request[0] != b'Q' {
+                assert_eq!(scene.server_hears().await, (b'S', Vec::new()));
+                scene.server_says(&message(b'Z', b"E")).await;
+            }
+            scene.hears_ready(b"E").await;
+            scene.works(b"I").await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_in_one_unit_with_a_close_is_refused_by_the_failed_transaction() {
+        let mut scene = Scene::new(1 << 10);
+        scene.begins().await;
+        let loss = scene.lose(b"").await;
+        scene.take_up(&loss);
+        let unit = [
+            message(b'C', b"Ss\0"),
+            message(b'P', b"\0SELECT 1\0\0\0"),
+            message(b'B', b"\0\0\0\0\0\0\0\0"),
+            message(b'S', b""),
+        ];
+        scene.says(&unit[..2].concat()).await;
+        scene
+            .server_says(&message(b'E', b"SERROR\0VERROR\0C25P02\0\0"))
+            .await;
+        scene.says(&unit[2..].concat()).await;
+        scene.hears_error(b"25P02").await;
+        for message in unit {
+            assert_eq!(scene.server_hears().await, (message[0], message[5..].to_vec()));
+        }
+        scene.server_says(&message(b'Z', b"E")).await;
+        scene.hears_ready(b"E").await;
+        // It has not been told why.
+        scene.says(&message(b'Q', b"SELECT 1\0")).await;
+        scene.hears_error(b"57P01").await;
+        scene.hears_ready(b"E").await;
     }
 
     #[tokio::test]

@@ -33,6 +33,8 @@ pub enum Piece<'a> {
 pub enum Fate {
     PassedOn,
     Dropped,
+    /// It stays where it is, with everything behind it, and is shown again later: not [`Piece::More`].
+    Held,
 }
 
 /// How far a cut came.
@@ -42,6 +44,8 @@ pub struct Cut {
     pub taken: usize,
     /// Bytes that go on: they are the first now.
     pub kept: usize,
+    /// The rest has to be shown again although nothing is behind it.
+    pub held: bool,
 }
 
 /// A length field that no message can have.
@@ -67,7 +71,11 @@ impl Cutter {
         bytes: &mut [u8],
         mut see: impl FnMut(Piece<'_>) -> Fate,
     ) -> Result<Cut, BadLength> {
-        let mut cut = Cut { taken: 0, kept: 0 };
+        let mut cut = Cut {
+            taken: 0,
+            kept: 0,
+            held: false,
+        };
         while let Some((count, piece)) = self.first(&mut bytes[cut.taken..])? {
             let fate = see(piece);
             if fate == Fate::PassedOn {
@@ -75,6 +83,10 @@ impl Cutter {
                     bytes.copy_within(cut.taken..cut.taken + count, cut.kept);
                 }
                 cut.kept += count;
+            } else if fate == Fate::Held {
+                self.passing = 0;
+                cut.held = true;
+                return Ok(cut);
             }
             cut.taken += count;
         }
@@ -158,7 +170,7 @@ mod tests {
                 }
                 Fate::PassedOn
             });
-            let Cut { taken, kept } = cut.unwrap();
+            let Cut { taken, kept, .. } = cut.unwrap();
             assert_eq!(taken, kept);
             sent.extend(held.drain(..taken));
             assert!(held.len() < WHOLE_MAX);
@@ -226,7 +238,7 @@ mod tests {
             Piece::Message { tag: b'A', .. } => Fate::Dropped,
             _ => Fate::PassedOn,
         });
-        let Cut { taken, kept } = cut.unwrap();
+        let Cut { taken, kept, .. } = cut.unwrap();
         assert_eq!(bytes[..kept], [&messages[1][..], &messages[3]].concat());
         assert_eq!(bytes[taken..], *b"A\0");
     }

@@ -154,6 +154,15 @@ impl Tracker {
         self.unit.begun && self.owed.is_empty() || matches!(self.owed.back(), Some(Owed::Extended(..)))
     }
 
+    /// The same, or its Sync is still to come after an error.
+    pub(super) fn is_amid_unit(&self) -> bool {
+        self.is_mid_unit() || self.skipping
+    }
+
+    pub(super) fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
     pub(super) fn copy(&self) -> Copy {
         self.copy
     }

@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, Bytes};
 
-use super::super::tag::{field, from_client};
+use super::super::tag::{field, from_client, from_server};
 use super::repeatable::repeats;
 use crate::postgres::wire::frame::HEADER;
 use crate::postgres::wire::read::error_field;
@@ -11,11 +11,14 @@ use crate::postgres::wire::read::error_field;
 /// What an administrator or a timeout says to a backend that has not begun to commit.
 const UNDONE: [&[u8]; 2] = [b"57P01", b"57P05"];
 
-/// One unit: a Query, or the messages up to a Sync.
+/// One unit: a Query, or the messages up to a Sync. Units that only close something don't count: libraries send them along
+/// with whatever comes next. They are kept with it until they are answered.
 #[derive(Debug, Default)]
 pub struct Again {
     /// Whole messages.
     bytes: Vec<u8>,
+    /// So many of the bytes come before whatever asks for more than to close something.
+    closing: usize,
     bytes_max: usize,
     keeping: Keeping,
 }
@@ -27,6 +30,8 @@ enum Keeping {
     Rests,
     /// A unit that may not be whole yet.
     Begun,
+    /// Units that only close something.
+    Closed,
     Whole,
     /// Too large, more than one unit, in a transaction, or the client has heard of it.
     Not,
@@ -52,27 +57,63 @@ impl Again {
             Keeping::Rests => is_idle(),
             // A Query in the middle of a unit is one too many.
             Keeping::Begun => tag != from_client::QUERY,
-            Keeping::Whole => false,
+            Keeping::Closed => true,
+            Keeping::Whole => only_closes(tag),
         };
         if !is_kept || !whole || self.bytes.len() + HEADER + body.len() > self.bytes_max {
             return self.forget();
         }
+        let before = self.bytes.len();
         self.bytes.reserve(HEADER + body.len());
         self.bytes.put_u8(tag);
         self.bytes.put_u32(body.len() as u32 + 4);
         self.bytes.put_slice(body);
+        if only_closes(tag) && self.closing == before {
+            self.closing = self.bytes.len();
+        }
         self.keeping = match tag {
+            from_client::SYNC if self.closing == self.bytes.len() => Keeping::Closed,
             from_client::QUERY | from_client::FUNCTION_CALL | from_client::SYNC => Keeping::Whole,
+            _ if self.keeping == Keeping::Whole => Keeping::Whole,
             _ => Keeping::Begun,
         };
     }
 
     /// The client hears something.
     #[inline]
-    pub fn told(&mut self) {
-        if matches!(self.keeping, Keeping::Begun | Keeping::Whole) {
-            self.forget();
+    pub fn told(&mut self, tag: u8) {
+        if self.keeps() {
+            self.heard(tag);
         }
+    }
+
+    fn keeps(&self) -> bool {
+        matches!(self.keeping, Keeping::Begun | Keeping::Closed | Keeping::Whole)
+    }
+
+    /// That something is closed, as was asked for first, is no answer to what comes behind it.
+    #[inline(never)]
+    fn heard(&mut self, tag: u8) {
+        let answered = match tag {
+            from_server::CLOSE_COMPLETE => from_client::CLOSE,
+            from_server::READY => from_client::SYNC,
+            _ => return self.forget(),
+        };
+        let mut end = 0;
+        while let Some((header, _)) = self.bytes[end..self.closing].split_first_chunk::<HEADER>() {
+            let [tag, length @ ..] = *header;
+            end += 1 + u32::from_be_bytes(length) as usize;
+            if tag == answered {
+                self.bytes.drain(..end);
+                self.closing -= end;
+                return;
+            }
+            // A Flush has no answer.
+            if tag != from_client::FLUSH {
+                break;
+            }
+        }
+        self.forget();
     }
 
     /// Everything was answered, and no transaction is open.
@@ -85,6 +126,7 @@ impl Again {
     fn forget(&mut self) {
         self.keeping = Keeping::Not;
         self.bytes = Vec::new();
+        self.closing = 0;
     }
 
     /// What was in flight is answered by somebody else than the server.
@@ -101,14 +143,14 @@ impl Again {
         text_of: impl Fn(&[u8]) -> Option<&'a [u8]>,
         is_plain: impl Fn(&[u8]) -> bool,
     ) -> bool {
-        let is_kept = matches!(self.keeping, Keeping::Begun | Keeping::Whole);
         let is_undone = error_field(fatal, field::SQLSTATE).is_some_and(|state| UNDONE.contains(&state));
-        is_kept && is_undone && repeats(&self.bytes, text_of, is_plain)
+        self.keeps() && is_undone && repeats(&self.bytes, text_of, is_plain)
     }
 
     /// The messages, to be shown again.
     pub fn take(&mut self) -> Bytes {
         self.keeping = Keeping::Asked;
+        self.closing = 0;
         std::mem::take(&mut self.bytes).into()
     }
 
@@ -117,6 +159,12 @@ impl Again {
     pub fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
+}
+
+/// Whether such a message asks for nothing but that something is closed, and for the end of that.
+#[inline]
+fn only_closes(tag: u8) -> bool {
+    matches!(tag, from_client::CLOSE | from_client::FLUSH | from_client::SYNC)
 }
 
 #[cfg(test)]
@@ -146,7 +194,7 @@ mod tests {
             assert!(!is_undone(&after(&[SELECT]), fatal));
         }
         let mut told = after(&[SELECT]);
-        told.told();
+        told.told(b'C');
         assert!(!is_undone(&told, FATAL) && told.capacity() == 0);
         assert!(!is_undone(&Again::default(), FATAL));
     }
@@ -157,13 +205,96 @@ mod tests {
         let run = [parse, (b'B', b"\0\0\0\0\0\0\0\0"), (b'E', b"\0\0\0\0\0")];
         let unit = [&run[..], &[(b'S', b"")]].concat();
         assert!(is_undone(&after(&run), FATAL) && is_undone(&after(&unit), FATAL));
-        for more in [SELECT, parse, (b'S', b"")] {
+        for more in [SELECT, parse] {
             assert!(!is_undone(&after(&[&unit[..], &[more]].concat()), FATAL));
             assert!(!is_undone(&after(&[SELECT, more]), FATAL));
         }
         let mut open = Again::up_to(60);
         open.asked(SELECT.0, SELECT.1, true, || false);
         assert!(!is_undone(&open, FATAL));
+    }
+
+    const PARSE: (u8, &[u8]) = (b'P', b"\0SELECT 1\0\0\0");
+    const STATEMENT: (u8, &[u8]) = (b'C', b"Ss\0");
+    const PORTAL: (u8, &[u8]) = (b'C', b"Pp\0");
+    const FLUSH: (u8, &[u8]) = (b'H', b"");
+    const SYNC: (u8, &[u8]) = (b'S', b"");
+
+    #[test]
+    fn units_that_only_close_something_do_not_count() {
+        for closing in [
+            &[STATEMENT, SYNC][..],
+            &[PORTAL, SYNC],
+            &[STATEMENT, SYNC, PORTAL, SYNC],
+            &[STATEMENT, PORTAL, FLUSH, SYNC],
+            &[SYNC],
+        ] {
+            for unit in [&[SELECT][..], &[PARSE, SYNC], &[STATEMENT, PARSE, SYNC], &[PARSE]] {
+                let before = [closing, unit].concat();
+                assert!(is_undone(&after(&before), FATAL), "{before:?}");
+                let behind = [unit, closing].concat();
+                assert!(is_undone(&after(&behind), FATAL), "{behind:?}");
+                let two = [closing, &[SELECT], closing, unit].concat();
+                assert!(!is_undone(&after(&two), FATAL), "{two:?}");
+            }
+        }
+        // A Query in the middle of a unit is one too many.
+        assert!(!is_undone(&after(&[STATEMENT, SELECT]), FATAL));
+    }
+
+    #[test]
+    fn what_is_closed_is_not_asked_for_again() {
+        let closing = [STATEMENT, FLUSH, PORTAL, SYNC, STATEMENT, SYNC];
+        let select = b"Q\0\0\0\x0dSELECT 1\0";
+        let (last, sync) = (b"C\0\0\0\x07Ss\0", b"S\0\0\0\x04");
+        let all = [&last[..], sync, select].concat();
+        for (heard, left) in [
+            (&b"33Z"[..], all.clone()),
+            (b"33", [sync, &all[..]].concat()),
+            (b"33Z3", [sync, &select[..]].concat()),
+            (b"33Z3Z", select.to_vec()),
+        ] {
+            // Answers may come before the request that these were sent along with.
+            for early in [false, true] {
+                let mut again = after(&closing);
+                if !early {
+                    again.asked(SELECT.0, SELECT.1, true, || false);
+                }
+                heard.iter().for_each(|tag| again.told(*tag));
+                if early {
+                    again.asked(SELECT.0, SELECT.1, true, || false);
+                }
+                assert!(is_undone(&again, FATAL), "{heard:?}");
+                assert_eq!(again.take(), left);
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_to_more_than_a_close_is_one() {
+        for heard in [
+            &b"Z"[..],
+            b"3C",
+            b"33",
+            b"3ZC",
+            b"3ZZ",
+            b"3Z3",
+            b"E",
+            b"N",
+            b"S",
+            b"1",
+        ] {
+            let mut again = after(&[STATEMENT, SYNC, SELECT]);
+            heard.iter().for_each(|tag| again.told(*tag));
+            assert!(!is_undone(&again, FATAL) && again.capacity() == 0, "{heard:?}");
+        }
+        // Of a unit itself, only what it begins with.
+        let mut again = after(&[PARSE, STATEMENT, SYNC]);
+        again.told(b'3');
+        assert!(!is_undone(&again, FATAL));
+        let mut again = after(&[STATEMENT, PARSE, SYNC]);
+        again.told(b'3');
+        assert!(is_undone(&again, FATAL));
     }
 
     #[test]
@@ -184,7 +315,7 @@ mod tests {
         let mut again = after(&[SELECT]);
         assert_eq!(again.take(), &b"Q\0\0\0\x0dSELECT 1\0"[..]);
         again.asked(SELECT.0, SELECT.1, true, || true);
-        again.told();
+        again.told(b'C');
         assert!(!is_undone(&again, FATAL));
         again.answered();
         again.asked(SELECT.0, SELECT.1, true, || true);

@@ -59,22 +59,27 @@ impl Still {
             {
                 Fate::PassedOn
             }
-            // There are clients that close what they need no more and never look at the answer. A failed
-            // transaction closes it as well.
-            Self::Waits { .. }
-                if tag == from_client::CLOSE || tag == from_client::SYNC && tracker.is_mid_unit() =>
-            {
-                Fate::PassedOn
-            }
             Self::Waits { error, in_unit } => {
-                let lost = tracker.transaction() != Transaction::Idle;
+                let lost = tracker.transaction() != Transaction::Idle && !*in_unit;
+                // There are clients that close what they need no more and never look at the answer. A failed
+                // transaction closes it as well.
+                if lost && tag == from_client::CLOSE {
+                    return Fate::PassedOn;
+                }
                 if lost
-                    && !*in_unit
                     && matches!(tag, from_client::QUERY | from_client::PARSE | from_client::BIND)
                     && asked.statement.rolls_back()
                 {
                     *self = Self::Nothing;
                     return Fate::PassedOn;
+                }
+                // What comes in one unit with that, the failed transaction refuses.
+                if lost && tracker.is_amid_unit() {
+                    return Fate::PassedOn;
+                }
+                // An answer of our own has its place behind the server's.
+                if tracker.owes() {
+                    return Fate::Held;
                 }
                 out.put_slice(error);
                 *self = Self::Nothing;

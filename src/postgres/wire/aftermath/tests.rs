@@ -16,6 +16,7 @@ enum Say {
     Parse(&'static str, &'static str),
     Bind(&'static str),
     Execute,
+    Close(&'static str),
     Sync,
     Flush,
     Function(&'static str),
@@ -23,7 +24,7 @@ enum Say {
     Done,
 }
 
-use Say::{Bind, Data, Done, Execute, Flush, Function, Parse, Query, Sync};
+use Say::{Bind, Close, Data, Done, Execute, Flush, Function, Parse, Query, Sync};
 
 impl Say {
     fn message(&self) -> (u8, Vec<u8>) {
@@ -35,6 +36,7 @@ impl Say {
             ),
             Bind(name) => (b'B', [b"\0", name.as_bytes(), b"\0\0\0\0\0\0\0"].concat()),
             Execute => (b'E', b"\0\0\0\0\0".to_vec()),
+            Close(name) => (b'C', [b"S", name.as_bytes(), b"\0"].concat()),
             Sync => (b'S', Vec::new()),
             Flush => (b'H', Vec::new()),
             Function(_) => (b'F', Vec::new()),
@@ -117,6 +119,10 @@ impl Backend {
                 }
                 Ok(reply) => vec![reply],
             },
+            Close(name) => {
+                self.statements.remove(name);
+                vec![reply(b'3')]
+            }
             Sync => {
                 self.skipping = false;
                 vec![self.ready()]
@@ -219,6 +225,8 @@ struct World {
     backend: Backend,
     /// Of the servers that are lost.
     committed: Vec<&'static str>,
+    /// What the client has said, and nobody has looked at.
+    held: VecDeque<Say>,
     to_server: VecDeque<Say>,
     to_client: VecDeque<Reply>,
     sent: Vec<Say>,
@@ -235,6 +243,7 @@ impl World {
             unit: Vec::new(),
             backend: Backend::new(Transaction::Idle, BTreeMap::new()),
             committed: Vec::new(),
+            held: VecDeque::new(),
             to_server: VecDeque::new(),
             to_client: VecDeque::new(),
             sent: Vec::new(),
@@ -244,10 +253,19 @@ impl World {
 
     fn client_says(&mut self, say: &Say) {
         self.sent.push(say.clone());
-        self.passes(say);
+        self.held.push_back(say.clone());
+        self.looks();
     }
 
-    fn passes(&mut self, say: &Say) {
+    fn looks(&mut self) {
+        while let Some(say) = self.held.pop_front() {
+            if self.passes(&say) == Fate::Held {
+                return self.held.push_front(say);
+            }
+        }
+    }
+
+    fn passes(&mut self, say: &Say) -> Fate {
         let (tag, body) = say.message();
         let asked = self.statements.read(tag, &body, true);
         let mut out = BytesMut::new();
@@ -263,6 +281,7 @@ impl World {
             self.tracker.from_client(tag, asked.work);
             self.to_server.push_back(say.clone());
         }
+        fate
     }
 
     fn server_works(&mut self) {
@@ -274,20 +293,19 @@ impl World {
     fn reply_arrives(&mut self) {
         if let Some((tag, text)) = self.to_client.pop_front() {
             let status = text.bytes().next().filter(|_| tag == b'Z');
-            self.again.told();
+            self.again.told(tag);
             self.tracker.from_server(tag, status);
             if tag == b'Z' && self.tracker.is_idle() {
                 self.again.answered();
             }
             self.got.push((tag, text));
+            self.looks();
         }
     }
 
     fn settle(&mut self) {
-        while !self.to_server.is_empty() {
+        while !(self.to_server.is_empty() && self.to_client.is_empty()) {
             self.server_works();
-        }
-        while !self.to_client.is_empty() {
             self.reply_arrives();
         }
     }
@@ -323,16 +341,24 @@ impl World {
         self.committed.append(&mut self.backend.committed);
         self.backend = Backend::new(Transaction::Idle, statements);
         self.to_server.clear();
-        self.again.take();
-        Aftermath::unnoticed().settle(&mut self.tracker, &mut self.still);
-        for say in std::mem::take(&mut self.unit) {
-            self.passes(&say);
+        let mut kept = &self.again.take()[..];
+        let mut count = 0;
+        while let Some((header, _)) = kept.split_first_chunk::<5>() {
+            kept = &kept[1 + u32::from_be_bytes(header[1..].try_into().unwrap()) as usize..];
+            count += 1;
         }
+        self.unit.drain(..self.unit.len() - count);
+        Aftermath::unnoticed().settle(&mut self.tracker, &mut self.still);
+        let behind = std::mem::take(&mut self.held);
+        self.held = std::mem::take(&mut self.unit).into();
+        self.held.extend(behind);
+        self.looks();
     }
 
     /// The link is lost, and the next one taken up.
     fn lose(&mut self, more: bool) {
         self.again.lost();
+        let more = more || !self.held.is_empty();
         let aftermath = Aftermath::of(&self.tracker, more, None).unwrap();
         let transaction = match aftermath.transaction_failed {
             true => Transaction::Failed,
@@ -346,6 +372,7 @@ impl World {
         self.to_client.clear();
         self.hear(&aftermath.answer);
         aftermath.settle(&mut self.tracker, &mut self.still);
+        self.looks();
     }
 
     fn committed(&self) -> Vec<&'static str> {
@@ -483,6 +510,7 @@ fn read(sent: &[Say], got: &[Reply]) -> Heard {
                 portal = statements[name];
                 skipping = skipping || reading.next().0 == b'E';
             }
+            Close(_) => skipping = skipping || reading.next().0 == b'E',
             Execute if skipping => {}
             Execute => {
                 let mut reply = reading.next();

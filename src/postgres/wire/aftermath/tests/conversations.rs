@@ -1,7 +1,7 @@
 //! What clients may say, short enough to be cut everywhere.
 
 use super::Say;
-use super::Say::{Bind, Data, Done, Execute, Flush, Function, Parse, Query, Sync};
+use super::Say::{Bind, Close, Data, Done, Execute, Flush, Function, Parse, Query, Sync};
 
 /// What clients say in one go; then they wait for the answers.
 pub type Flight = Vec<Say>;
@@ -124,6 +124,28 @@ pub fn conversations() -> Vec<Vec<Flight>> {
             q(&["BEGIN"]),
             vec![Function("INSERT 1")],
             vec![Function("INSERT 2"), Query("COMMIT")],
+        ],
+        vec![
+            vec![Parse("i", "INSERT 1"), Sync],
+            named("i"),
+            [vec![Close("i"), Sync], unit(&["INSERT 2"])].concat(),
+            vec![
+                Close(""),
+                Sync,
+                Close(""),
+                Close(""),
+                Sync,
+                Query("INSERT 3"),
+                Close(""),
+                Sync,
+            ],
+            vec![Close(""), Flush, Parse("", "INSERT 4"), Bind(""), Execute, Sync],
+        ],
+        vec![[unit(&["INSERT 1"]), vec![Close(""), Sync], unit(&["INSERT 2"])].concat()],
+        vec![
+            q(&["BEGIN"]),
+            [vec![Close(""), Sync], unit(&["INSERT 1"])].concat(),
+            [vec![Close(""), Sync], unit(&["COMMIT"])].concat(),
         ],
         vec![vec![Query("COPY 1"), Data, Data, Done], q(&["INSERT 2"])],
         vec![q(&["BEGIN"]), vec![Query("COPY 1"), Data, Done, Query("COMMIT")]],
