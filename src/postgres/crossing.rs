@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::exchange::{Aside, Broken, Marker, SqlState, drain_until_marker};
 use super::known::{Known, Unnamed};
+use super::learn::AskError;
 use super::ledger::{Difference, Ledger, Pin};
-use super::lore::AskError;
 use super::replay::{self, Replay, ReplayError, forget, listen_for, overlap, recall, recall_unnamed};
 use super::survey::{Question, Survey, SurveyError};
 use super::talk::{Talk, TalkError};

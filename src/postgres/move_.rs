@@ -13,11 +13,12 @@ use super::converse::{Over, Session};
 use super::crossing::{Crossing, Failed, SILENCE_MAX, survey};
 use super::exchange::{Aside, Broken};
 use super::farewell::leave;
+use super::learn;
 use super::ledger::{Ledger, Pin, Values};
 use super::login::Backend;
-use super::lore::Lore;
 use super::notes::Notes;
 use super::relay::{End, Loss, ProcessIds, Want};
+use super::risky_names::RiskyNames;
 use super::survey::{Question, SurveyError, whose_session};
 use super::talk::Talk;
 use crate::credentials::Credential;
@@ -186,7 +187,7 @@ impl Session {
             return Ok(None);
         }
         // Now, while the client is served: there will be little left to learn.
-        let caught_up = catch_up(self.lore(), arrival, Instant::now() + SILENCE_MAX);
+        let caught_up = catch_up(self.risky(), arrival, Instant::now() + SILENCE_MAX);
         let arrival = match self.beside(caught_up).await? {
             (arrival, Ok(())) => arrival,
             (arrival, Err(error)) => {
@@ -219,7 +220,7 @@ impl Session {
     /// From the old link to the new, at a safe point. The client waits.
     async fn cross(&mut self, arrival: Arrival) -> Result<bool, Over> {
         let until = Instant::now() + HOLD_MAX;
-        let (arrival, caught_up) = catch_up(self.lore(), arrival, until).await;
+        let (arrival, caught_up) = catch_up(self.risky(), arrival, until).await;
         if let Err(error) = caught_up {
             debug!(session = self.id, %error, "session not moved");
             arrival.part();
@@ -275,8 +276,8 @@ impl Session {
         Ok(false)
     }
 
-    pub fn lore(&self) -> Option<Arc<Lore>> {
-        self.relay.notes().map(|notes| Arc::clone(notes.lore()))
+    pub fn risky(&self) -> Option<Arc<RiskyNames>> {
+        self.relay.notes().map(|notes| Arc::clone(notes.risky()))
     }
 
     fn crossing(&self, successor: &Credential, until: Instant) -> Crossing {
@@ -302,15 +303,15 @@ impl Session {
 
 /// Functions that were replaced a moment ago are known for what they do now, before anybody goes by what is noted.
 pub async fn catch_up(
-    lore: Option<Arc<Lore>>,
+    risky: Option<Arc<RiskyNames>>,
     mut arrival: Arrival,
     until: Instant,
 ) -> (Arrival, Result<(), Failed>) {
-    let Some(lore) = lore else {
+    let Some(risky) = risky else {
         return (arrival, Ok(()));
     };
     let mut talk = Talk::resume(arrival.link.stream, arrival.link.unread);
-    let caught_up = timeout_at(until, lore.catch_up(&mut talk)).await;
+    let caught_up = timeout_at(until, learn::catch_up(&risky, &mut talk)).await;
     (arrival.link.stream, arrival.link.unread) = talk.into_parts();
     let caught_up = match caught_up {
         Ok(caught_up) => caught_up.map_err(Failed::from),

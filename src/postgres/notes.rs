@@ -21,7 +21,7 @@ use bytes::BytesMut;
 use tokio::sync::watch;
 
 use super::ledger::{Ledger, Pin, Values};
-use super::lore::Lore;
+use super::risky_names::RiskyNames;
 use super::wire::described::{Shape, digest};
 use super::wire::state_words::{Listener, Spotted, Vocabulary, tag_signals};
 use super::wire::tag::{from_client, from_server};
@@ -46,7 +46,7 @@ const UNNAMED_KEPT: usize = 16 * 1024;
 
 /// One session's. Everything is kept until a survey has asked Postgres itself ([`Notes::surveyed`]).
 pub struct Notes {
-    lore: Arc<Lore>,
+    risky: Arc<RiskyNames>,
     vocabulary: Arc<Vocabulary>,
     news: watch::Receiver<Arc<Vocabulary>>,
     listener: Listener,
@@ -109,16 +109,16 @@ struct Unnamed {
 }
 
 impl Notes {
-    pub fn lore(&self) -> &Arc<Lore> {
-        &self.lore
+    pub fn risky(&self) -> &Arc<RiskyNames> {
+        &self.risky
     }
 
-    pub fn new(lore: Arc<Lore>, bytes_max: u32) -> Self {
-        let mut news = lore.vocabulary();
+    pub fn new(risky: Arc<RiskyNames>, bytes_max: u32) -> Self {
+        let mut news = risky.vocabulary();
         let vocabulary = news.borrow_and_update().clone();
-        let sequences = Sequences::new(lore.asks_sequences());
+        let sequences = Sequences::new(risky.asks_sequences());
         Self {
-            lore,
+            risky,
             vocabulary,
             news,
             listener: Listener::default(),
@@ -156,7 +156,7 @@ impl Notes {
 
     /// Of custom settings that the session may have.
     pub fn custom_names(&self) -> BTreeSet<String> {
-        let mut names = self.lore.settings();
+        let mut names = self.risky.settings();
         names.extend(self.names.own().map(str::to_owned));
         names
     }
@@ -221,7 +221,7 @@ impl Notes {
     pub fn may_ask_sequences(&self) -> bool {
         match self.sequences.is_watched() {
             true => self.sequences.has_drawn(),
-            false => self.lore.asks_sequences() && self.parses.units_sent > 0,
+            false => self.risky.asks_sequences() && self.parses.units_sent > 0,
         }
     }
 

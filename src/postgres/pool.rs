@@ -20,7 +20,7 @@ use self::bucket::{Group, STOOD_BACK};
 use self::look::Look;
 use super::farewell::leave;
 use super::login::{Greeting, Link};
-use super::lore::Lore;
+use super::risky_names::RiskyNames;
 use super::target::Target;
 use super::wire::opening::Startup;
 use crate::access::queue::{Next, Queue};
@@ -104,7 +104,7 @@ pub struct Idle {
 
 /// What sessions are judged by in its database, and what was known there when all that its last session had said was
 /// read.
-pub type Used = (Arc<Lore>, u64);
+pub type Used = (Arc<RiskyNames>, u64);
 
 /// What there is for a client.
 pub enum Offer {

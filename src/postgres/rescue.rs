@@ -110,7 +110,7 @@ impl Session {
         loop {
             self.follow();
             let arrival = self.log_in_again(deadline, &mut pause, gone).await?;
-            let caught_up = catch_up(self.lore(), arrival, Instant::now() + SILENCE_MAX);
+            let caught_up = catch_up(self.risky(), arrival, Instant::now() + SILENCE_MAX);
             let (
                 Arrival {
                     link,

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::cancel::{CancelError, Cancels};
 use super::complaints::Complaints;
 use super::errors::ClientError;
-use super::lore::Library;
+use super::learn::PerDatabase;
 use super::pool::Pool;
 use super::way::Way;
 use super::wire::scram::server::{SaltSecret, Verifier};
@@ -68,7 +68,7 @@ pub struct Shared {
     pub seats: Arc<Limit>,
     pub moves: Arc<Limit>,
     warm: Arc<Limit>,
-    pub library: Arc<Library>,
+    pub risky_names: Arc<PerDatabase>,
     roster: Arc<Roster>,
     pub metrics: Arc<Metrics>,
     pub complaints: Arc<Complaints>,
@@ -93,7 +93,7 @@ impl Shared {
             seats: Limit::new(limits.clients),
             moves: Limit::new(limits.moves),
             warm: Limit::new(limits.warm),
-            library: Arc::default(),
+            risky_names: Arc::default(),
             roster: Roster::new(),
             metrics,
             complaints: Arc::default(),

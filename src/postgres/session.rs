@@ -148,8 +148,8 @@ async fn greet(
         if pool.target.upstream.again {
             relay.keep_units_up_to(service.limits.again_bytes);
         }
-        let lore = service.shared.library.of(&way, &upstream);
-        relay.observe(Notes::new(lore, service.limits.statement_bytes));
+        let risky = service.shared.risky_names.of(&way, &upstream);
+        relay.observe(Notes::new(risky, service.limits.statement_bytes));
     }
     Some(Box::new(Session {
         id,

@@ -99,8 +99,8 @@ impl Session {
             return None;
         }
         let notes = self.relay.notes_mut()?;
-        let lore = Arc::clone(notes.lore());
-        let learned = lore.learned();
+        let risky = Arc::clone(notes.risky());
+        let learned = risky.learned();
         notes.hear_news();
         if !notes.leaves_nothing() {
             metrics.not_lent(NotLent::SessionState);
@@ -114,7 +114,7 @@ impl Session {
         Some(Left {
             touched: is_touched.then(|| notes.custom_names()),
             under_way: backend.map(|backend| cancels.under_way(backend.process_id)),
-            used: (!is_harmless).then_some((lore, learned)),
+            used: (!is_harmless).then_some((risky, learned)),
             metrics: Arc::clone(metrics),
         })
     }

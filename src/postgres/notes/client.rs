@@ -156,7 +156,7 @@ impl Notes {
             self.spotted.insert(name.into(), Arc::new(spotted));
             return;
         }
-        let is_known = self.names.note(&spotted.settings, &self.lore);
+        let is_known = self.names.note(&spotted.settings, &self.risky);
         let is_blind = spotted.blind || spotted.parameters.outlive() || !is_known;
         self.unknown(is_blind, Unseen::NONE);
         let before = self.spotted.get(ANY_OTHER).map(|before| before.unseen);

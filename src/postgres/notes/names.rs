@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::lore::Lore;
+use super::super::risky_names::RiskyNames;
 
 /// So many names of one session are shared with the others of its database.
 const SHARED_MAX: u16 = 64;
@@ -18,16 +18,16 @@ pub(super) struct Names {
 
 impl Names {
     /// False: there is no room for all of them.
-    pub fn note(&mut self, names: &[String], lore: &Lore) -> bool {
+    pub fn note(&mut self, names: &[String], risky: &RiskyNames) -> bool {
         self.is_used |= !names.is_empty();
-        names.iter().all(|name| self.note_one(name, lore))
+        names.iter().all(|name| self.note_one(name, risky))
     }
 
-    fn note_one(&mut self, name: &str, lore: &Lore) -> bool {
-        if self.own.contains(name) || lore.knows(name) {
+    fn note_one(&mut self, name: &str, risky: &RiskyNames) -> bool {
+        if self.own.contains(name) || risky.knows(name) {
             return true;
         }
-        if self.shared < SHARED_MAX && lore.share(name) {
+        if self.shared < SHARED_MAX && risky.share(name) {
             self.shared += 1;
             return true;
         }

@@ -25,7 +25,7 @@ impl Notes {
         self.lasting |= spotted.lasting;
         if spotted.asks {
             self.sequences.asked();
-            self.lore.sequences_asked();
+            self.risky.sequences_asked();
         }
         self.name_settings(spotted);
         self.unknown(spotted.blind, spotted.unseen);
@@ -68,7 +68,7 @@ impl Notes {
     }
 
     pub(super) fn name_settings(&mut self, spotted: &Spotted) {
-        if !self.names.note(&spotted.settings, &self.lore) {
+        if !self.names.note(&spotted.settings, &self.risky) {
             self.pin(Pin::UnknownSettings);
         }
     }

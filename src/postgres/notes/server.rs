@@ -131,7 +131,7 @@ impl Notes {
             Pin::of_unseen(Unseen::LIBRARY).for_each(|pin| self.pin(pin));
         }
         if tag_redefines(tag) {
-            self.lore.doubt();
+            self.risky.doubt();
         }
     }
 

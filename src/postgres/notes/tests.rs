@@ -6,7 +6,7 @@ use super::*;
 
 /// `>Q text`, `>P name text`, `>B statement`, `>C name`, `>S`; `<C tag`, `<Z status`, `<1`, `<3`, `<E`.
 fn after(steps: &[&str]) -> Notes {
-    let mut notes = Notes::new(Arc::new(Lore::plain()), 200);
+    let mut notes = Notes::new(Arc::new(RiskyNames::plain()), 200);
     play(&mut notes, steps);
     notes
 }
@@ -92,7 +92,7 @@ fn who_asks_what_a_sequence_gave_may_ask_after_each_draw_and_not_after_it_has_as
         assert!(step(&mut notes, draw), "{draw:?}");
         assert!(!step(&mut notes, &ASK));
     }
-    let mut other = Notes::new(Arc::clone(&notes.lore), 200);
+    let mut other = Notes::new(Arc::clone(&notes.risky), 200);
     assert!(!other.may_ask_sequences());
     assert!(step(&mut other, &INSERT));
     assert!(!step(&mut other, &[">Q DISCARD ALL", "<C DISCARD ALL", "<Z I"]));
@@ -109,15 +109,15 @@ fn who_asks_what_a_sequence_gave_may_ask_after_each_draw_and_not_after_it_has_as
     assert!(step(&mut other, &INSERT) && !step(&mut other, &[&[">B s"], &named[2..4], &named[5..]].concat()));
     // Asked when it was known that others do: what it was given before, nobody knows.
     let mut early = after(&INSERT);
-    early.lore = Arc::clone(&notes.lore);
+    early.risky = Arc::clone(&notes.risky);
     assert!(early.may_ask_sequences());
 }
 
 #[test]
 fn what_tells_all_that_it_does_may_be_asked_again() {
-    let lore = Arc::new(Lore::unlearned());
-    lore.take(taught(&[("f", SETS)]));
-    let notes = Notes::new(lore, 200);
+    let risky = Arc::new(RiskyNames::unlearned());
+    risky.take(taught(&[("f", SETS)]));
+    let notes = Notes::new(risky, 200);
     for text in [
         "SELECT 1",
         "SET a.b = 1",
@@ -423,7 +423,7 @@ fn more_than_is_kept_leaves_it_to_a_survey() {
 #[test]
 fn before_anything_is_learned_a_session_is_unsure_only_of_what_may_do_something() {
     let unlearned = |steps: &[&str]| {
-        let mut notes = Notes::new(Arc::new(Lore::unlearned()), 200);
+        let mut notes = Notes::new(Arc::new(RiskyNames::unlearned()), 200);
         play(&mut notes, steps);
         notes
     };
@@ -823,14 +823,14 @@ fn what_is_set_for_a_transaction_does_not_pin() {
 
 #[test]
 fn one_client_with_many_settings_spoils_no_other() {
-    let lore = Arc::new(Lore::plain());
-    let mut greedy = Notes::new(Arc::clone(&lore), 200);
+    let risky = Arc::new(RiskyNames::plain());
+    let mut greedy = Notes::new(Arc::clone(&risky), 200);
     for number in 0..4200 {
         greedy.asked(b'Q', format!("SET a.n{number} = 1\0").as_bytes());
     }
     assert_eq!(greedy.pins().collect::<Vec<_>>(), [Pin::UnknownSettings]);
-    assert!(lore.settings().len() < 100);
-    let mut modest = Notes::new(lore, 200);
+    assert!(risky.settings().len() < 100);
+    let mut modest = Notes::new(risky, 200);
     modest.asked(b'Q', b"SET b.own = 1\0");
     assert_eq!(modest.pins().collect::<Vec<_>>(), []);
     assert!(modest.custom_names().contains("b.own"));
@@ -892,12 +892,12 @@ const SETS_ANY: &str = "SELECT set_config($1, '1', false)";
 #[test]
 fn nothing_said_before_functions_are_known_is_taken_for_harmless() {
     for (body, is_pinned) in [(SETS, false), (SETS_ANY, true), ("SELECT 1", false)] {
-        let lore = Arc::new(Lore::unlearned());
-        let mut notes = Notes::new(Arc::clone(&lore), 200);
+        let risky = Arc::new(RiskyNames::unlearned());
+        let mut notes = Notes::new(Arc::clone(&risky), 200);
         notes.asked(b'Q', b"SELECT f('a.b')\0");
         notes.ready(Some(b'I'));
         assert_eq!(notes.pins().collect::<Vec<_>>(), [Pin::UnknownSettings]);
-        lore.take(taught(&[("f", body), ("g", SETS_ANY)]));
+        risky.take(taught(&[("f", body), ("g", SETS_ANY)]));
         notes.hear_news();
         assert_eq!(notes.pins().next().is_some(), is_pinned, "{body}");
         assert!(notes.is_unsure());
@@ -907,9 +907,9 @@ fn nothing_said_before_functions_are_known_is_taken_for_harmless() {
 #[test]
 fn a_function_that_was_replaced_is_judged_by_what_it_does_now() {
     for (body, is_pinned) in [(SETS, false), (SETS_ANY, true)] {
-        let lore = Arc::new(Lore::unlearned());
-        lore.take(taught(&[("f", "SELECT 1")]));
-        let mut notes = Notes::new(Arc::clone(&lore), 200);
+        let risky = Arc::new(RiskyNames::unlearned());
+        risky.take(taught(&[("f", "SELECT 1")]));
+        let mut notes = Notes::new(Arc::clone(&risky), 200);
         notes.asked(b'P', b"s\0SELECT f('a.b')\0\0\0");
         notes.asked(b'S', b"");
         notes.answered(b'1', b"");
@@ -917,7 +917,7 @@ fn a_function_that_was_replaced_is_judged_by_what_it_does_now() {
         let ledger = Ledger::holding("s", "SELECT f('a.b')");
         notes.surveyed(&ledger, &Values::default());
         assert!(!notes.is_unsure());
-        lore.take(taught(&[("f", body)]));
+        risky.take(taught(&[("f", body)]));
         notes.hear_news();
         // It may have been run meanwhile.
         assert!(notes.is_unsure() && !notes.is_rebuildable());
@@ -933,13 +933,13 @@ fn a_function_that_was_replaced_is_judged_by_what_it_does_now() {
 #[test]
 fn a_function_that_does_what_a_survey_shows_has_not_done_it_since_if_nothing_was_run() {
     for (runs, is_rebuildable) in [(&[][..], true), (&[">Q SELECT 1", "<C SELECT 1", "<Z I"], false)] {
-        let lore = Arc::new(Lore::unlearned());
-        lore.take(taught(&[("f", "SELECT 1")]));
-        let mut notes = Notes::new(Arc::clone(&lore), 200);
+        let risky = Arc::new(RiskyNames::unlearned());
+        risky.take(taught(&[("f", "SELECT 1")]));
+        let mut notes = Notes::new(Arc::clone(&risky), 200);
         play(&mut notes, &[">Q SELECT f()", "<C SELECT 1", "<Z I"]);
         notes.surveyed(&Ledger::default(), &Values::default());
         play(&mut notes, runs);
-        lore.take(taught(&[("f", "SELECT set_config('search_path', 'x', false)")]));
+        risky.take(taught(&[("f", "SELECT set_config('search_path', 'x', false)")]));
         notes.hear_news();
         assert_eq!(notes.is_rebuildable(), is_rebuildable, "{runs:?}");
     }
@@ -947,11 +947,11 @@ fn a_function_that_does_what_a_survey_shows_has_not_done_it_since_if_nothing_was
 
 #[test]
 fn what_was_learned_while_postgres_was_asked_was_not_asked_about() {
-    let lore = Arc::new(Lore::unlearned());
-    lore.take(taught(&[("f", "SELECT 1")]));
-    let mut notes = Notes::new(Arc::clone(&lore), 200);
+    let risky = Arc::new(RiskyNames::unlearned());
+    risky.take(taught(&[("f", "SELECT 1")]));
+    let mut notes = Notes::new(Arc::clone(&risky), 200);
     play(&mut notes, &[">Q SELECT f()", "<C SELECT 1", "<Z I"]);
-    lore.take(taught(&[("f", SETS)]));
+    risky.take(taught(&[("f", SETS)]));
     notes.surveyed(&Ledger::default(), &Values::default());
     assert!(notes.is_unsure());
     notes.surveyed(&Ledger::default(), &Values::default());
@@ -960,12 +960,12 @@ fn what_was_learned_while_postgres_was_asked_was_not_asked_about() {
 
 #[test]
 fn what_is_learned_again_and_is_the_same_is_no_news() {
-    let lore = Arc::new(Lore::unlearned());
-    lore.take(taught(&[("f", SETS_ANY)]));
-    let mut notes = Notes::new(Arc::clone(&lore), 200);
+    let risky = Arc::new(RiskyNames::unlearned());
+    risky.take(taught(&[("f", SETS_ANY)]));
+    let mut notes = Notes::new(Arc::clone(&risky), 200);
     notes.asked(b'Q', b"SELECT 1\0");
     notes.ready(Some(b'I'));
-    lore.take(taught(&[("f", SETS_ANY)]));
+    risky.take(taught(&[("f", SETS_ANY)]));
     notes.hear_news();
     assert!(!notes.is_unsure());
 }

@@ -386,7 +386,7 @@ fn staleness(idle: &Idle, seen: &[Seen], page: &Page, is_sure: bool) -> Option<F
         return Some(Fault::NotLent(NotLent::ChangedDefaults));
     };
     // More may have been learned since an earlier look.
-    let knew_all = |(lore, learned): &Used| lore.knew_all(*learned, seen.defined);
+    let knew_all = |(risky, learned): &Used| risky.knew_all(*learned, seen.defined);
     let is_known = !is_sure || idle.used.as_ref().is_none_or(knew_all);
     (!is_known).then_some(Fault::NotLent(NotLent::UnknownFunctions))
 }

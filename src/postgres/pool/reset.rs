@@ -50,8 +50,8 @@ pub struct Left {
 /// Takes back the link that a session has left. Who waits for one of its kind knows from now on that it comes. A
 /// cancel request that is still on its way would hit the next.
 pub fn take_back(pool: Arc<Pool>, kind: Kind, mut idle: Idle, left: Left) {
-    let wait = left.used.as_ref().and_then(|(lore, learned)| match learned {
-        0 => lore.until_learned(),
+    let wait = left.used.as_ref().and_then(|(risky, learned)| match learned {
+        0 => risky.until_learned(),
         _ => None,
     });
     if wait.is_none() {

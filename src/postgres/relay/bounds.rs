@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use super::tests::message;
 use super::*;
 use crate::postgres::ledger::{Ledger, Values};
-use crate::postgres::lore::Lore;
+use crate::postgres::risky_names::RiskyNames;
 
 const MANY: u32 = 10_000_000;
 /// Far more than any bound.
@@ -19,7 +19,7 @@ const ENTRIES_KEPT: usize = 1 << 13;
 
 fn state() -> State {
     State {
-        notes: Some(Box::new(Notes::new(Arc::new(Lore::plain()), 1 << 20))),
+        notes: Some(Box::new(Notes::new(Arc::new(RiskyNames::plain()), 1 << 20))),
         ..State::default()
     }
 }

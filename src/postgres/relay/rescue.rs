@@ -76,8 +76,8 @@ mod tests {
 
     use super::super::tests::message;
     use super::super::{End, Loss, Relay, Want};
-    use crate::postgres::lore::Lore;
     use crate::postgres::notes::Notes;
+    use crate::postgres::risky_names::RiskyNames;
     use crate::postgres::wire::aftermath::{Aftermath, InFlight, Unanswerable};
     use crate::postgres::wire::read::error_field;
 
@@ -352,7 +352,9 @@ mod tests {
     #[tokio::test]
     async fn what_was_undone_is_asked_of_the_next_link_once() {
         let mut scene = Scene::new(1 << 10);
-        scene.relay.observe(Notes::new(Arc::new(Lore::plain()), 1000));
+        scene
+            .relay
+            .observe(Notes::new(Arc::new(RiskyNames::plain()), 1000));
         scene.relay.keep_units_up_to(1000);
         scene.says(&message(b'Q', b"INSERT INTO t VALUES (1)\0")).await;
         let loss = scene.lose(&message(b'E', UNDONE)).await;
@@ -382,7 +384,9 @@ mod tests {
             &message(b'C', b"INSERT\0"),
         ] {
             let mut scene = Scene::new(1 << 10);
-            scene.relay.observe(Notes::new(Arc::new(Lore::plain()), 1000));
+            scene
+                .relay
+                .observe(Notes::new(Arc::new(RiskyNames::plain()), 1000));
             scene.relay.keep_units_up_to(1000);
             scene.says(&message(b'Q', b"INSERT INTO t VALUES (1)\0")).await;
             scene.server_says(said).await;

@@ -5,6 +5,7 @@ use std::panic;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::super::exchange::{Aside, Broken, Exchange, Script, SqlState};
+use super::super::risky_names::Digest;
 use super::super::survey::{BEGIN, COMMIT};
 use super::super::talk::Talk;
 use super::super::wire::read::{Malformed, row};
@@ -18,13 +19,6 @@ const OUR_TERMS: [&str; 2] = [
     "/* pgswivel */ SET LOCAL statement_timeout = '30s'",
     "/* pgswivel */ SET LOCAL client_encoding = 'UTF8'",
 ];
-
-/// Of every definition that there is: with the same one, the same would be learned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Digest {
-    count: i64,
-    marks: i64,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
