@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::errors::ClientError;
+use super::refusal::TurnedAway;
 use super::talk::{Message, Talk, TalkError};
 use super::wire::say;
 use super::wire::scram::server::{ExpectMechanism, Verdict, Verifier};
@@ -21,7 +21,7 @@ pub enum AuthError {
     #[error(transparent)]
     Talk(#[from] TalkError),
     #[error(transparent)]
-    Refused(#[from] ClientError),
+    Refused(#[from] TurnedAway),
 }
 
 /// Runs SCRAM against `verifier`, which for an unknown role is one that nothing satisfies. `out` may hold
@@ -39,7 +39,7 @@ pub async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
 
     let message = password(talk).await?;
     let (mechanism, first) = initial_response(message.body())?;
-    let phase = phase.select(mechanism).map_err(ClientError::from)?;
+    let phase = phase.select(mechanism).map_err(TurnedAway::from)?;
     let asked;
     let first = match first {
         Some(first) => first,
@@ -52,17 +52,17 @@ pub async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
     };
     let (challenge, phase) = phase
         .read(first, &Nonce::from_random(&random::bytes()))
-        .map_err(ClientError::from)?;
+        .map_err(TurnedAway::from)?;
     say::sasl_continue(out, &challenge);
     talk.say(out).await.map_err(TalkError::from)?;
 
     let message = password(talk).await?;
-    match phase.read(message.body()).map_err(ClientError::from)? {
+    match phase.read(message.body()).map_err(TurnedAway::from)? {
         Verdict::Accepted { server_final } => {
             say::sasl_final(out, &server_final);
             Ok(())
         }
-        Verdict::Refused => Err(ClientError::WrongPassword {
+        Verdict::Refused => Err(TurnedAway::WrongPassword {
             role: role.to_owned(),
         }
         .into()),
@@ -72,14 +72,14 @@ pub async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
 async fn password<S: AsyncRead + AsyncWrite + Unpin>(talk: &mut Talk<S>) -> Result<Message, AuthError> {
     let message = talk.hear(MESSAGE_MAX).await?;
     if message.tag != from_client::PASSWORD {
-        return Err(ClientError::NoPassword(char::from(message.tag)).into());
+        return Err(TurnedAway::NoPassword(char::from(message.tag)).into());
     }
     Ok(message)
 }
 
 /// The mechanism's name, and the first message of the exchange, which may be absent (length -1).
-fn initial_response(body: &[u8]) -> Result<(&[u8], Option<&[u8]>), ClientError> {
-    const BAD: ClientError = ClientError::NoPassword('p');
+fn initial_response(body: &[u8]) -> Result<(&[u8], Option<&[u8]>), TurnedAway> {
+    const BAD: TurnedAway = TurnedAway::NoPassword('p');
     let end = body.iter().position(|byte| *byte == 0).ok_or(BAD)?;
     let (length, data) = body[end + 1..].split_first_chunk().ok_or(BAD)?;
     match i32::from_be_bytes(*length) {

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::cancel::Place;
+use super::ending::Over;
 use super::entry::Seat;
-use super::errors::Gone;
 use super::ledger::Ledger;
 use super::login::Facts;
 use super::notes::Notes;
@@ -24,8 +24,8 @@ use super::seldom::Seldom;
 use super::service::Service;
 use super::way::Way;
 use super::wire::opening::Startup;
+use crate::access::leave::Leave;
 use crate::access::roster::{Pinned, Registration};
-use crate::access::{self, leave::Leave};
 use crate::backoff::{Backoff, chance};
 use crate::credentials::Page;
 use crate::limit::Permit;
@@ -84,23 +84,6 @@ pub(super) struct CourseAhead {
     turns: u64,
     silent_since: Instant,
     pinned: Option<Pinned>,
-}
-
-/// Why a session is over.
-#[derive(Debug)]
-pub(super) enum Over {
-    End(End),
-    Stopping,
-    /// The secret's deadline has come.
-    Cut(Vec<access::pin::Pin>),
-    /// The link was lost, and with it what can't be made again.
-    Gone(Gone),
-}
-
-impl From<End> for Over {
-    fn from(end: End) -> Self {
-        Self::End(end)
-    }
 }
 
 enum Turn {

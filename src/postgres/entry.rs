@@ -10,9 +10,9 @@ use tracing::debug;
 
 use super::Client;
 use super::auth::{self, AuthError};
-use super::errors::ClientError;
+use super::refusal::TurnedAway;
 use super::service::{LocalRole, Service, Shared};
-use super::startup::{self, Failed, Purpose};
+use super::startup::{self, Purpose};
 use super::talk::{Talk, TalkError};
 use super::way::Way;
 use super::wire::opening::Startup;
@@ -28,9 +28,9 @@ const FAREWELL_BYTES: usize = 64 * 1024;
 
 /// Why a session came to nothing, or to its end.
 #[derive(Debug)]
-enum Ending {
+enum Failed {
     Left,
-    Refused(ClientError),
+    Refused(TurnedAway),
 }
 
 /// An authenticated client that has not been answered yet.
@@ -81,17 +81,17 @@ pub async fn enter(client: Client, deadline: Instant, service: &Arc<Service>) ->
             });
             return None;
         }
-        Err(Failed::Left) => return None,
-        Err(Failed::Tls(error)) => {
+        Err(startup::Failed::Left) => return None,
+        Err(startup::Failed::Tls(error)) => {
             debug!(session = id, %error, "TLS with the client failed");
             return None;
         }
-        Err(Failed::Unanswered(error)) => {
-            shared.turned_away(&error);
+        Err(startup::Failed::Unanswered(error)) => {
+            count(shared, &error);
             debug!(session = id, %error, "client not answered");
             return None;
         }
-        Err(Failed::Refused(stream, error)) => {
+        Err(startup::Failed::Refused(stream, error)) => {
             turn_away(*stream, &mut BytesMut::new(), &error, id, shared).await;
             return None;
         }
@@ -102,9 +102,9 @@ pub async fn enter(client: Client, deadline: Instant, service: &Arc<Service>) ->
         biased;
         introduced = timeout_at(deadline, introduce(&mut talk, &mut out, startup, must_encrypt, service)) => {
             let limit = service.limits.startup_time;
-            introduced.unwrap_or_else(|_| Err(ClientError::StartupTime { limit }.into()))
+            introduced.unwrap_or_else(|_| Err(TurnedAway::StartupTime { limit }.into()))
         }
-        () = shared.stopped() => Err(ClientError::Stopping.into()),
+        () = shared.stopped() => Err(TurnedAway::Stopping.into()),
     };
     match introduced {
         Ok((startup, way, seat)) => Some(Guest {
@@ -114,8 +114,8 @@ pub async fn enter(client: Client, deadline: Instant, service: &Arc<Service>) ->
             way,
             seat,
         }),
-        Err(Ending::Left) => None,
-        Err(Ending::Refused(error)) => {
+        Err(Failed::Left) => None,
+        Err(Failed::Refused(error)) => {
             turn_away(talk.into_parts().0, &mut out, &error, id, shared).await;
             None
         }
@@ -128,14 +128,14 @@ async fn introduce(
     mut startup: Startup,
     must_encrypt: bool,
     service: &Service,
-) -> Result<(Startup, Arc<Way>, Seat), Ending> {
+) -> Result<(Startup, Arc<Way>, Seat), Failed> {
     startup::negotiate(&mut startup, out);
     let Some(name) = startup.get(b"user").filter(|name| !name.is_empty()) else {
-        return Err(ClientError::NoUser.into());
+        return Err(TurnedAway::NoUser.into());
     };
     let encrypted = talk.stream.tls();
     if must_encrypt && encrypted.is_none() {
-        return Err(ClientError::TlsRequired.into());
+        return Err(TurnedAway::TlsRequired.into());
     }
     let binding = encrypted.and_then(|tls| tls.end_point.clone());
     let role = str::from_utf8(name).ok().and_then(|name| service.roles.get(name));
@@ -148,11 +148,11 @@ async fn introduce(
         auth::authenticate(talk, out, &shown, verifier, binding).await?;
     }
     let Some(LocalRole { way, .. }) = role else {
-        return Err(ClientError::WrongPassword { role: shown }.into());
+        return Err(TurnedAway::WrongPassword { role: shown }.into());
     };
     check_database(way, &startup)?;
     let permit = service.shared.seats.try_take();
-    let permit = permit.ok_or(ClientError::TooManyClients {
+    let permit = permit.ok_or(TurnedAway::TooManyClients {
         limit: service.limits.clients,
     })?;
     let seat = Seat {
@@ -164,7 +164,7 @@ async fn introduce(
 
 /// Who asks for another database than there is here would do there what was meant for elsewhere. Drivers that were told
 /// of none ask for one that is called as their user.
-fn check_database(way: &Way, startup: &Startup) -> Result<(), ClientError> {
+fn check_database(way: &Way, startup: &Startup) -> Result<(), TurnedAway> {
     let upstream = &way.pool.target.upstream;
     let Some(database) = &upstream.database else {
         return Ok(());
@@ -174,7 +174,7 @@ fn check_database(way: &Way, startup: &Startup) -> Result<(), ClientError> {
     if is_here || upstream.other_database == OtherDatabase::Ignore || startup.has_no_database() {
         return Ok(());
     }
-    Err(ClientError::OtherDatabase {
+    Err(TurnedAway::OtherDatabase {
         asked: String::from_utf8_lossy(asked).into_owned(),
         role: way.role.name.to_string(),
         database: database.clone(),
@@ -183,16 +183,24 @@ fn check_database(way: &Way, startup: &Startup) -> Result<(), ClientError> {
 }
 
 /// Says why, and closes so that it is heard.
-pub async fn turn_away(
-    mut stream: Stream,
-    out: &mut BytesMut,
-    error: &ClientError,
-    id: u64,
-    shared: &Shared,
-) {
-    shared.turned_away(error);
+pub async fn turn_away(stream: Stream, out: &mut BytesMut, error: &TurnedAway, id: u64, shared: &Shared) {
+    count(shared, error);
     debug!(session = id, side = ?error.side(), sqlstate = error.sqlstate(), %error, "client turned away");
     error.write(out);
+    close_heard(stream, out).await;
+}
+
+fn count(shared: &Shared, error: &TurnedAway) {
+    if let Some(limit) = error.limit() {
+        shared.limit_hit(limit, error);
+    }
+    if let TurnedAway::WrongPassword { role } = error {
+        shared.complaints.stranger(role);
+    }
+}
+
+/// Says the last that there is to say, and closes so that it is heard.
+pub async fn close_heard(mut stream: Stream, out: &mut BytesMut) {
     let farewell = async {
         stream.write_all_buf(out).await?;
         stream.shutdown().await?;
@@ -210,18 +218,18 @@ pub async fn turn_away(
     let _ = timeout(FAREWELL_TIME, farewell).await;
 }
 
-impl From<ClientError> for Ending {
-    fn from(error: ClientError) -> Self {
+impl From<TurnedAway> for Failed {
+    fn from(error: TurnedAway) -> Self {
         Self::Refused(error)
     }
 }
 
-impl From<AuthError> for Ending {
+impl From<AuthError> for Failed {
     fn from(error: AuthError) -> Self {
         match error {
             AuthError::Refused(error) => Self::Refused(error),
             AuthError::Talk(TalkError::BadLength(bad)) => Self::Refused(bad.into()),
-            AuthError::Talk(TalkError::TooLong { tag, .. }) => Self::Refused(ClientError::NoPassword(tag)),
+            AuthError::Talk(TalkError::TooLong { tag, .. }) => Self::Refused(TurnedAway::NoPassword(tag)),
             AuthError::Talk(TalkError::Closed | TalkError::Io(_)) => Self::Left,
         }
     }

@@ -9,8 +9,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use super::arrival::{Arrival, log_in};
-use super::converse::{Over, Session};
+use super::converse::Session;
 use super::crossing::{Crossing, Failed, SILENCE_MAX, survey};
+use super::ending::Over;
 use super::exchange::{Aside, Broken};
 use super::farewell::leave;
 use super::learn;

@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info};
 
 use super::arrival::{Arrival, log_in};
-use super::converse::{Over, Session};
+use super::converse::Session;
 use super::crossing::{Failed, SILENCE_MAX};
-use super::errors::{Gone, Unrecoverable};
+use super::ending::{Gone, Over, Unrecoverable};
 use super::farewell::leave;
 use super::known::Unnamed;
 use super::ledger::{Ledger, Pin};

@@ -1,6 +1,7 @@
 //! What all sessions share: of one configuration, and beyond it.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::cancel::{CancelError, Cancels};
 use super::complaints::Complaints;
-use super::errors::ClientError;
 use super::learn::PerDatabase;
 use super::pool::Pool;
 use super::way::Way;
@@ -125,20 +125,15 @@ impl Shared {
         self.complaints.say_what_is_over();
     }
 
-    pub fn turned_away(&self, error: &ClientError) {
-        if let Some(limit) = error.limit() {
-            self.metrics.hit(limit);
-            self.complaints.limit_reached(limit, error);
-        }
-        if let ClientError::WrongPassword { role } = error {
-            self.complaints.stranger(role);
-        }
+    /// A client is turned away by it.
+    pub fn limit_hit(&self, limit: metrics::Limit, error: &dyn Error) {
+        self.metrics.hit(limit);
+        self.complaints.limit_reached(limit, error);
     }
 
     pub fn not_cancelled(&self, error: &CancelError) {
         if matches!(error, CancelError::TooMany) {
-            self.metrics.hit(metrics::Limit::Cancels);
-            self.complaints.limit_reached(metrics::Limit::Cancels, error);
+            self.limit_hit(metrics::Limit::Cancels, error);
         }
     }
 

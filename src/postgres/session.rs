@@ -12,11 +12,11 @@ use super::arrival::Arrival;
 use super::cancel::Address;
 use super::converse::{CourseAhead, Session};
 use super::entry::{Guest, enter, turn_away};
-use super::errors::ClientError;
 use super::farewell::leave;
 use super::login::Backend;
 use super::notes::Notes;
 use super::obtain::{Checkout, obtain};
+use super::refusal::TurnedAway;
 use super::relay::Relay;
 use super::service::Service;
 use super::target::Target;
@@ -40,9 +40,9 @@ pub(super) async fn begin(client: Client, service: Arc<Service>) -> Option<Box<S
         biased;
         turn = timeout_at(deadline, service.shared.startups.take()) => {
             let limit = service.limits.startups;
-            turn.map_err(|_| ClientError::TooManyStartups { limit })
+            turn.map_err(|_| TurnedAway::TooManyStartups { limit })
         }
-        () = service.shared.stopped() => Err(ClientError::Stopping),
+        () = service.shared.stopped() => Err(TurnedAway::Stopping),
     };
     let guest = match turn {
         Ok(_turn) => enter(client, deadline, &service).await,
@@ -65,8 +65,8 @@ async fn attend(
     let startup = guest.way.upstream_startup(&guest.startup);
     let link = tokio::select! {
         biased;
-        link = obtain(&guest.way, &startup, service.limits.queue_wait, id) => link.map_err(ClientError::from),
-        () = service.shared.stopped() => Err(ClientError::Stopping),
+        link = obtain(&guest.way, &startup, service.limits.queue_wait, id) => link.map_err(TurnedAway::from),
+        () = service.shared.stopped() => Err(TurnedAway::Stopping),
         () = guest.talk.closed() => {
             debug!(session = id, "client left before it was served");
             return None;

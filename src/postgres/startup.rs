@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
-use super::errors::ClientError;
+use super::refusal::TurnedAway;
 use super::wire::opening::{self, BadOpening, MINOR_MAX, Opening, Startup};
 use super::wire::say;
 use crate::net::tls::{self, ServerTls, TlsError};
@@ -28,9 +28,9 @@ pub enum Failed {
     Tls(TlsError),
     /// What it says is no packet. Postgres does not answer that: it speaks something else, or leaves in a hurry, as
     /// drivers do with a bare Terminate.
-    Unanswered(ClientError),
+    Unanswered(TurnedAway),
     /// It can be told why.
-    Refused(Box<Stream>, ClientError),
+    Refused(Box<Stream>, TurnedAway),
 }
 
 /// Reads exactly the packets it answers, never a byte more: what an attacker sends ahead of a TLS handshake
@@ -41,7 +41,7 @@ pub async fn open(mut socket: Socket, tls: Option<&ServerTls>) -> Result<(Stream
         let prefix = prefix(&mut socket).await?;
         if prefix[0] == TLS_HANDSHAKE && !ssl_asked && !gss_asked {
             let Some(tls) = tls else {
-                return refuse(socket, ClientError::TlsUnavailable);
+                return refuse(socket, TurnedAway::TlsUnavailable);
             };
             return Box::pin(encrypted(socket, tls, tls::Opening::Direct(&prefix))).await;
         }
@@ -51,7 +51,7 @@ pub async fn open(mut socket: Socket, tls: Option<&ServerTls>) -> Result<(Stream
         };
         let asks = matches!(opening, Opening::SslRequest | Opening::GssEncRequest);
         if asks && !socket.is_quiet() {
-            return refuse(socket, ClientError::EarlyData);
+            return refuse(socket, TurnedAway::EarlyData);
         }
         match (opening, tls) {
             (Opening::SslRequest, Some(tls)) if !ssl_asked && matches!(socket.peer(), Peer::Tcp(_)) => {
@@ -95,7 +95,7 @@ fn purpose(stream: Stream, opening: Opening) -> Result<(Stream, Purpose), Failed
     }
 }
 
-fn refuse<T>(stream: impl Into<Stream>, error: impl Into<ClientError>) -> Result<T, Failed> {
+fn refuse<T>(stream: impl Into<Stream>, error: impl Into<TurnedAway>) -> Result<T, Failed> {
     Err(Failed::Refused(Box::new(stream.into()), error.into()))
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::super::ending::Over;
 use super::super::ledger::Pin;
 use super::super::notes::Notes;
-use super::{Over, SETTLE, Session};
+use super::{SETTLE, Session};
 use crate::access;
 use crate::access::leave::Departure;
 use crate::access::roster::Pinned;

@@ -7,14 +7,14 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::super::entry::{FAREWELL_TIME, turn_away};
-use super::super::errors::ClientError;
+use super::super::ending::{Ending, Over};
+use super::super::entry::{FAREWELL_TIME, close_heard};
 use super::super::farewell::{leave, outlast};
 use super::super::login::Link;
 use super::super::pool::{Idle, Left, take_back};
 use super::super::relay::End;
 use super::super::session::address_of;
-use super::{Over, Session};
+use super::Session;
 use crate::metrics::NotLent;
 use crate::net::Stream;
 
@@ -23,26 +23,28 @@ impl Session {
         let id = self.id;
         self.place = None;
         let error = match over {
-            Over::Stopping => Some(ClientError::Stopping),
-            Over::Cut(reasons) => Some(ClientError::Cut { reasons }),
+            Over::Stopping => Some(Ending::Stopping),
+            Over::Cut(reasons) => Some(Ending::Cut { reasons }),
             Over::End(End::LinkLost(loss)) => Some(loss.into()),
             Over::Gone(gone) => {
                 warn!(session = id, reason = %gone.reason, "session lost with its link");
-                Some(ClientError::Gone(gone))
+                Some(Ending::Gone(gone))
             }
             Over::End(End::LinkMalformed(error)) => {
                 info!(session = id, %error, "the server broke the protocol");
-                Some(ClientError::LinkLost)
+                Some(Ending::LinkLost)
             }
             Over::End(End::ClientMalformed(error)) => Some(error.into()),
             Over::End(End::ClientGone | End::LinkClosed) => None,
         };
         let speakable = self.relay.client_at_boundary();
-        let service = Arc::clone(&self.service);
         let mut client = self.give_back();
         match error {
             Some(error) if speakable => {
-                turn_away(client, &mut BytesMut::new(), &error, id, &service.shared).await;
+                let out = &mut BytesMut::new();
+                debug!(session = id, side = ?error.side(), sqlstate = error.sqlstate(), %error, "client turned away");
+                error.write(out);
+                close_heard(client, out).await;
             }
             _ if client.tls().is_some() => {
                 // The client may be gone, and then there is nobody to say goodbye to.

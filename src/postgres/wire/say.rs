@@ -12,7 +12,7 @@ use pgwire::messages::startup::{
 use pgwire::messages::terminate::Terminate;
 
 use super::opening::{MAJOR, MINOR_MAX};
-use super::tag::{from_client, from_server};
+use super::tag::{field, from_client, from_server};
 
 /// Appends one message. Encoding into memory only fails for keys of a forbidden length, which `opening` and
 /// `read` do not let in.
@@ -92,6 +92,29 @@ pub fn cancel_request(out: &mut BytesMut, process_id: i32, key: &[u8]) {
 pub fn error(out: &mut BytesMut, fields: &[(u8, &str)]) {
     let fields = fields.iter().map(|(code, value)| (*code, (*value).to_owned()));
     put(out, &ErrorResponse::new(fields.collect()));
+}
+
+/// What ends a connection, in pgswivel's own words.
+pub struct Fatal<'a> {
+    pub sqlstate: &'a str,
+    pub message: &'a str,
+    pub detail: Option<&'a String>,
+    pub hint: Option<&'a str>,
+}
+
+impl Fatal<'_> {
+    pub fn write(&self, out: &mut BytesMut) {
+        let mut fields = vec![
+            (field::SEVERITY, "FATAL"),
+            (field::SEVERITY_UNTRANSLATED, "FATAL"),
+            (field::SQLSTATE, self.sqlstate),
+            (field::MESSAGE, self.message),
+        ];
+        fields.extend(self.detail.map(|detail| (field::DETAIL, detail.as_str())));
+        fields.extend(self.hint.map(|hint| (field::HINT, hint)));
+        fields.push((field::ROUTINE, "pgswivel"));
+        error(out, &fields);
+    }
 }
 
 /// A notice that a client may show to a person.

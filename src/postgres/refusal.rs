@@ -1,21 +1,14 @@
-//! What pgswivel itself tells a client. What Postgres says is passed on as it came.
+//! Why a client is turned away before it has a session, and what it is told. What Postgres says is passed on as it came.
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
-use super::crossing::Failed;
-use super::ledger::Pin;
 use super::no_link::NoLink;
-use super::relay::Loss;
-use super::wire::aftermath::Unanswerable;
 use super::wire::frame::BadLength;
 use super::wire::opening::BadOpening;
-use super::wire::read::error_field;
-use super::wire::say;
+use super::wire::say::{self, Fatal};
 use super::wire::scram::server::ScramServerError;
-use super::wire::tag::field;
-use crate::access;
 use crate::metrics::Limit;
 
 /// Who has to act.
@@ -26,9 +19,9 @@ pub enum Side {
     Us,
 }
 
-/// A reason to end a client's connection. Names the local role at most, never the upstream's user.
+/// Names the local role at most, never the upstream's user.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub enum TurnedAway {
     #[error(transparent)]
     Opening(#[from] BadOpening),
     #[error("received unencrypted data after a request for encryption")]
@@ -64,64 +57,11 @@ pub enum ClientError {
     TooManyStartups { limit: u32 },
     #[error(transparent)]
     NoLink(#[from] NoLink),
-    /// What the server itself said.
-    #[error("the database refused the connection")]
-    Server {
-        /// Of its ErrorResponse.
-        body: Bytes,
-    },
-    #[error("the connection to the database was lost")]
-    LinkLost,
     #[error("terminating connection because pgswivel is stopping")]
     Stopping,
-    #[error(
-        "terminating connection because its credential has been replaced and it can't move: {}",
-        list(reasons.iter().map(|pin| pin.label()))
-    )]
-    Cut { reasons: Vec<access::pin::Pin> },
-    #[error("the connection to the database was lost, and the session with it: {}", .0.reason)]
-    Gone(Gone),
 }
 
-/// What can't be made again on another link.
-#[derive(Debug)]
-pub struct Gone {
-    pub reason: Unrecoverable,
-    /// The body of what the server said when it ended the link.
-    pub fatal: Option<Bytes>,
-}
-
-impl Gone {
-    fn said(&self, field: u8) -> Option<&str> {
-        let said = error_field(self.fatal.as_deref()?, field)?;
-        str::from_utf8(said).ok()
-    }
-}
-
-/// Why a session ends with its link.
-#[derive(Debug, thiserror::Error)]
-pub enum Unrecoverable {
-    #[error("{} can't be made again", list(.0.iter().map(|pin| pin.label())))]
-    Pinned(Vec<Pin>),
-    #[error("what it has set since it was last at rest is not known")]
-    Unsurveyed,
-    #[error("{0}")]
-    Unanswerable(#[from] Unanswerable),
-    #[error("what it was can't be made again: {0}")]
-    Rebuilding(Failed),
-    #[error("{0}")]
-    Login(NoLink),
-}
-
-fn list(pins: impl Iterator<Item = &'static str>) -> String {
-    let labels: Vec<&str> = pins.collect();
-    if labels.is_empty() {
-        return "it was never idle".to_owned();
-    }
-    labels.join(", ")
-}
-
-impl ClientError {
+impl TurnedAway {
     pub fn side(&self) -> Side {
         match self {
             Self::Opening(_)
@@ -136,11 +76,8 @@ impl ClientError {
             | Self::OtherDatabase { .. }
             | Self::StartupTime { .. } => Side::Client,
             Self::NoLink(NoLink::QueueWait { .. }) => Side::Us,
-            Self::NoLink(_) | Self::Server { .. } | Self::Gone(_) | Self::LinkLost => Side::Upstream,
-            Self::TooManyClients { .. }
-            | Self::TooManyStartups { .. }
-            | Self::Cut { .. }
-            | Self::Stopping => Side::Us,
+            Self::NoLink(_) => Side::Upstream,
+            Self::TooManyClients { .. } | Self::TooManyStartups { .. } | Self::Stopping => Side::Us,
         }
     }
 
@@ -158,7 +95,6 @@ impl ClientError {
 
     pub fn sqlstate(&self) -> &str {
         match self {
-            Self::Gone(gone) => gone.said(field::SQLSTATE).unwrap_or("08006"),
             Self::Opening(BadOpening::Version(..)) => "0A000",
             Self::Opening(_) | Self::EarlyData | Self::BadLength(_) | Self::NoPassword(_) => "08P01",
             Self::NoUser | Self::TlsRequired | Self::TlsUnavailable => "28000",
@@ -166,17 +102,9 @@ impl ClientError {
             Self::WrongPassword { .. } => "28P01",
             Self::OtherDatabase { .. } => "3D000",
             Self::TooManyClients { .. } | Self::TooManyStartups { .. } => "53300",
-            Self::StartupTime { .. } | Self::LinkLost | Self::Server { .. } => "08006",
+            Self::StartupTime { .. } => "08006",
             Self::NoLink(no_link) => no_link.sqlstate(),
-            Self::Stopping | Self::Cut { .. } => "57P01",
-        }
-    }
-
-    /// Of a session that ends with its link the server's last words are passed on, and ours explain them.
-    fn last_words(&self) -> Option<&str> {
-        match self {
-            Self::Gone(gone) => gone.said(field::MESSAGE),
-            _ => None,
+            Self::Stopping => "57P01",
         }
     }
 
@@ -195,50 +123,34 @@ impl ClientError {
 
     /// The FATAL that ends the connection.
     pub fn write(&self, out: &mut BytesMut) {
-        match self {
-            Self::NoLink(NoLink::Server { body, authenticated }) => {
-                // Clients tell a refusal of the login from one of the session by what came before it.
-                if *authenticated {
-                    say::authentication_ok(out);
-                }
-                return say::error_body(out, body);
+        if let Self::NoLink(NoLink::Server { body, authenticated }) = self {
+            // Clients tell a refusal of the login from one of the session by what came before it.
+            if *authenticated {
+                say::authentication_ok(out);
             }
-            Self::Server { body } => return say::error_body(out, body),
-            _ => {}
+            return say::error_body(out, body);
         }
-        let message = self.to_string();
-        let mut fields = vec![
-            (field::SEVERITY, "FATAL"),
-            (field::SEVERITY_UNTRANSLATED, "FATAL"),
-            (field::SQLSTATE, self.sqlstate()),
-        ];
-        match self.last_words() {
-            Some(said) => fields.extend([(field::MESSAGE, said), (field::DETAIL, message.as_str())]),
-            None => fields.push((field::MESSAGE, message.as_str())),
-        }
-        fields.extend(self.hint().map(|hint| (field::HINT, hint)));
-        fields.push((field::ROUTINE, "pgswivel"));
-        say::error(out, &fields);
-    }
-}
-
-impl From<Loss> for ClientError {
-    fn from(loss: Loss) -> Self {
-        match loss.fatal {
-            Some(body) => Self::Server { body },
-            None => Self::LinkLost,
-        }
+        let fatal = Fatal {
+            sqlstate: self.sqlstate(),
+            message: &self.to_string(),
+            detail: None,
+            hint: self.hint(),
+        };
+        fatal.write(out);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
+    use super::super::wire::read::error_field;
     use super::*;
 
     #[test]
     fn a_fatal_has_severity_sqlstate_and_text() {
         let mut out = BytesMut::new();
-        ClientError::TooManyClients { limit: 7 }.write(&mut out);
+        TurnedAway::TooManyClients { limit: 7 }.write(&mut out);
         assert_eq!(out[0], b'E');
         let body = &out[5..];
         assert_eq!(error_field(body, b'V'), Some(&b"FATAL"[..]));
@@ -255,7 +167,7 @@ mod tests {
             body: Bytes::from_static(body),
             authenticated,
         };
-        let error = |authenticated| ClientError::from(error(authenticated));
+        let error = |authenticated| TurnedAway::from(error(authenticated));
         error(false).write(&mut out);
         assert_eq!(&out[5..], body);
 
