@@ -2,23 +2,26 @@
 
 mod arrival;
 mod auth;
+mod begin;
 mod bell;
 mod cancel;
+mod close;
 mod complaints;
-mod converse;
 mod crossing;
 mod ending;
 mod entry;
 mod examine;
 mod exchange;
 mod farewell;
+mod held;
 mod known;
 mod lane;
 mod learn;
+mod leaving;
 mod ledger;
 mod login;
 mod login_error;
-mod move_;
+mod moving;
 mod no_link;
 mod notes;
 mod obtain;
@@ -29,10 +32,10 @@ mod relay;
 mod replay;
 mod rescue;
 mod risky_names;
+mod run;
 mod scram_keys;
 mod seldom;
 mod service;
-mod session;
 mod startup;
 mod survey;
 mod talk;
@@ -71,8 +74,8 @@ pub struct Client {
 /// Serves one accepted connection. A session is a task of its own: nothing of how it began stays in memory, and
 /// little code stands between its sockets and what it does with them.
 pub async fn serve(client: Client, service: Arc<Service>, admission: Permit, tasks: TaskTracker) {
-    if let Some(session) = session::begin(client, service).await {
-        tasks.spawn(session.converse(admission));
+    if let Some(session) = begin::begin(client, service).await {
+        tasks.spawn(session.run(admission));
     }
 }
 

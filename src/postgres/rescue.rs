@@ -8,17 +8,16 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info};
 
 use super::arrival::{Arrival, log_in};
-use super::converse::Session;
 use super::crossing::{Failed, SILENCE_MAX};
 use super::ending::{Gone, Over, Unrecoverable};
 use super::farewell::leave;
+use super::held::Next;
 use super::known::Unnamed;
 use super::ledger::{Ledger, Pin};
-use super::login::Facts;
-use super::move_::catch_up;
+use super::moving::catch_up;
 use super::rebuilding::{Rebuilding, Rebuilt, fail_transaction};
 use super::relay::{End, Loss};
-use super::session::address_of;
+use super::run::Session;
 use super::survey::Question;
 use super::talk::Talk;
 use super::wire::aftermath::{Aftermath, InFlight};
@@ -82,7 +81,7 @@ impl Session {
         }
         let in_flight = self.replace_link(&loss, &gone).await?;
         info!(session = self.id, in_flight = in_flight.label(), took = ?began.elapsed(), "session rescued");
-        self.chart();
+        self.replan();
         Ok(in_flight)
     }
 
@@ -148,14 +147,16 @@ impl Session {
                     if let Some(notes) = self.relay.notes_mut() {
                         notes.undone();
                     }
-                    self.leaves_with(rebuilt.ledger);
-                    self.repoint(&link.facts, &stream);
-                    let ids = self.process_ids(link.facts.backend.as_ref());
-                    drop(self.relay.take_up(aftermath, stream, ids));
-                    self.relay.resume(&rebuilt.messages, &unread);
-                    (self.facts, self.pool) = (link.facts, pool);
-                    self.registration = registration;
-                    self.registration.seat(self.id);
+                    let next = Next {
+                        facts: link.facts,
+                        registration,
+                        pool,
+                        stream,
+                        unread,
+                        ledger: rebuilt.ledger,
+                        messages: rebuilt.messages,
+                    };
+                    drop(self.put_on(next, |relay, stream, ids| relay.take_up(aftermath, stream, ids)));
                     return Ok(in_flight);
                 }
                 Err(failed) => failed,
@@ -178,19 +179,9 @@ impl Session {
         let user = registration.credential().user.as_bytes();
         let names = self.custom_names();
         let question = Question::new(user, names.iter().map(String::as_bytes), rebuilding.bytes_max);
-        let lacks = self.ledger.as_deref().map(Ledger::lacks);
+        let lacks = self.held.ledger.as_deref().map(Ledger::lacks);
         let question = question.knowing(lacks.unwrap_or_default());
         rebuilding.run(&question, user, link).await
-    }
-
-    /// Cancel requests go to the new backend.
-    pub fn repoint(&self, facts: &Facts, stream: &Stream) {
-        let backend = facts.backend.as_ref();
-        let address =
-            backend.map(|backend| address_of(&facts.endpoint, stream, backend, &self.way.pool.target));
-        if let Some(place) = &self.place {
-            place.repoint(address);
-        }
     }
 
     /// Waits as a new client would, for as long as the session's own stays. What keeps new clients out may be its own
@@ -240,7 +231,7 @@ impl Session {
         let Some(notes) = self.relay.notes() else {
             return false;
         };
-        let statements = self.ledger.iter().flat_map(|ledger| ledger.statements());
+        let statements = self.held.ledger.iter().flat_map(|ledger| ledger.statements());
         let statements: BTreeMap<&[u8], &[u8]> = statements
             .map(|statement| (&*statement.name, &*statement.text))
             .collect();
@@ -252,7 +243,7 @@ impl Session {
 
     fn rebuilding(&self) -> Rebuilding {
         let (notes, greeting) = (self.relay.notes(), self.greeting());
-        let known = notes.map(|notes| notes.known(self.ledger.as_deref(), &greeting));
+        let known = notes.map(|notes| notes.known(self.held.ledger.as_deref(), &greeting));
         let unnamed = notes.and_then(|notes| notes.unnamed(&greeting));
         Rebuilding {
             known: known.unwrap_or_default(),

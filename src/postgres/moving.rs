@@ -9,17 +9,17 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use super::arrival::{Arrival, log_in};
-use super::converse::Session;
 use super::crossing::{Crossing, Failed, SILENCE_MAX, survey};
 use super::ending::Over;
 use super::exchange::{Aside, Broken};
 use super::farewell::leave;
+use super::held::Next;
 use super::learn;
-use super::ledger::{Ledger, Pin, Values};
-use super::login::Backend;
+use super::ledger::{Ledger, Pin};
 use super::notes::Notes;
-use super::relay::{End, Loss, ProcessIds, Want};
+use super::relay::{End, Loss, Relay, Want};
 use super::risky_names::RiskyNames;
+use super::run::Session;
 use super::survey::{Question, SurveyError, whose_session};
 use super::talk::Talk;
 use crate::credentials::Credential;
@@ -59,9 +59,9 @@ impl Session {
         drop(turn);
         self.count_move(if moved { Move::Moved } else { Move::PutOff }, began);
         if moved {
-            let version = &self.registration.credential().version;
+            let version = &self.held.registration.credential().version;
             debug!(session = self.id, %version, took = ?began.elapsed(), "session moved");
-            self.chart();
+            self.replan();
         }
         Ok(moved)
     }
@@ -73,14 +73,14 @@ impl Session {
 
     /// Asks the link what the session holds, if there was a reason to. A server that refuses changes nothing.
     pub async fn survey(&mut self) -> Result<(), Over> {
-        if self.ledger.is_some() && !self.relay.notes().is_some_and(Notes::is_signalled) {
+        if self.held.ledger.is_some() && !self.relay.notes().is_some_and(Notes::is_signalled) {
             return Ok(());
         }
         match self.survey_link().await {
             Ok(ledger) => self.surveyed(ledger),
             Err(error) if error.leaves_the_link() => {
                 debug!(session = self.id, %error, "session not surveyed");
-                self.course.survey_is_refused();
+                self.plan.survey_is_refused();
             }
             Err(error) => {
                 debug!(session = self.id, %error, "link lost");
@@ -108,37 +108,14 @@ impl Session {
     }
 
     fn surveyed(&mut self, mut ledger: Ledger) {
-        self.course.survey_is_answered();
+        self.plan.survey_is_answered();
         if let Some(notes) = self.relay.notes() {
             if notes.is_hidden() {
                 ledger.may_hold_more();
             }
-            ledger.remember(self.ledger.as_deref(), &notes.since(&self.greeting()));
+            ledger.remember(self.held.ledger.as_deref(), &notes.since(&self.greeting()));
         }
         self.holds(ledger);
-    }
-
-    /// All that there is to know is in the ledger now.
-    fn holds(&mut self, ledger: Ledger) {
-        let greeting = self.greeting();
-        if let Some(notes) = self.relay.notes_mut() {
-            notes.surveyed(&ledger, &greeting);
-        }
-        self.ledger = Some(Box::new(ledger));
-    }
-
-    /// The same, and the session is about to change to another link: that has its own greeting.
-    pub fn leaves_with(&mut self, ledger: Ledger) {
-        let greeting = self.greeting();
-        if let Some(notes) = self.relay.notes_mut() {
-            notes.keep_greeting(&greeting);
-        }
-        self.holds(ledger);
-    }
-
-    /// What the link's server told of its settings when the session came to it.
-    pub fn greeting(&self) -> Values {
-        Values::told(&self.facts.greeting.messages)
     }
 
     async fn survey_link(&mut self) -> Result<Ledger, SurveyError> {
@@ -154,9 +131,9 @@ impl Session {
     fn question(&self) -> Question {
         let names = self.custom_names();
         let names = names.iter().map(String::as_bytes);
-        let user = self.registration.credential().user.as_bytes();
+        let user = self.held.registration.credential().user.as_bytes();
         let question = Question::new(user, names, self.service.limits.statement_bytes);
-        question.knowing(self.ledger.as_deref().map(Ledger::lacks).unwrap_or_default())
+        question.knowing(self.held.ledger.as_deref().map(Ledger::lacks).unwrap_or_default())
     }
 
     /// Of custom settings that the session may have.
@@ -250,15 +227,16 @@ impl Session {
         let (stream, unread) = successor.into_parts();
         let failed = match crossed {
             Ok(crossed) => {
-                self.repoint(&link.facts, &stream);
-                let ids = self.process_ids(link.facts.backend.as_ref());
-                self.leaves_with(crossed.ledger);
-                let left = self.relay.change_link(stream, ids);
-                self.relay.resume(&crossed.messages, &unread);
-                (self.facts, self.pool) = (link.facts, pool);
-                let mut left_registration = std::mem::replace(&mut self.registration, registration);
-                left_registration.unseat();
-                self.registration.seat(self.id);
+                let next = Next {
+                    facts: link.facts,
+                    registration,
+                    pool,
+                    stream,
+                    unread,
+                    ledger: crossed.ledger,
+                    messages: crossed.messages,
+                };
+                let (left, left_registration) = self.put_on(next, Relay::change_link);
                 tokio::spawn(leave(left, left_registration));
                 return Ok(true);
             }
@@ -283,7 +261,7 @@ impl Session {
 
     fn crossing(&self, successor: &Credential, until: Instant) -> Crossing {
         let (notes, greeting) = (self.relay.notes(), self.greeting());
-        let known = notes.map(|notes| notes.known(self.ledger.as_deref(), &greeting));
+        let known = notes.map(|notes| notes.known(self.held.ledger.as_deref(), &greeting));
         Crossing {
             question: self.question(),
             user: successor.user.as_bytes().into(),
@@ -292,13 +270,6 @@ impl Session {
             known: known.unwrap_or_default(),
             until,
         }
-    }
-
-    pub fn process_ids(&self, backend: Option<&Backend>) -> Option<ProcessIds> {
-        Some(ProcessIds {
-            backend: backend?.process_id,
-            known: self.place.as_ref()?.process_id(),
-        })
     }
 }
 

@@ -9,21 +9,17 @@ use tracing::debug;
 
 use super::Client;
 use super::arrival::Arrival;
-use super::cancel::Address;
-use super::converse::{CourseAhead, Session};
 use super::entry::{Guest, enter, turn_away};
 use super::farewell::leave;
-use super::login::Backend;
+use super::held::{Held, address_of};
 use super::notes::Notes;
 use super::obtain::{Checkout, obtain};
 use super::refusal::TurnedAway;
 use super::relay::Relay;
+use super::run::{Plan, Session};
 use super::service::Service;
-use super::target::Target;
 use super::wire::opening::Startup;
 use super::wire::say;
-use crate::names::Endpoint;
-use crate::net::Stream;
 
 /// Protocol 3.2 is what made longer keys possible.
 const MINOR_WITH_LONG_KEYS: u16 = 2;
@@ -121,9 +117,10 @@ async fn greet(
     } else {
         KEY_SHORT
     };
-    let place = facts.backend.as_ref().map(|backend| {
-        let address = address_of(&facts.endpoint, &link.stream, backend, &pool.target);
-        service.shared.cancels.enter(backend.process_id, length, address)
+    let address = address_of(&facts, &link.stream, &way.pool.target);
+    let place = address.map(|address| {
+        let cancels = &service.shared.cancels;
+        cancels.enter(address.backend.process_id, length, address)
     });
     say::authentication_ok(&mut out);
     let (before, after) = facts.greeting.messages.split_at(facts.greeting.key_at);
@@ -157,30 +154,16 @@ async fn greet(
         startup: upstream,
         relay,
         place,
-        registration,
-        course: CourseAhead::new(way.access.page.clone()),
-        ledger: None,
+        plan: Plan::new(way.access.page.clone()),
+        held: Held {
+            facts,
+            registration,
+            pool,
+            connection,
+            kind,
+            ledger: None,
+        },
         way,
-        kind,
-        facts,
-        pool,
-        connection,
         _seat: seat,
     }))
-}
-
-/// Where a link's backend can be told to stop.
-pub(super) fn address_of(
-    endpoint: &Endpoint,
-    link: &Stream,
-    backend: &Backend,
-    target: &Arc<Target>,
-) -> Address {
-    Address {
-        target: Arc::clone(target),
-        endpoint: endpoint.clone(),
-        peer: link.peer().clone(),
-        encrypted: link.tls().is_some(),
-        backend: backend.clone(),
-    }
 }

@@ -1,8 +1,5 @@
 //! A session: relays, and meanwhile sees to it that the session survives its link.
 
-mod leaving;
-mod parting;
-
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -15,17 +12,16 @@ use tokio::time::{Instant, sleep_until};
 use super::cancel::Place;
 use super::ending::Over;
 use super::entry::Seat;
-use super::ledger::Ledger;
-use super::login::Facts;
+use super::held::Held;
 use super::notes::Notes;
-use super::pool::{Kind, Pool};
+
 use super::relay::{End, Relay, Want};
 use super::seldom::Seldom;
 use super::service::Service;
 use super::way::Way;
 use super::wire::opening::Startup;
 use crate::access::leave::Leave;
-use crate::access::roster::{Pinned, Registration};
+use crate::access::roster::Pinned;
 use crate::backoff::{Backoff, chance};
 use crate::credentials::Page;
 use crate::limit::Permit;
@@ -33,7 +29,7 @@ use crate::metrics::Move;
 use crate::net::Stream;
 
 /// A client that says nothing for so long is at rest.
-const SETTLE: Duration = Duration::from_millis(50);
+pub const SETTLE: Duration = Duration::from_millis(50);
 /// One that never rests is surveyed nevertheless, between two of its queries.
 const RESTLESS_FOR: Duration = Duration::from_secs(1);
 
@@ -43,7 +39,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 const REFUSED_FIRST: Duration = Duration::from_millis(500);
 const REFUSED_CAP: Duration = Duration::from_secs(60);
 
-/// A client and its link.
+/// A client, and what it holds of a link.
 pub(super) struct Session {
     pub id: u64,
     pub service: Arc<Service>,
@@ -52,47 +48,38 @@ pub(super) struct Session {
     pub startup: Startup,
     pub relay: Relay<Stream, Stream>,
     pub place: Option<Place>,
-    pub registration: Registration,
-    pub course: CourseAhead,
-    /// What the last survey told; None: there was no reason for one yet.
-    pub ledger: Option<Box<Ledger>>,
-    /// Who else its link can be lent to when it is over.
-    pub kind: Option<Kind>,
-    /// Of the link.
-    pub facts: Facts,
-    /// Where the link leads. The way may lead elsewhere by now.
-    pub pool: Arc<Pool>,
-    pub connection: Permit,
+    pub held: Held,
+    pub plan: Plan,
     pub _seat: Seat,
 }
 
 /// When the session has to do something of its own accord.
-pub(super) struct CourseAhead {
-    page: watch::Receiver<Arc<Page>>,
+pub(super) struct Plan {
+    pub page: watch::Receiver<Arc<Page>>,
     /// The session's own place among all that leave a credential.
-    chance: f64,
-    leave: Option<Leave>,
+    pub chance: f64,
+    pub leave: Option<Leave>,
     /// New logins are another user's.
-    user_changed: bool,
+    pub user_changed: bool,
     /// When to leave, or to try again.
-    leave_at: Option<Instant>,
+    pub leave_at: Option<Instant>,
     /// When to survey if the client still rests, and since when that is wanted.
-    survey_at: Option<(Instant, Instant)>,
+    pub survey_at: Option<(Instant, Instant)>,
     /// The server refused the last survey.
-    refused: Option<Backoff>,
+    pub refused: Option<Backoff>,
     /// What the client had said when it was last looked at, and since when it is known to have said no more.
-    turns: u64,
-    silent_since: Instant,
-    pinned: Option<Pinned>,
+    pub turns: u64,
+    pub silent_since: Instant,
+    pub pinned: Option<Pinned>,
 }
 
-enum Turn {
+enum Event {
     Rested,
     Page,
     Alarm,
 }
 
-impl CourseAhead {
+impl Plan {
     pub fn new(page: watch::Receiver<Arc<Page>>) -> Self {
         Self {
             page,
@@ -148,19 +135,19 @@ impl CourseAhead {
             .is_some_and(|(_, since)| now >= since + RESTLESS_FOR)
     }
 
-    fn is_pressing(&self) -> bool {
+    pub fn is_pressing(&self) -> bool {
         self.leave
             .is_some_and(|leave| Instant::now().into_std() >= leave.press)
     }
 }
 
 impl Session {
-    pub async fn converse(mut self: Box<Self>, _admission: Permit) {
-        self.chart();
+    pub async fn run(mut self: Box<Self>, _admission: Permit) {
+        self.replan();
         let over = loop {
-            let turn = self.turn().await;
+            let event = self.next_event().await;
             // Boxed: it is rare, and most sessions are idle.
-            if let Err(over) = Box::pin(self.go_on(turn)).await {
+            if let Err(over) = Box::pin(self.handle(event)).await {
                 break over;
             }
         };
@@ -168,55 +155,52 @@ impl Session {
     }
 
     /// Relays until there is something else to do.
-    async fn turn(&mut self) -> Result<Turn, Over> {
+    async fn next_event(&mut self) -> Result<Event, Over> {
         let Self {
-            relay,
-            course,
-            service,
-            ..
+            relay, plan, service, ..
         } = self;
-        let (want, alarm) = course.next(Instant::now());
+        let (want, alarm) = plan.next(Instant::now());
         let mut stop = service.shared.stop.clone();
         let aside = pin!(async {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => Err(Over::Stopping),
-                () = published(&mut course.page) => Ok(Turn::Page),
-                () = at(alarm) => Ok(Turn::Alarm),
+                () = published(&mut plan.page) => Ok(Event::Page),
+                () = at(alarm) => Ok(Event::Alarm),
             }
         });
         let mut aside = Seldom::new(aside);
         let mut relaying = pin!(relay.run_until(want));
         poll_fn(|cx| match relaying.as_mut().poll(cx) {
-            Poll::Ready(rested) => Poll::Ready(rested.map(|()| Turn::Rested).map_err(Over::End)),
+            Poll::Ready(rested) => Poll::Ready(rested.map(|()| Event::Rested).map_err(Over::End)),
             Poll::Pending => Pin::new(&mut aside).poll(cx),
         })
         .await
     }
 
-    /// Does what the turn asks for, and gets over the loss of a link.
-    async fn go_on(&mut self, turn: Result<Turn, Over>) -> Result<(), Over> {
-        let acted = match turn {
-            Ok(turn) => self.act(turn).await,
+    /// Does what the event asks for, and gets over the loss of a link.
+    async fn handle(&mut self, event: Result<Event, Over>) -> Result<(), Over> {
+        let handled = match event {
+            Ok(event) => self.respond(event).await,
             Err(over) => Err(over),
         };
-        match acted {
+        match handled {
             Err(Over::End(End::LinkLost(loss))) => Box::pin(self.rescue(loss)).await,
-            acted => acted,
+            handled => handled,
         }
     }
 
-    async fn act(&mut self, turn: Turn) -> Result<(), Over> {
+    async fn respond(&mut self, event: Event) -> Result<(), Over> {
         let now = Instant::now();
-        if matches!(turn, Turn::Page) {
-            self.chart();
+        if matches!(event, Event::Page) {
+            self.replan();
             return Ok(());
         }
-        if let Some(cut) = self.course.leave.and_then(|leave| leave.cut)
+        if let Some(cut) = self.plan.leave.and_then(|leave| leave.cut)
             && cut <= now.into_std()
         {
             let reasons = self
-                .course
+                .plan
                 .pinned
                 .take()
                 .map_or_else(Vec::new, |pinned| pinned.reasons);
@@ -230,22 +214,22 @@ impl Session {
             // No use in waiting for a better moment: nothing works here any more.
             self.relay.notes_mut().into_iter().for_each(Notes::lose_sequences);
             if !self.move_on().await? {
-                self.course.leave_at = Some(Instant::now() + RETRY_AFTER);
+                self.plan.leave_at = Some(Instant::now() + RETRY_AFTER);
             }
             return Ok(());
         }
-        if let Some(at) = self.course.leave_at
+        if let Some(at) = self.plan.leave_at
             && at <= now
         {
             return self.leave(now).await;
         }
         if !self.relay.notes().is_some_and(Notes::is_unsure) {
-            self.course.survey_at = None;
+            self.plan.survey_at = None;
             return Ok(());
         }
-        match self.course.survey_at {
-            None if matches!(turn, Turn::Rested) => {
-                self.course.survey_at = Some((now + self.course.settle(), now));
+        match self.plan.survey_at {
+            None if matches!(event, Event::Rested) => {
+                self.plan.survey_at = Some((now + self.plan.settle(), now));
                 self.hear();
                 Ok(())
             }
@@ -256,17 +240,17 @@ impl Session {
 
     /// A survey that is not urgent.
     async fn survey_if_at_rest(&mut self, now: Instant, since: Instant) -> Result<(), Over> {
-        let rests = self.relay.turns() == self.course.turns || self.course.is_restless(now);
+        let rests = self.relay.turns() == self.plan.turns || self.plan.is_restless(now);
         if !(rests && self.relay.is_safe()) {
             self.hear();
-            self.course.survey_at = Some((now + SETTLE, since));
+            self.plan.survey_at = Some((now + SETTLE, since));
             return Ok(());
         }
-        self.course.survey_at = None;
-        let was_pinned = self.course.pinned.is_some();
+        self.plan.survey_at = None;
+        let was_pinned = self.plan.pinned.is_some();
         self.survey().await?;
         if was_pinned && self.pins().next().is_none() {
-            self.course.leave_at = Some(Instant::now());
+            self.plan.leave_at = Some(Instant::now());
         }
         Ok(())
     }
@@ -274,8 +258,8 @@ impl Session {
     /// How far the client has come.
     pub fn hear(&mut self) {
         let turns = self.relay.turns();
-        if self.course.turns != turns {
-            (self.course.turns, self.course.silent_since) = (turns, Instant::now());
+        if self.plan.turns != turns {
+            (self.plan.turns, self.plan.silent_since) = (turns, Instant::now());
         }
     }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::super::ending::Over;
-use super::super::ledger::Pin;
-use super::super::notes::Notes;
-use super::{SETTLE, Session};
+use super::ending::Over;
+use super::ledger::Pin;
+use super::notes::Notes;
+use super::run::{SETTLE, Session};
 use crate::access;
 use crate::access::leave::Departure;
 use crate::access::roster::Pinned;
@@ -25,34 +25,34 @@ const ASKED_WITHIN: Duration = Duration::from_secs(1);
 
 impl Session {
     /// The server has refused something, and no wonder: the link's user is about to be taken away, or has been.
-    pub(super) async fn is_disowned(&mut self) -> Result<bool, Over> {
-        if !self.course.user_changed {
+    pub async fn is_disowned(&mut self) -> Result<bool, Over> {
+        if !self.plan.user_changed {
             return Ok(false);
         }
         // Who is to stay leaves only what is certain to be dead.
-        Ok(self.course.leave.is_some() || self.is_user_gone().await?)
+        Ok(self.plan.leave.is_some() || self.is_user_gone().await?)
     }
 
     /// The time has come: now, or at the next quiet moment.
-    pub(super) async fn leave(&mut self, now: Instant) -> Result<(), Over> {
-        let rests = self.relay.turns() == self.course.turns || self.course.is_pressing();
+    pub async fn leave(&mut self, now: Instant) -> Result<(), Over> {
+        let rests = self.relay.turns() == self.plan.turns || self.plan.is_pressing();
         self.hear();
         if !(rests && self.relay.is_safe()) {
-            if !self.course.is_pressing() {
-                self.course.leave_at = Some(now + SETTLE);
+            if !self.plan.is_pressing() {
+                self.plan.leave_at = Some(now + SETTLE);
             }
             return Ok(());
         }
         if self.has_to_ask_first() {
-            self.course.leave_at = Some(now + SETTLE);
+            self.plan.leave_at = Some(now + SETTLE);
             return Ok(());
         }
         let moved = self.move_on().await?;
         self.hear();
-        if !moved && self.course.leave.is_some() {
+        if !moved && self.plan.leave.is_some() {
             let grace = self.way.policy.grace / 8;
             let wait = jittered(grace.clamp(RECHECK_MIN, RECHECK_MAX), RECHECK_JITTER);
-            self.course.leave_at = Some(Instant::now() + wait);
+            self.plan.leave_at = Some(Instant::now() + wait);
         }
         Ok(())
     }
@@ -64,41 +64,41 @@ impl Session {
 
     /// Who says nothing for long will not ask any more, and when grace is over it does not matter.
     pub fn needs_not_ask(&self) -> bool {
-        let is_silent = self.course.turns == self.relay.turns()
-            && Instant::now() >= self.course.silent_since + ASKED_WITHIN;
+        let is_silent =
+            self.plan.turns == self.relay.turns() && Instant::now() >= self.plan.silent_since + ASKED_WITHIN;
         is_silent || self.is_late()
     }
 
     pub fn is_late(&self) -> bool {
         let now = Instant::now().into_std();
-        self.course.leave.is_some_and(|leave| now >= leave.deadline)
+        self.plan.leave.is_some_and(|leave| now >= leave.deadline)
     }
 
     /// By the page there is now.
-    pub fn chart(&mut self) {
+    pub fn replan(&mut self) {
         let now = Instant::now();
         self.follow();
-        let page = self.course.page.borrow_and_update().clone();
-        let credential = self.registration.credential();
-        let departure = (self.way.policy).departure(&page, credential, self.course.chance, now.into_std());
+        let page = self.plan.page.borrow_and_update().clone();
+        let credential = self.held.registration.credential();
+        let departure = (self.way.policy).departure(&page, credential, self.plan.chance, now.into_std());
         let retirement = page.retirement(credential);
-        self.course.user_changed = retirement.is_some_and(|retirement| retirement.change == Change::User);
+        self.plan.user_changed = retirement.is_some_and(|retirement| retirement.change == Change::User);
         match departure {
             // It never rests. What is to be cut is, all the same.
             Departure::Leave(leave) if self.relay.notes().is_none() => {
-                self.course.leave = Some(leave);
+                self.plan.leave = Some(leave);
                 self.pin(vec![Pin::Replication]);
             }
             Departure::Leave(leave) => {
                 // A page says many things; that it says this again is no reason to start anew.
-                if self.course.leave.is_none() {
-                    self.course.leave_at = Some(leave.start.into());
+                if self.plan.leave.is_none() {
+                    self.plan.leave_at = Some(leave.start.into());
                     self.hear();
                 }
-                self.course.leave = Some(leave);
+                self.plan.leave = Some(leave);
             }
             Departure::Stay => {
-                (self.course.leave, self.course.leave_at) = (None, None);
+                (self.plan.leave, self.plan.leave_at) = (None, None);
                 self.unpin();
             }
         }
@@ -107,19 +107,19 @@ impl Session {
     /// A configuration that changed meanwhile may map the role to the same database and secret in another way.
     pub fn follow(&mut self) {
         if let Some(way) = self.service.shared.successor(&self.way) {
-            self.course.page = way.access.page.clone();
+            self.plan.page = way.access.page.clone();
             self.way = way;
         }
     }
 
     /// What keeps the session on its link, as far as it is known.
     pub fn pins(&self) -> impl Iterator<Item = Pin> {
-        let surveyed = self.ledger.iter().flat_map(|ledger| ledger.pins());
+        let surveyed = self.held.ledger.iter().flat_map(|ledger| ledger.pins());
         let notes = self.relay.notes();
         let noted = notes.into_iter().flat_map(Notes::pins);
         let is_known = notes.is_some_and(Notes::is_all_there_is);
         let refused = self
-            .course
+            .plan
             .refused
             .filter(|_| !is_known)
             .map(|_| Pin::SurveyRefused);
@@ -129,16 +129,12 @@ impl Session {
     pub fn pin(&mut self, mut reasons: Vec<Pin>) {
         reasons.sort_unstable();
         reasons.dedup();
-        let before = self.course.pinned.as_ref();
+        let before = self.plan.pinned.as_ref();
         let labels: Vec<_> = reasons.iter().copied().map(access::pin::Pin::from).collect();
         if before.is_some_and(|pinned| pinned.reasons == labels) {
             return;
         }
-        let until = self
-            .course
-            .leave
-            .and_then(|leave| leave.cut)
-            .map(Instant::from_std);
+        let until = self.plan.leave.and_then(|leave| leave.cut).map(Instant::from_std);
         debug!(
             session = self.id,
             ?reasons,
@@ -155,13 +151,13 @@ impl Session {
             reasons: labels,
             until,
         };
-        self.registration.pin(Some(pinned.clone()));
-        self.course.pinned = Some(pinned);
+        self.held.registration.pin(Some(pinned.clone()));
+        self.plan.pinned = Some(pinned);
     }
 
     pub fn unpin(&mut self) {
-        if self.course.pinned.take().is_some() {
-            self.registration.pin(None);
+        if self.plan.pinned.take().is_some() {
+            self.held.registration.pin(None);
         }
     }
 }

@@ -7,19 +7,19 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::super::ending::{Ending, Over};
-use super::super::entry::{FAREWELL_TIME, close_heard};
-use super::super::farewell::{leave, outlast};
-use super::super::login::Link;
-use super::super::pool::{Idle, Left, take_back};
-use super::super::relay::End;
-use super::super::session::address_of;
-use super::Session;
+use super::ending::{Ending, Over};
+use super::entry::{FAREWELL_TIME, close_heard};
+use super::farewell::{leave, outlast};
+use super::held::{Held, address_of};
+use super::login::Link;
+use super::pool::{Idle, Left, take_back};
+use super::relay::End;
+use super::run::Session;
 use crate::metrics::NotLent;
 use crate::net::Stream;
 
 impl Session {
-    pub(super) async fn close(mut self, over: Over) {
+    pub async fn close(mut self, over: Over) {
         let id = self.id;
         self.place = None;
         let error = match over {
@@ -58,36 +58,42 @@ impl Session {
 
     /// The link, to be lent again if nothing is left on it that it can't be rid of. Returns the client.
     fn give_back(mut self) -> Stream {
-        let kind = self.kind.take().filter(|_| self.way.pool.target.upstream.reuse);
+        let kind = self
+            .held
+            .kind
+            .take()
+            .filter(|_| self.way.pool.target.upstream.reuse);
         let is_at_rest = self.relay.is_at_rest();
         let left = kind.is_some().then(|| self.left()).flatten();
-        let is_live = self.course.page.borrow().is_live(self.registration.credential())
-            && Arc::ptr_eq(&self.pool, &self.way.pool);
+        let is_live = self
+            .plan
+            .page
+            .borrow()
+            .is_live(self.held.registration.credential())
+            && Arc::ptr_eq(&self.held.pool, &self.way.pool);
         let (client, stream) = self.relay.into_streams();
-        let address = || {
-            let backend = self.facts.backend.as_ref()?;
-            Some(address_of(
-                &self.facts.endpoint,
-                &stream,
-                backend,
-                &self.pool.target,
-            ))
-        };
+        let Held {
+            facts,
+            registration,
+            pool,
+            connection,
+            ..
+        } = self.held;
         match kind.zip(left) {
             Some((kind, left)) if is_live => {
                 let link = Link {
                     stream,
                     unread: BytesMut::new(),
-                    facts: self.facts,
+                    facts,
                 };
-                let idle = Idle::new(link, self.registration, self.connection, None);
-                take_back(self.pool, kind, idle, left);
+                let idle = Idle::new(link, registration, connection, None);
+                take_back(pool, kind, idle, left);
             }
-            _ if is_at_rest => drop(tokio::spawn(leave(stream, self.registration))),
+            _ if is_at_rest => drop(tokio::spawn(leave(stream, registration))),
             // A Terminate could become part of a message that was not sent to its end.
             _ => {
-                let address = address();
-                drop(tokio::spawn(outlast(stream, self.registration, address)));
+                let address = address_of(&facts, &stream, &pool.target);
+                drop(tokio::spawn(outlast(stream, registration, address)));
             }
         }
         client
@@ -108,10 +114,10 @@ impl Session {
             metrics.not_lent(NotLent::SessionState);
             return None;
         }
-        let is_touched = self.ledger.is_some() || notes.has_touched();
+        let is_touched = self.held.ledger.is_some() || notes.has_touched();
         // Before anything is known, all that is not harmless counts as that.
         let is_harmless = learned == 0 && !is_touched;
-        let backend = self.facts.backend.as_ref();
+        let backend = self.held.facts.backend.as_ref();
         let cancels = &self.service.shared.cancels;
         Some(Left {
             touched: is_touched.then(|| notes.custom_names()),
