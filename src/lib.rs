@@ -23,6 +23,7 @@
 //! | 1 | [`limit`] | how many at once: a number that changes while some are taken |
 //! | 1 | [`lookout`] | sees that something moved near a file |
 //! | 1 | [`random`] | bytes that nobody can guess |
+//! | ground | [`fleet`] | what the processes of a fleet tell each other: words in, words out |
 //! | ground | [`config`] | as written by the user → all problems at once → typed |
 //! | ground | [`credentials`] | passwords that do not leak, and the book: what is known of a secret's credentials |
 //! | ground | [`postgres::wire`] | the protocol: slices in, values out |
@@ -67,6 +68,7 @@ pub mod cli;
 pub mod complaint;
 pub mod config;
 pub mod credentials;
+pub mod fleet;
 pub mod journal;
 pub mod keeper;
 pub mod limit;

@@ -69,7 +69,7 @@ pub async fn to(request: &Request<Incoming>, asker: Asker, entered: &Entered, se
         "/unused" if *request.method() != Method::POST => unused(request, facts),
         "/refresh" | "/unused" | "/quit" => match wish(request.headers(), asker.peer, facts) {
             Err(why) => json_answer(StatusCode::FORBIDDEN, &json!({ "error": why })),
-            Ok(()) if path == "/refresh" => refresh(facts),
+            Ok(()) if path == "/refresh" => refresh(request.uri().query(), facts),
             Ok(()) if path == "/unused" => unused_as_of_now(request, facts).await,
             Ok(()) => quit(facts),
         },
@@ -161,8 +161,18 @@ fn wish(headers: &HeaderMap, peer: IpAddr, facts: &Facts) -> Result<(), &'static
 
 const BEARER: &[u8] = b"Bearer ";
 
-fn refresh(facts: &Facts) -> Answer {
+/// `fleet=1`: by every process of the fleet.
+fn refresh(query: Option<&str>, facts: &Facts) -> Answer {
     let scene = facts.scene.borrow();
+    let for_fleet = query.is_some_and(|query| query.split('&').any(|part| part == "fleet=1"));
+    match (for_fleet, &scene.tell_fleet) {
+        (false, _) => {}
+        (true, Some(tell)) => tell.notify_one(),
+        (true, None) => {
+            let error = "this process is in no fleet: set fleet.channel";
+            return json_answer(StatusCode::BAD_REQUEST, &json!({ "error": error }));
+        }
+    }
     let mut asked = Vec::new();
     for (name, keeper) in &scene.keepers {
         keeper.refresh();

@@ -80,6 +80,8 @@ pub struct Scene {
     pub config: Arc<Config>,
     /// Of the secrets that some role uses.
     pub keepers: BTreeMap<SecretName, keeper::Handle>,
+    /// Has every process of the fleet read its stores. None: there is no fleet.
+    pub tell_fleet: Option<Arc<Notify>>,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -65,6 +65,7 @@ pub(super) const ROOT: Keys = Keys {
         key("rotation", Means("see below"), "what is rotated, one table for each name"),
         key("login", Means("see below"), "what happens while no credential works"),
         key("limits", Means("see below"), "everything that can be exhausted"),
+        key("fleet", Means("no fleet"), "how the processes that use the same secrets tell each other of changes"),
         key("admin", Means("see below"), "metrics, health and status"),
         key("log", Means("see below"), "what is logged, and how"),
     ],
@@ -234,6 +235,14 @@ pub(super) const ROTATION: Keys = Keys {
     ],
 };
 
+pub(super) const FLEET: Keys = Keys {
+    title: "[fleet]",
+    keys: &[
+        key("channel", Means("required"), "of the database that is served: `LISTEN` and `NOTIFY` on it are how a change reaches every process at once; at most 63 bytes"),
+        key("instance", Means("host and process id"), "what this process is called in `pg_stat_activity`; its last 24 characters are shown"),
+    ],
+};
+
 pub(super) const LOGIN: Keys = Keys {
     title: "[login]",
     keys: &[
@@ -279,9 +288,9 @@ pub(super) const LOG: Keys = Keys {
 };
 
 #[cfg(test)]
-pub(super) const SECTIONS: [&Keys; 19] = [
+pub(super) const SECTIONS: [&Keys; 20] = [
     &ROOT, &LISTEN, &LISTEN_TLS, &ROLE, &SENSITIVE, &UPSTREAM, &UPSTREAM_TLS, &KEEPALIVE, &SECRET, &FIELDS,
-    &VAULT_AUTH, &APPROLE, &KUBERNETES, &VAULT_AWS, &ROTATION, &LOGIN, &LIMITS, &ADMIN, &LOG,
+    &VAULT_AUTH, &APPROLE, &KUBERNETES, &VAULT_AWS, &ROTATION, &LOGIN, &LIMITS, &FLEET, &ADMIN, &LOG,
 ];
 
 /// A store that a secret can name.

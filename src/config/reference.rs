@@ -94,6 +94,10 @@ warm = 50
 admin_connections = 64
 refused_logins_per_minute = 10
 
+[fleet]
+channel = "pgswivel"
+instance = "orders-1"
+
 [admin]
 address = "127.0.0.1:9632"
 hosts = ["pgswivel"]

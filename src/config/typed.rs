@@ -19,6 +19,8 @@ pub struct Config {
     pub rotations: BTreeMap<RotationName, Arc<Rotation>>,
     pub login: LoginPolicy,
     pub limits: Limits,
+    /// None: this process tells no other of changes, and hears of none.
+    pub fleet: Option<Fleet>,
     pub admin: Admin,
     pub log: Log,
     /// How long sessions may take to end after SIGTERM.
@@ -307,6 +309,21 @@ impl Source {
             Self::Command { .. } => "command",
         }
     }
+
+    /// As `id` may be written: what it names there.
+    pub fn id(&self) -> String {
+        match self {
+            Self::File { path } => path.display().to_string(),
+            Self::Env { user, password } => format!("{user} {password}"),
+            Self::AwsSecretsManager { id, .. } | Self::AwsSsm { id, .. } => id.clone(),
+            Self::AwsRdsIam { user, .. } => user.clone(),
+            Self::VaultKv { mount, path, .. } => format!("{mount}/{path}"),
+            Self::VaultDbStatic { mount, role, .. } | Self::VaultDb { mount, role, .. } => {
+                format!("{mount}/{role}")
+            }
+            Self::Command { argv, .. } => argv.join(" "),
+        }
+    }
 }
 
 /// What the AWS SDK's own chain would not find by itself.
@@ -414,6 +431,15 @@ pub struct Limits {
     pub admin_connections: u32,
     /// Logins that an endpoint may refuse in a minute before no more are sent.
     pub refused_logins_per_minute: u32,
+}
+
+/// How the processes that use the same secrets tell each other that one has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fleet {
+    /// Of the database that they serve.
+    pub channel: String,
+    /// None: the host and the process.
+    pub instance: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -47,6 +47,16 @@ labels! {
 }
 
 labels! {
+    /// What came of something that others of the fleet said, or may have said.
+    FleetWake {
+        Notification => "notification",
+        PutOff => "put_off",
+        Nonsense => "nonsense",
+        Reconnected => "reconnected",
+    }
+}
+
+labels! {
     /// What became of a session that lost its link.
     Rescue {
         /// The client noticed nothing.
@@ -105,6 +115,8 @@ labels! {
         Admin => "admin",
         /// Remembers the last minutes for the page.
         Samples => "samples",
+        /// Hears and tells the fleet of changes.
+        Fleet => "fleet",
     }
 }
 

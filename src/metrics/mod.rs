@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
-pub use self::labels::{Limit, Login, Move, NotLent, Rescue, Task};
+pub use self::labels::{FleetWake, Limit, Login, Move, NotLent, Rescue, Task};
 pub use self::scrape::Scrape;
 use self::table::{Family, Kind};
 use crate::credentials::Position;
@@ -42,6 +42,9 @@ pub struct Metrics {
     clients: IntGauge,
     not_lent: IntCounterVec,
     restarts: IntCounterVec,
+    fleet_listening: IntGauge,
+    fleet_wakes: IntCounterVec,
+    fleet_told: IntCounter,
 }
 
 /// Something that is counted for as long as it lives.
@@ -64,6 +67,9 @@ impl Metrics {
             clients: gauge(&table::CLIENTS),
             not_lent: counters(&table::LINKS_NOT_LENT),
             restarts: counters(&table::TASK_RESTARTS),
+            fleet_listening: gauge(&table::FLEET_LISTENING),
+            fleet_wakes: counters(&table::FLEET_WAKES),
+            fleet_told: counter(&table::FLEET_TOLD),
         };
         metrics.register();
         for limit in Limit::ALL {
@@ -72,6 +78,9 @@ impl Metrics {
         for reason in NotLent::ALL {
             metrics.not_lent.with_label_values(&[reason.label()]);
         }
+        for wake in FleetWake::ALL {
+            metrics.fleet_wakes.with_label_values(&[wake.label()]);
+        }
         for task in Task::ALL {
             metrics.restarts.with_label_values(&[task.label()]);
         }
@@ -79,7 +88,7 @@ impl Metrics {
     }
 
     fn register(&self) {
-        let families: [Box<dyn Collector>; 13] = [
+        let families: [Box<dyn Collector>; 16] = [
             Box::new(self.logins.clone()),
             Box::new(self.held.clone()),
             Box::new(self.hold.clone()),
@@ -92,6 +101,9 @@ impl Metrics {
             Box::new(self.clients.clone()),
             Box::new(self.not_lent.clone()),
             Box::new(self.restarts.clone()),
+            Box::new(self.fleet_listening.clone()),
+            Box::new(self.fleet_wakes.clone()),
+            Box::new(self.fleet_told.clone()),
             Box::new(ProcessCollector::for_self()),
         ];
         for family in families {
@@ -188,6 +200,21 @@ impl Metrics {
         self.restarts.with_label_values(&[task.label()]).get()
     }
 
+    /// A database is listened to from now on.
+    pub fn fleet_listening(&self) -> Counted {
+        Counted::new(&self.fleet_listening)
+    }
+
+    /// Somebody of the fleet said something.
+    pub fn fleet_woke(&self, wake: FleetWake) {
+        self.fleet_wakes.with_label_values(&[wake.label()]).inc();
+    }
+
+    /// The others were told.
+    pub fn fleet_told(&self) {
+        self.fleet_told.inc();
+    }
+
     /// A client has logged in here.
     pub fn client(&self) -> Counted {
         Counted::new(&self.clients)
@@ -227,6 +254,10 @@ fn opts(family: &Family) -> Opts {
 
 fn counters(family: &Family) -> IntCounterVec {
     IntCounterVec::new(opts(family), family.labels).expect(VALID)
+}
+
+fn counter(family: &Family) -> IntCounter {
+    IntCounter::with_opts(opts(family)).expect(VALID)
 }
 
 fn gauge(family: &Family) -> IntGauge {

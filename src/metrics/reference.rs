@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::labels::{Limit, Login, Move, NotLent, Rescue, Task};
+use super::labels::{FleetWake, Limit, Login, Move, NotLent, Rescue, Task};
 use super::table::{ALL, Family, Kind};
 
 const OPERATE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operate.md"));
@@ -49,7 +49,8 @@ fn the_documents_list_every_metric_and_no_other() {
         .chain(NotLent::ALL.iter().map(|reason| reason.label()))
         .chain(Login::ALL.iter().map(|result| result.label()))
         .chain(Move::ALL.iter().map(|result| result.label()))
-        .chain(Rescue::ALL.iter().map(|result| result.label()));
+        .chain(Rescue::ALL.iter().map(|result| result.label()))
+        .chain(FleetWake::ALL.iter().map(|wake| wake.label()));
     for word in words {
         assert!(section.contains(word), "docs/operate.md does not know {word}");
     }

@@ -82,12 +82,19 @@ pub const LINKS_NOT_LENT: Family = family("pgswivel_links_not_lent_total", Count
 pub const LOG_LINES_DROPPED: Family = family("pgswivel_log_lines_dropped_total", Counter, &[],
     "Log lines that were dropped because whoever reads the log did not keep up.");
 pub const TASK_RESTARTS: Family = family("pgswivel_task_restarts_total", Counter, &["task"],
-    "Background tasks that broke off because of a fault in this program, and were begun again, by what they do (reader, prover, story, revocable, listener, configuration, systemd, limits, learning, warm, admin, samples).");
+    "Background tasks that broke off because of a fault in this program, and were begun again, by what they do (reader, prover, story, revocable, listener, configuration, systemd, limits, learning, warm, admin, samples, fleet).");
 
-pub const ALL: [&Family; 28] = [
+pub const FLEET_LISTENING: Family = family("pgswivel_fleet_listening", Gauge, &[],
+    "Databases where this process listens for what the others of its fleet have heard.");
+pub const FLEET_WAKES: Family = family("pgswivel_fleet_wakes_total", Counter, &["by"],
+    "What others of the fleet said, and what came of it: notification (a store was read at once), put_off (with the next read, at most one a second), nonsense (nothing was read), reconnected (read because something may have been missed).");
+pub const FLEET_TOLD: Family = family("pgswivel_fleet_told_total", Counter, &[],
+    "How often this process was the first to hear of a change, and told the others.");
+
+pub const ALL: [&Family; 31] = [
     &CREDENTIAL_INFO, &CREDENTIAL_GENERATION, &CREDENTIAL_AGE, &CREDENTIAL_MAX_AGE, &CREDENTIAL_WORKING,
     &USER_UNUSED, &USER_LINKS, &CREDENTIAL_READ, &LOGINS, &STORE_REFRESHES, &STORE_LAST_SUCCESS,
     &STORE_POLL, &LOGINS_HELD, &LOGIN_HOLD, &SESSIONS, &SESSIONS_PINNED, &SESSIONS_PINNED_PAST_GRACE, &MOVES,
     &MOVE, &RESCUES, &ROTATION, &GOVERNOR_HITS, &LIMIT_HITS, &CLIENTS, &LINKS, &LINKS_NOT_LENT,
-    &LOG_LINES_DROPPED, &TASK_RESTARTS,
+    &LOG_LINES_DROPPED, &TASK_RESTARTS, &FLEET_LISTENING, &FLEET_WAKES, &FLEET_TOLD,
 ];

@@ -130,7 +130,7 @@ pub enum Broken<T: fmt::Debug> {
 pub struct LastWords(pub Bytes);
 
 impl LastWords {
-    fn of(message: &[u8]) -> Self {
+    pub fn of(message: &[u8]) -> Self {
         Self(Bytes::copy_from_slice(message))
     }
 }

@@ -1,6 +1,6 @@
 //! What all sessions share: of one configuration, and beyond it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -11,9 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::cancel::{CancelError, Cancels};
 use super::complaints::Complaints;
+use super::fleet_link::ServedDatabase;
 use super::learn::PerDatabase;
 use super::pool::Pool;
 use super::way::Way;
+use super::wire::opening::Startup;
 use super::wire::scram::server::{SaltSecret, Verifier};
 use crate::access::gate::Gates;
 use crate::access::leave::Policy;
@@ -186,6 +188,18 @@ impl Service {
         let before = self.shared.roles.send_replace(self.roles.clone());
         before.values().for_each(|role| role.way.replaced.cancel());
         Arc::new(self)
+    }
+
+    /// Each database that some role leads to, once.
+    pub fn databases(&self) -> Vec<ServedDatabase> {
+        let mut known = BTreeSet::new();
+        let mut is_new = |way: &Arc<Way>| {
+            let startup = way.upstream_startup(&Startup::default());
+            let database = startup.get(b"database").unwrap_or_default().to_vec();
+            known.insert((way.role.upstream.clone(), database))
+        };
+        let ways = self.roles.values().map(|role| &role.way);
+        ways.filter(|way| is_new(way)).map(ServedDatabase::new).collect()
     }
 
     /// A client over a listener that others can reach has to speak TLS.

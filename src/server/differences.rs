@@ -19,6 +19,7 @@ pub fn between(before: &Config, after: &Config) -> Vec<String> {
     section("listen", before.listen == after.listen);
     section("login", before.login == after.login);
     section("limits", before.limits == after.limits);
+    section("fleet", before.fleet == after.fleet);
     section("admin", before.admin == after.admin);
     section("log", before.log == after.log);
     named("role", &before.roles, &after.roles, &mut found);

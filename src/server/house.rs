@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::Failure;
 use super::doors::{Doors, Hall, is_exposed};
+use super::fleet::{Fleet, Surroundings};
 use super::keepers::Keepers;
 use super::limits;
 use super::parts::{Connections, Parts, Pools};
@@ -34,6 +35,8 @@ pub struct House {
     places: Arc<Limit>,
     service: watch::Sender<Arc<Service>>,
     scene: watch::Sender<Arc<Scene>>,
+    records: Records,
+    fleet: Option<Fleet>,
 }
 
 impl House {
@@ -53,13 +56,12 @@ impl House {
         check_exposure(&config, &bound)?;
         let mut keepers = Keepers::none(shared.clone(), records.clone());
         keepers.change(parts.secrets, config.login);
-        let scene = Scene {
-            config,
-            keepers: keepers.handles(),
-        };
+        let scene = scene(config, &keepers);
         let connections = connections_of(&parts.pools);
         let service = assemble(&scene, parts.tls, parts.pools, &shared).await;
-        let service = watch::Sender::new(service.open());
+        let (scene, service) = (Arc::new(scene), service.open());
+        let fleet = fleet_of(&scene, &service, &shared, records);
+        let service = watch::Sender::new(service);
         let hall = Hall {
             sessions,
             places: Limit::new(limits::places(&scene.config.limits)),
@@ -79,7 +81,9 @@ impl House {
             doors,
             places,
             service,
-            scene: watch::Sender::new(Arc::new(scene)),
+            scene: watch::Sender::new(scene),
+            records: records.clone(),
+            fleet,
         })
     }
 
@@ -92,16 +96,15 @@ impl House {
         check_exposure(&config, &bound)?;
         self.set_limits(&config);
         self.keepers.change(parts.secrets, config.login);
-        let scene = Scene {
-            config,
-            keepers: self.keepers.handles(),
-        };
+        let scene = scene(config, &self.keepers);
         self.remember_connections(&parts.pools);
         let service = assemble(&scene, parts.tls, parts.pools, &self.shared).await;
-        self.service.send_replace(service.open());
+        let (scene, service) = (Arc::new(scene), service.open());
+        self.fleet = fleet_of(&scene, &service, &self.shared, &self.records);
+        self.service.send_replace(service);
         self.keepers.announce(scene.config.login);
         self.doors.change(bound);
-        self.scene.send_replace(Arc::new(scene));
+        self.scene.send_replace(scene);
         Ok(())
     }
 
@@ -144,6 +147,25 @@ impl House {
             }
         }
     }
+}
+
+fn scene(config: Arc<Config>, keepers: &Keepers) -> Scene {
+    Scene {
+        tell_fleet: config.fleet.as_ref().map(|_| Arc::default()),
+        config,
+        keepers: keepers.handles(),
+    }
+}
+
+fn fleet_of(scene: &Arc<Scene>, service: &Service, shared: &Shared, records: &Records) -> Option<Fleet> {
+    let (fleet, told) = (scene.config.fleet.as_ref()?, scene.tell_fleet.as_ref()?);
+    let around = Surroundings {
+        scene: Arc::clone(scene),
+        databases: service.databases(),
+        roster: Arc::clone(shared.roster()),
+        metrics: Arc::clone(&records.metrics),
+    };
+    Some(Fleet::begin(fleet, around, told))
 }
 
 fn connections_of(pools: &Pools) -> Connections {

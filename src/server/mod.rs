@@ -3,6 +3,7 @@
 mod changes;
 mod differences;
 mod doors;
+mod fleet;
 mod house;
 mod keepers;
 mod limits;

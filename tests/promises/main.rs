@@ -23,6 +23,7 @@ mod demo;
 #[cfg(all(feature = "aws", feature = "vault"))]
 mod deployment;
 mod drivers;
+mod fleet;
 mod hostile;
 mod lending;
 mod live;

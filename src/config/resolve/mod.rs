@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keys::{ADMIN, LIMITS, LISTEN, LOG, LOGIN, ROOT};
+use super::keys::{ADMIN, FLEET, LIMITS, LISTEN, LOG, LOGIN, ROOT};
 use super::loading::Loading;
 use super::reader::Reader;
 use super::typed::Config;
@@ -66,6 +66,7 @@ pub(super) fn config(root: &Section, loading: &Loading<'_>) -> Config {
     let config = Config {
         login: settings::login(part("login", &LOGIN)),
         limits: settings::limits(part("limits", &LIMITS)),
+        fleet: reader.section("fleet", &FLEET).and_then(settings::fleet),
         admin: settings::admin(part("admin", &ADMIN)),
         log: settings::log(part("log", &LOG)),
         drain: reader.duration("drain", Duration::ZERO..=HOUR),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::address::{self, Address};
 use super::super::reader::Reader;
 use super::super::suggest::did_you_mean;
-use super::super::typed::{Admin, Limits, Log, LogFormat, LoginPolicy};
+use super::super::typed::{Admin, Fleet, Limits, Log, LogFormat, LoginPolicy};
 use super::super::written::At;
 use super::sensitive;
 use super::{DAY, HOUR, MILLISECOND, SECOND};
@@ -14,6 +14,8 @@ use super::{DAY, HOUR, MILLISECOND, SECOND};
 const ADMIN_PORT: u16 = 9632;
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 const COUNT_MAX: u32 = 1_000_000;
+/// As Postgres has it.
+const CHANNEL_BYTES_MAX: usize = 63;
 
 pub(super) fn login(reader: Reader<'_>) -> LoginPolicy {
     let policy = LoginPolicy {
@@ -41,6 +43,35 @@ pub(super) fn limits(reader: Reader<'_>) -> Limits {
     };
     reader.finish();
     limits
+}
+
+pub(super) fn fleet(reader: Reader<'_>) -> Option<Fleet> {
+    let channel = reader.required_text("channel");
+    let instance = reader.text("instance");
+    if let Some(channel) = &channel
+        && (channel.value.is_empty()
+            || channel.value.len() > CHANNEL_BYTES_MAX
+            || channel.value.contains('\0'))
+    {
+        reader.problem(
+            "channel",
+            format!("is not the name of a channel: it has 1 to {CHANNEL_BYTES_MAX} bytes"),
+        );
+    }
+    if instance
+        .as_ref()
+        .is_some_and(|instance| instance.value.is_empty())
+    {
+        reader.problem(
+            "instance",
+            "is empty: leave it out for the host and the process id",
+        );
+    }
+    reader.finish();
+    Some(Fleet {
+        channel: channel?.value,
+        instance: instance.map(|instance| instance.value),
+    })
 }
 
 pub(super) fn admin(reader: Reader<'_>) -> Admin {

@@ -95,6 +95,14 @@ pub fn channel(body: &[u8]) -> Option<&[u8]> {
     Some(&names[..end])
 }
 
+/// Who sent a NotificationResponse, its channel and its payload.
+pub fn notification(body: &[u8]) -> Option<(i32, &[u8], &[u8])> {
+    let channel = channel(body)?;
+    let process_id = i32::from_be_bytes(*body.first_chunk()?);
+    let payload = body.get(4 + channel.len() + 1..)?.strip_suffix(b"\0")?;
+    Some((process_id, channel, payload))
+}
+
 /// The last value that `messages`, each of them whole, report for a parameter.
 pub fn reported<'a>(mut messages: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let mut value = None;
