@@ -9,14 +9,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::cancel::{CancelError, Cancels};
-use super::complaints::Complaints;
-use super::fleet_link::ServedDatabase;
-use super::learn::PerDatabase;
-use super::pool::Pool;
-use super::way::Way;
-use super::wire::opening::Startup;
-use super::wire::scram::server::{SaltSecret, Verifier};
 use crate::access::gate::Gates;
 use crate::access::leave::Policy;
 use crate::access::log_in::Access;
@@ -27,6 +19,14 @@ use crate::limit::Limit;
 use crate::metrics::{self, Metrics};
 use crate::names::RoleName;
 use crate::net::tls::ServerTls;
+use crate::postgres::link::cancel::{CancelError, Cancels};
+use crate::postgres::link::complaints::Complaints;
+use crate::postgres::link::fleet_link::ServedDatabase;
+use crate::postgres::link::learn::PerDatabase;
+use crate::postgres::link::pool::Pool;
+use crate::postgres::link::way::Way;
+use crate::postgres::wire::opening::Startup;
+use crate::postgres::wire::scram::server::{SaltSecret, Verifier};
 use crate::random;
 
 /// What a client's role stands for.

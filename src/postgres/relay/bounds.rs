@@ -6,8 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 use super::tests::message;
 use super::*;
-use crate::postgres::ledger::{Ledger, Values};
-use crate::postgres::risky_names::RiskyNames;
+use crate::postgres::state::ledger::{Ledger, Values};
+use crate::postgres::state::risky_names::RiskyNames;
 
 const MANY: u32 = 10_000_000;
 /// Far more than any bound.

@@ -8,13 +8,13 @@ use bytes::{BufMut, BytesMut};
 use tempfile::TempDir;
 use tokio::net::UnixStream;
 
-use super::exchange::Aside;
-use super::ledger::{Ledger, Pin, Setting};
-use super::survey::{Question, Survey, SurveyError};
-use super::talk::{Message, Talk};
-use super::wire::extended;
-use super::wire::opening::Startup;
-use super::wire::read::{error_field, row};
+use crate::postgres::state::ledger::{Ledger, Pin, Setting};
+use crate::postgres::talk::exchange::Aside;
+use crate::postgres::talk::stream::{Message, Talk};
+use crate::postgres::talk::survey::{Question, Survey, SurveyError};
+use crate::postgres::wire::extended;
+use crate::postgres::wire::opening::Startup;
+use crate::postgres::wire::read::{error_field, row};
 
 /// Declares a test on every version; 15 and 18 always.
 macro_rules! on_servers {

@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
-use super::super::exchange::{Aside, Marker, drain_until_marker};
-use super::super::known::Parsed;
-use super::super::ledger::{Difference, Ledger, Pin};
-use super::super::replay::{Replay, ReplayError, forget, listen_for, overlap};
-use super::super::wire::extended;
-use super::super::wire::read::{error_field, row};
 use super::{EVERYTHING, PATIENCE, Server, Side, split, tags};
+use crate::postgres::state::known::Parsed;
+use crate::postgres::state::ledger::{Difference, Ledger, Pin};
+use crate::postgres::talk::exchange::{Aside, Marker, drain_until_marker};
+use crate::postgres::talk::replay::{Replay, ReplayError, forget, listen_for, overlap};
+use crate::postgres::wire::extended;
+use crate::postgres::wire::read::{error_field, row};
 
 /// The whole way: survey, login, replay, overlap, verification. The new side, and what the client has to be told
 /// for having it.

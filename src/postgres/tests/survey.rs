@@ -2,11 +2,11 @@
 
 use bytes::BytesMut;
 
-use super::super::ledger::{Origin, Pin};
-use super::super::survey::{Question, Survey};
-use super::super::talk::Talk;
-use super::super::wire::extended;
 use super::{EVERYTHING, Server, pins, tags, values};
+use crate::postgres::state::ledger::{Origin, Pin};
+use crate::postgres::talk::stream::Talk;
+use crate::postgres::talk::survey::{Question, Survey};
+use crate::postgres::wire::extended;
 
 on_servers!(a_survey_finds_everything_a_session_holds);
 async fn a_survey_finds_everything_a_session_holds(server: Server) {

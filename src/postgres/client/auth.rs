@@ -1,0 +1,114 @@
+//! Who is there: a client proves that it knows its role's static password.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::refusal::TurnedAway;
+use crate::postgres::talk::stream::{Message, Talk, TalkError};
+use crate::postgres::wire::say;
+use crate::postgres::wire::scram::server::{ExpectMechanism, Verdict, Verifier};
+use crate::postgres::wire::scram::{EndPointHash, Nonce};
+use crate::postgres::wire::tag::from_client;
+use crate::random;
+
+/// As Postgres bounds a SASL message.
+const MESSAGE_MAX: usize = 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    #[error(transparent)]
+    Talk(#[from] TalkError),
+    #[error(transparent)]
+    Refused(#[from] TurnedAway),
+}
+
+/// Runs SCRAM against `verifier`, which for an unknown role is one that nothing satisfies. `out` may hold
+/// messages that have to go first.
+pub async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
+    talk: &mut Talk<S>,
+    out: &mut BytesMut,
+    role: &str,
+    verifier: Arc<Verifier>,
+    binding: Option<EndPointHash>,
+) -> Result<(), AuthError> {
+    let phase = ExpectMechanism::new(verifier, binding);
+    say::sasl(out, phase.mechanisms());
+    talk.say(out).await.map_err(TalkError::from)?;
+
+    let message = password(talk).await?;
+    let (mechanism, first) = initial_response(message.body())?;
+    let phase = phase.select(mechanism).map_err(TurnedAway::from)?;
+    let asked;
+    let first = match first {
+        Some(first) => first,
+        None => {
+            say::sasl_continue(out, b"");
+            talk.say(out).await.map_err(TalkError::from)?;
+            asked = password(talk).await?;
+            asked.body()
+        }
+    };
+    let (challenge, phase) = phase
+        .read(first, &Nonce::from_random(&random::bytes()))
+        .map_err(TurnedAway::from)?;
+    say::sasl_continue(out, &challenge);
+    talk.say(out).await.map_err(TalkError::from)?;
+
+    let message = password(talk).await?;
+    match phase.read(message.body()).map_err(TurnedAway::from)? {
+        Verdict::Accepted { server_final } => {
+            say::sasl_final(out, &server_final);
+            Ok(())
+        }
+        Verdict::Refused => Err(TurnedAway::WrongPassword {
+            role: role.to_owned(),
+        }
+        .into()),
+    }
+}
+
+async fn password<S: AsyncRead + AsyncWrite + Unpin>(talk: &mut Talk<S>) -> Result<Message, AuthError> {
+    let message = talk.hear(MESSAGE_MAX).await?;
+    if message.tag != from_client::PASSWORD {
+        return Err(TurnedAway::NoPassword(char::from(message.tag)).into());
+    }
+    Ok(message)
+}
+
+/// The mechanism's name, and the first message of the exchange, which may be absent (length -1).
+fn initial_response(body: &[u8]) -> Result<(&[u8], Option<&[u8]>), TurnedAway> {
+    const BAD: TurnedAway = TurnedAway::NoPassword('p');
+    let end = body.iter().position(|byte| *byte == 0).ok_or(BAD)?;
+    let (length, data) = body[end + 1..].split_first_chunk().ok_or(BAD)?;
+    match i32::from_be_bytes(*length) {
+        -1 if data.is_empty() => Ok((&body[..end], None)),
+        length if usize::try_from(length) == Ok(data.len()) => Ok((&body[..end], Some(data))),
+        _ => Err(BAD),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sasl_response_with_a_lying_length_is_refused() {
+        for body in [
+            &b""[..],
+            b"SCRAM-SHA-256",
+            b"SCRAM-SHA-256\0",
+            b"SCRAM-SHA-256\0\0\0",
+            b"SCRAM-SHA-256\0\0\0\0\x05abc",
+            b"SCRAM-SHA-256\0\x7f\xff\xff\xffabc",
+            b"SCRAM-SHA-256\0\xff\xff\xff\xfeabc",
+            b"SCRAM-SHA-256\0\xff\xff\xff\xffabc",
+        ] {
+            assert!(initial_response(body).is_err(), "{body:?}");
+        }
+        let (mechanism, data) = initial_response(b"X\0\0\0\0\x03abc").unwrap();
+        assert_eq!((mechanism, data), (&b"X"[..], Some(&b"abc"[..])));
+        assert_eq!(initial_response(b"X\0\xff\xff\xff\xff").unwrap().1, None);
+    }
+}

@@ -1,0 +1,128 @@
+//! Where sessions get their links from: one that is ready, one that somebody leaves, or a login.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::arrival::{Arrival, log_in};
+use super::no_link::NoLink;
+use super::pool::{Idle, Kind, Offer, Ticket, look_first};
+use super::warm;
+use super::way::Way;
+use crate::limit::Permit;
+use crate::metrics::Limit;
+use crate::postgres::wire::opening::Startup;
+
+/// A link, and its share of the upstream's `connections_max`.
+#[derive(Debug)]
+pub struct Checkout {
+    pub arrival: Arrival,
+    pub connection: Permit,
+    /// Who else it can be lent to; None: nobody.
+    pub kind: Option<Kind>,
+}
+
+impl Checkout {
+    fn of(way: &Way, idle: Idle, kind: Kind) -> Self {
+        let Idle {
+            link,
+            registration,
+            connection,
+            ..
+        } = idle;
+        Self {
+            arrival: Arrival {
+                link,
+                registration,
+                pool: Arc::clone(&way.pool),
+            },
+            connection,
+            kind: Some(kind),
+        }
+    }
+}
+
+/// A link for a session of this role that began with `startup`.
+pub async fn obtain(
+    way: &Arc<Way>,
+    startup: &Startup,
+    wait: Duration,
+    session: u64,
+) -> Result<Checkout, NoLink> {
+    let pool = &way.pool;
+    let kind = way.kind_of(startup).filter(|_| !way.replaced.is_cancelled());
+    let (offer, new) = pool.offer(kind, startup, || way.terms());
+    if let Some(new) = new {
+        warm::keep_warm(way, new);
+    }
+    let mut ticket = match offer {
+        Offer::Ready(idle, kind) => return Ok(Checkout::of(way, *idle, kind)),
+        Offer::Queue(ticket) => ticket,
+    };
+    let connection = match wait_with(&mut ticket, way, wait).await? {
+        Turn::Link(checkout) => return Ok(*checkout),
+        Turn::Connection(connection) => connection,
+    };
+    let kind = ticket.leave();
+    // Boxed: most clients are lent a link.
+    let mut arrived = Box::pin(log_in(way, startup, session)).await;
+    // The server has no room left, but would have without the links that wait here for a client.
+    while let Err(error) = &arrived
+        && error.is_server_full()
+        && let Some(leaving) = pool.make_room()
+    {
+        // Gone, or given up on: the server has the last word on whether there is room now.
+        let _ = leaving.await;
+        arrived = Box::pin(log_in(way, startup, session)).await;
+    }
+    let mut arrival = arrived?;
+    if let Some(kind) = &kind {
+        pool.share(kind, &mut arrival.link.facts.greeting);
+        let Arrival {
+            link, registration, ..
+        } = &mut arrival;
+        let user = &registration.credential().user;
+        if let Err(error) = Box::pin(look_first(pool, kind, link, user)).await {
+            debug!(session, %error, "link lost before it was used");
+            arrival.part();
+            arrival = Box::pin(log_in(way, startup, session)).await?;
+        }
+    }
+    Ok(Checkout {
+        arrival,
+        connection,
+        kind,
+    })
+}
+
+enum Turn {
+    Link(Box<Checkout>),
+    /// There is room for a link of one's own.
+    Connection(Permit),
+}
+
+async fn wait_with(ticket: &mut Ticket, way: &Way, wait: Duration) -> Result<Turn, NoLink> {
+    let pool = &way.pool;
+    let lent = |(idle, kind)| Turn::Link(Box::new(Checkout::of(way, idle, kind)));
+    if let Some(expected) = ticket.expected().await {
+        return Ok(lent(expected));
+    }
+    if let Some(connection) = pool.connections.try_take() {
+        return Ok(Turn::Connection(connection));
+    }
+    way.metrics().hit(Limit::ConnectionsMax);
+    ticket.insist();
+    pool.make_room();
+    let turn = async {
+        tokio::select! {
+            biased;
+            given = ticket.given() => lent(given),
+            connection = pool.connections.take() => Turn::Connection(connection),
+        }
+    };
+    let limit = pool.target.upstream.connections_max;
+    let turn = timeout(wait, turn).await;
+    turn.map_err(|_| NoLink::QueueWait { wait, limit })
+}

@@ -1,0 +1,89 @@
+//! What functions do is learned while sessions go on.
+
+use super::super::ledger::Ledger;
+use super::{Notes, is_of_note};
+use crate::postgres::wire::state_words::Parameters;
+
+impl Notes {
+    /// What functions do was learned, or learned anew: to be called before anybody goes by these notes.
+    #[inline]
+    pub fn hear_news(&mut self) {
+        if self.news.has_changed().unwrap_or(false) {
+            self.take_news();
+        }
+    }
+
+    /// Waits until it is known what functions do, if that matters.
+    pub async fn learned(&mut self) {
+        self.hear_news();
+        while self.judgement.is_early() && self.news.changed().await.is_ok() {
+            self.take_news();
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn take_news(&mut self) {
+        let now = self.news.borrow_and_update().clone();
+        let before = std::mem::replace(&mut self.vocabulary, now);
+        let has_spoken = self.parses.units_sent > 0 || self.judgement.is_early();
+        let (early, is_all) = self.judgement.take_early();
+        for text in early.split(|byte| *byte == 0).filter(|text| !text.is_empty()) {
+            let mut spotted = self.vocabulary.read(text);
+            // Their values were seen when they passed.
+            spotted.parameters = Parameters::default();
+            self.settled |= spotted.signalled;
+            self.ran(&spotted, None);
+        }
+        // What a function did before it was known for it can be seen now, or never.
+        let news = match is_all {
+            true => self.vocabulary.news(&before),
+            false => {
+                self.hidden = true;
+                self.vocabulary.all_news()
+            }
+        };
+        if !has_spoken {
+            return;
+        }
+        if let Some(news) = news {
+            let has_run = self.parses.units_sent != self.surveyed_at || self.executed > 0;
+            self.settled |= has_run || !news.shows();
+            self.unknown(news.risk.blind, news.risk.unseen);
+        }
+        self.judgement.doubt();
+    }
+
+    /// Kept to be read again: nothing is known yet.
+    pub(super) fn note_early(&mut self, text: &[u8]) {
+        if !self.vocabulary.is_learned() {
+            self.judgement.keep_early(text);
+        }
+    }
+
+    /// Statements that were read before the latest news, by what Postgres says that they are.
+    pub(super) fn judge_again(&mut self, ledger: &Ledger) {
+        let Some(ran) = self.judgement.settle() else {
+            return;
+        };
+        for statement in ledger.statements() {
+            let spotted = self.vocabulary.read(&statement.text);
+            if is_of_note(&spotted) {
+                self.spot(&statement.name, spotted);
+            } else {
+                self.spotted.remove(&statement.name);
+            }
+        }
+        for name in ran {
+            let is_there = ledger.statements().iter().any(|statement| statement.name == name);
+            let (blind, unseen) = match self.spotted.get(&name) {
+                Some(spotted) if is_there => (spotted.blind, spotted.unseen),
+                None if is_there => continue,
+                _ => match self.vocabulary.worst() {
+                    Some(risk) => (risk.blind, risk.unseen),
+                    None => continue,
+                },
+            };
+            self.unknown(blind, unseen);
+        }
+    }
+}
