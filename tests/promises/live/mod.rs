@@ -1,5 +1,6 @@
 //! Everything changes while clients are served, and nothing is noticed until it should be.
 
+mod around;
 mod changes;
 mod keepers;
 mod limits;
