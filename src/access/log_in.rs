@@ -235,11 +235,7 @@ where
         let mut refused: Vec<Credential> = Vec::new();
         loop {
             let page = self.page.borrow_and_update().clone();
-            let candidate = page.tries(endpoint, Instant::now().into_std()).find(|candidate| {
-                let was_refused = (refused.iter()).any(|login| login.is_same_login(&candidate.credential));
-                !(was_refused || (candidate.doubtful && gate.is_governed(&candidate.credential)))
-            });
-            let Some(candidate) = candidate else {
+            let Some(candidate) = first(&page, endpoint, &gate, &refused) else {
                 if !page.entries().is_empty() {
                     self.say_refused(None);
                 }
@@ -251,7 +247,7 @@ where
                     continue;
                 }
             }
-            match self.log_in_with(&candidate, endpoint, &gate).await {
+            match self.log_in_with(&candidate, endpoint, &gate, &refused).await {
                 Ok(logged_in) => return Ok(logged_in),
                 Err(Miss::Stop(stop)) => return Err(stop),
                 Err(Miss::LookAgain) => {}
@@ -265,15 +261,16 @@ where
         candidate: &Try,
         endpoint: &Endpoint,
         gate: &Gate,
+        refused: &[Credential],
     ) -> Result<LoggedIn<L>, Miss<E>> {
         let Try { credential, doubtful } = candidate;
         let pass = self.pass(gate, candidate).await?;
         let _permit = gate.permit().await;
-        // The wait may have outlived what the page said.
+        // The wait may have outlived what the page said: who was replaced meanwhile may be said to be unused by now.
         let page = self.page.borrow().clone();
-        let is_tried = (page.tries(endpoint, Instant::now().into_std()))
-            .any(|candidate| candidate.credential.is_same_login(credential));
-        if !is_tried {
+        let is_first = first(&page, endpoint, gate, refused)
+            .is_some_and(|first| first.credential.is_same_login(credential));
+        if !is_first {
             return Err(Miss::LookAgain);
         }
         let result = (self.attempt)(credential.clone(), endpoint.clone()).await;
@@ -379,6 +376,14 @@ where
             self.said = Said::NotYet(error);
         }
     }
+}
+
+/// What is to be tried now, of what this client has not seen refused.
+fn first(page: &Page, endpoint: &Endpoint, gate: &Gate, refused: &[Credential]) -> Option<Try> {
+    page.tries(endpoint, Instant::now().into_std()).find(|candidate| {
+        let was_refused = (refused.iter()).any(|login| login.is_same_login(&candidate.credential));
+        !(was_refused || (candidate.doubtful && gate.is_governed(&candidate.credential)))
+    })
 }
 
 /// Puts into the book what an attempt says of the credential.

@@ -585,6 +585,25 @@ async fn a_queue_behind_the_limit_does_not_repeat_a_refusal_that_came_meanwhile(
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_waited_in_a_queue_goes_with_what_leads_by_then_and_not_with_what_was_replaced() {
+    let limits = Limits {
+        logins_per_endpoint: 1,
+        ..limits()
+    };
+    let world = World::running_on("one");
+    world.database_takes(&["one", "two"]);
+    let access = world.access(&limits);
+    let clients = arrive(20, &world, &access);
+    sleep(LOGIN_TAKES * 7 / 2).await;
+    world.store_publishes(&[current("two")]);
+    world.write(|book| book.confirm(&current("two"), &endpoint(1), now()));
+    let under_way = world.attempts().len();
+    assert_eq!(all_served(clients).await.len(), 20);
+    let since = world.attempts().split_off(under_way);
+    assert!(since.iter().all(|(password, _)| password == "two"), "{since:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_scout_that_goes_away_is_replaced_by_the_next_in_line() {
     let world = World::running_on("one");
     let access = world.access(&limits());
