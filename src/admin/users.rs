@@ -26,7 +26,7 @@ struct Wants {
     users: Vec<String>,
     /// Those that new logins begin with, or will, or may.
     wanted: Vec<String>,
-    read_ago: Option<Duration>,
+    read_at: Option<SystemTime>,
 }
 
 impl Wants {
@@ -51,7 +51,7 @@ impl Wants {
                 .map(|entry| entry.credential.user.to_string())
                 .collect(),
             wanted: wanted.map(|credential| credential.user.to_string()).collect(),
-            read_ago: status.as_of_ago,
+            read_at: status.as_of_time,
         }
     }
 }
@@ -88,7 +88,7 @@ fn report(user: &str, wants: &[Wants], on: &BTreeMap<Arc<str>, OnUser>) -> UserR
         wants.map(|wants| wants.secret.to_string()).collect()
     };
     let wanted_by = names(&mut wants.iter().filter(|wants| is_of(&wants.wanted)));
-    let unread = names(&mut wants.iter().filter(|wants| wants.read_ago.is_none()));
+    let unread = names(&mut wants.iter().filter(|wants| wants.read_at.is_none()));
     let mut links_by_secret: BTreeMap<String, u64> = (wants.iter())
         .filter(|wants| is_of(&wants.users))
         .map(|wants| (wants.secret.to_string(), 0))
@@ -97,13 +97,11 @@ fn report(user: &str, wants: &[Wants], on: &BTreeMap<Arc<str>, OnUser>) -> UserR
         links_by_secret.insert(secret.to_string(), *links as u64);
     }
     let links = links_by_secret.values().sum();
-    let oldest = wants.iter().filter_map(|wants| wants.read_ago).max();
+    let oldest = wants.iter().filter_map(|wants| wants.read_at).min();
     UserReport {
         user: user.to_owned(),
         unused: links == 0 && wanted_by.is_empty() && unread.is_empty(),
-        as_of: oldest
-            .filter(|_| unread.is_empty())
-            .map(|ago| rfc3339(SystemTime::now() - ago)),
+        as_of: oldest.filter(|_| unread.is_empty()).map(rfc3339),
         links,
         sessions: on.sessions as u64,
         pinned: on.pinned as u64,

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use super::ages::{Ages, TooOld};
+use super::status::Moment;
 use super::{Policy, ProofError, Reads, Records, Status, Turns, now, trail};
 use crate::config::Secret;
 use crate::credentials::{Book, Credential, Event, Offer, Page, Refusal, Unfinished, Verdicts};
@@ -65,7 +66,7 @@ impl Desk {
 
     /// Takes in a good reading; true if it changed the order of tries or what the store puts first. Only then is it
     /// said that there was one: whoever waits for it finds the page that it made.
-    pub(super) fn offer(&self, offer: Offer, made: Vec<Made>, began: Instant) -> bool {
+    pub(super) fn offer(&self, offer: Offer, made: Vec<Made>, began: Moment) -> bool {
         let before = self.page();
         self.ages().read(&offer, made, &before, now());
         let after = self.write(|book, now| book.offer(offer, now));
@@ -143,7 +144,7 @@ impl Desk {
             &self.page(),
             self.reads().clone(),
             &self.calls(),
-            now(),
+            Moment::now(),
         )
         .aged(&self.ages())
     }

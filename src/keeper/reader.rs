@@ -9,6 +9,7 @@ use super::ages::TooOld;
 use super::desk::Desk;
 use super::now;
 use super::pace::{Ended, Pace};
+use super::status::Moment;
 use crate::complaint::Complaint;
 use crate::config::{Secret, Source};
 use crate::credentials::{Offer, Position, Refusal, Verdict};
@@ -95,7 +96,7 @@ impl Reader {
 
     async fn read(&mut self) {
         self.report_refusals();
-        let began = now();
+        let began = Moment::now();
         let result = stores::read(self.store.as_mut()).await;
         let now = now();
         self.last_read = now;
@@ -108,7 +109,7 @@ impl Reader {
         self.say_age();
     }
 
-    fn take_in(&mut self, reading: Reading, began: Instant, now: Instant) -> Ended {
+    fn take_in(&mut self, reading: Reading, began: Moment, now: Instant) -> Ended {
         if let Some(over) = self.complaint.ended(now) {
             let (failures, seconds) = (over.failures, over.lasted.as_secs());
             info!(secret = %self.secret, failures, seconds, "the store can be read again");

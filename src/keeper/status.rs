@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::ages::Ages;
 use crate::credentials::{Credential, Entry, Page, Position, Refusal, Verdict};
@@ -22,6 +22,8 @@ pub struct Status {
     pub last_failure: Option<Duration>,
     /// Since the last good read began: what changed in the store after that is not known here.
     pub as_of_ago: Option<Duration>,
+    /// When that was, by the clock as it is set now.
+    pub as_of_time: Option<SystemTime>,
     pub calls: Vec<(Operation, u64)>,
 }
 
@@ -69,11 +71,35 @@ pub struct Reads {
     last_success: Option<Instant>,
     last_failure: Option<Instant>,
     /// When the last good read began.
-    as_of: Option<Instant>,
+    as_of: Option<Moment>,
+}
+
+/// By both clocks: the steady one stands still while the machine sleeps, the other one is set by whoever likes to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    steady: Instant,
+    clock: SystemTime,
+}
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        Self {
+            steady: super::now(),
+            clock: SystemTime::now(),
+        }
+    }
+
+    /// How long ago it was, by the clock that says longer: whoever asks as of when something is known is never told a
+    /// time that is too late.
+    fn ago(self, now: Self) -> Duration {
+        let steady = now.steady.saturating_duration_since(self.steady);
+        let by_clock = now.clock.duration_since(self.clock).unwrap_or_default();
+        steady.max(by_clock)
+    }
 }
 
 impl Reads {
-    pub(super) fn succeeded(&mut self, began: Instant, now: Instant) {
+    pub(super) fn succeeded(&mut self, began: Moment, now: Instant) {
         self.as_of = Some(began);
         self.succeeded += 1;
         self.error = None;
@@ -88,7 +114,9 @@ impl Reads {
 }
 
 impl Status {
-    pub(super) fn new(secret: &SecretName, page: &Page, reads: Reads, calls: &Calls, now: Instant) -> Self {
+    pub(super) fn new(secret: &SecretName, page: &Page, reads: Reads, calls: &Calls, moment: Moment) -> Self {
+        let now = moment.steady;
+        let as_of_ago = reads.as_of.map(|as_of| as_of.ago(moment));
         let ago = |then: Option<Instant>| then.map(|then| now.saturating_duration_since(then));
         Self {
             secret: secret.clone(),
@@ -100,7 +128,8 @@ impl Status {
                 .collect(),
             last_success: ago(reads.last_success),
             last_failure: ago(reads.last_failure),
-            as_of_ago: ago(reads.as_of),
+            as_of_ago,
+            as_of_time: as_of_ago.map(|ago| moment.clock - ago),
             reads,
             calls: calls.made().collect(),
         }
@@ -108,7 +137,7 @@ impl Status {
 
     /// When the last good read began.
     pub fn as_of(&self) -> Option<Instant> {
-        self.reads.as_of
+        self.reads.as_of.map(|as_of| as_of.steady)
     }
 
     /// When the last failed read was over.
@@ -175,5 +204,30 @@ impl EndpointStatus {
             refused,
             blocked_for,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn no_clock_that_sleeps_or_is_set_makes_a_read_later_than_it_was() {
+        let read = Moment::now();
+        let later = |steady: Duration, clock: SystemTime| {
+            let now = Moment {
+                steady: read.steady + steady,
+                clock,
+            };
+            now.clock - read.ago(now)
+        };
+        assert_eq!(later(MINUTE, read.clock + MINUTE), read.clock);
+        // The machine slept for an hour, in which the store may have changed.
+        assert_eq!(later(MINUTE, read.clock + 61 * MINUTE), read.clock);
+        // The clock was ahead by an hour when the store was read, and what it says now is right.
+        let set_back = read.clock - 59 * MINUTE;
+        assert_eq!(later(MINUTE, set_back), set_back - MINUTE);
     }
 }
