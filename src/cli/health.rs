@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use super::ask;
+use super::ask::{self, AskError};
 use super::exit::Exit;
 use super::flags::Whom;
 
@@ -31,8 +31,10 @@ unhealthy, and others for who knows what.
 A process that runs is found by the configuration file that it runs with, wherever it has bound its address: a file that
 is broken, changed or gone by now does not make it unhealthy.";
 
+/// Whatever else has the address by now answers something else.
 #[derive(Deserialize)]
-struct Readiness {
+struct Health {
+    ok: bool,
     #[serde(default)]
     reasons: Vec<String>,
 }
@@ -63,18 +65,19 @@ const LIVE: (&str, &str) = ("/livez", "not alive");
 
 /// And why not, to whoever reads it.
 fn is_so(address: SocketAddr, page: &str, not: &str) -> bool {
-    match ask::get(address, page) {
-        Ok(answer) if answer.status == 200 => return true,
-        Ok(answer) => {
-            let readiness = serde_json::from_str::<Readiness>(&answer.body);
-            let reasons = readiness.map(|readiness| readiness.reasons).unwrap_or_default();
-            let reasons = match reasons.as_slice() {
-                [] => format!("{address} answered {}", answer.status),
-                reasons => reasons.join("; "),
-            };
-            eprintln!("{not}: {reasons}");
+    let answer = match ask::get(address, page) {
+        Ok(answer) => answer,
+        Err(error) => {
+            eprintln!("{not}: {error}");
+            return false;
         }
-        Err(error) => eprintln!("{not}: {error}"),
-    }
+    };
+    let why = match serde_json::from_str(&answer.body) {
+        Ok(Health { ok: true, .. }) if answer.status == 200 => return true,
+        Ok(Health { reasons, .. }) if !reasons.is_empty() => reasons.join("; "),
+        Err(_) if answer.status == 200 => AskError::Stranger(address).to_string(),
+        _ => format!("{address} answered {}", answer.status),
+    };
+    eprintln!("{not}: {why}");
     false
 }

@@ -85,9 +85,9 @@ fn once(address: SocketAddr, as_json: bool) -> Exit {
 
 fn show(address: SocketAddr, as_json: bool) -> Result<String, AskError> {
     let answer = ask::get(address, "/status")?;
-    if as_json && answer.status == 200 {
-        return Ok(answer.body);
-    }
     let report: Report = serde_json::from_str(&answer.body).map_err(|_| AskError::Stranger(address))?;
-    Ok(text::write(&report, table::width()))
+    Ok(match as_json {
+        true => answer.body,
+        false => text::write(&report, table::width()),
+    })
 }

@@ -38,7 +38,8 @@ pub(super) fn run(address: SocketAddr, user: &str, fresh: bool, as_json: bool) -
         }
         return Exit::Failed;
     }
-    let Ok(report) = serde_json::from_str::<UserReport>(&answer.body) else {
+    let report = serde_json::from_str::<UserReport>(&answer.body).ok();
+    let Some(report) = report.filter(|report| report.user == user) else {
         eprintln!("{}", AskError::Stranger(address));
         return Exit::Failed;
     };

@@ -4,6 +4,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
+use crate::support::http::{HttpServer, Reply};
 use crate::support::{Port, Postgres, Process, Swivel, eventually};
 
 fn asked(swivel: &Swivel, arguments: &[&str]) -> Output {
@@ -94,6 +95,97 @@ async fn what_is_not_ready_may_be_alive() {
         (alive.status.code(), text(&alive.stderr)),
         (Some(0), String::new())
     );
+}
+
+/// What has started has started for good, however it is with readiness; but what does not answer has not.
+#[tokio::test]
+async fn health_tells_whether_it_has_started() {
+    let mut postgres = Postgres::start(18);
+    let unstarted = Swivel::in_front_of(&postgres);
+    let late = unstarted.directory().join("late.json");
+    postgres.vanish();
+    let swivel = unstarted
+        .section(&format!(
+            "[secret.late]\nstore = \"file\"\nid = \"{}\"\n\
+             [role.late]\nauth = \"trust\"\nupstream = \"orders\"\nsecret = \"late\"",
+            late.display()
+        ))
+        .start()
+        .await;
+    let started = || asked(&swivel, &["health", "--started"]);
+    let not_yet = started();
+    let why = text(&not_yet.stderr);
+    assert_eq!(not_yet.status.code(), Some(1), "{why}");
+    assert_eq!(why, "not started: secret.late: nothing could be read yet\n");
+    std::fs::write(&late, "{\"username\":\"app\",\"password\":\"word\"}").unwrap();
+    eventually("it has started", async || started().status.success()).await;
+    assert_eq!(text(&started().stderr), "");
+    assert_eq!(
+        asked(&swivel, &["health"]).status.code(),
+        Some(1),
+        "nothing works"
+    );
+    swivel
+        .add(
+            "[secret.never]\nstore = \"file\"\nid = \"/nowhere/at/all\"\n\
+             [role.never]\nauth = \"trust\"\nupstream = \"orders\"\nsecret = \"never\"",
+        )
+        .await;
+    assert_eq!(
+        started().status.code(),
+        Some(0),
+        "what is added begins nothing anew"
+    );
+    swivel.signal(nix::sys::signal::Signal::SIGSTOP);
+    let stopped = started();
+    swivel.signal(nix::sys::signal::Signal::SIGCONT);
+    assert_eq!(
+        stopped.status.code(),
+        Some(1),
+        "who does not live has not started"
+    );
+}
+
+/// Another program has the address by now, and is content with whatever it is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_else_at_the_admin_address_is_taken_for_nobody_healthy_or_unused() {
+    for body in [
+        "",
+        "ok",
+        "{}",
+        "{\"status\":\"up\"}",
+        "{\"ok\":1}",
+        "<html>fine</html>",
+    ] {
+        let other = HttpServer::start(move |_| async move {
+            Reply::Say {
+                status: 200,
+                headers: Vec::new(),
+                body: body.into(),
+            }
+        })
+        .await;
+        let address = other.url().replace("http://", "");
+        for (question, code) in [
+            (&["health"][..], 1),
+            (&["health", "--live"], 1),
+            (&["health", "--started"], 1),
+            (&["status"], 69),
+            (&["status", "--json"], 69),
+            (&["status", "--unused", "orders_v1"], 1),
+            (&["status", "--unused", "orders_v1", "--fresh"], 1),
+            (&["status", "--unused", "orders_v1", "--json"], 1),
+        ] {
+            let output = Swivel::output(&[question, &["--admin", &address]].concat(), &[]);
+            let why = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{question:?} {body:?}: {why}");
+            assert!(
+                why.contains("does not answer as pgswivel does"),
+                "{question:?} {body:?}: {why}"
+            );
+            assert_eq!(text(&output.stdout), "", "{question:?} {body:?}");
+        }
+    }
 }
 
 #[tokio::test]
