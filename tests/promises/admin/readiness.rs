@@ -281,6 +281,56 @@ promise! {
     }
 }
 
+#[cfg(feature = "aws")]
+promise! {
+    /// RDS takes whatever its service has signed for as long as there is the right to it: the server here takes all tokens
+    /// and then none.
+    async fn tokens_that_end_one_after_the_other_and_then_the_right_to_them(version) {
+        use crate::support::http::{HttpServer, Reply};
+
+        const ACCEPTED: &str = "hostssl all orders_v1 all trust";
+        let postgres = Postgres::version(version).hba(ACCEPTED).start();
+        // Keys of a task: what they sign is trusted no longer than they last.
+        let role = HttpServer::start(|_| async {
+            let end = std::time::SystemTime::now() + Duration::from_secs(20);
+            Reply::json(
+                200,
+                &json!({
+                    "AccessKeyId": "AKID", "SecretAccessKey": "SECRET", "Token": "TOKEN",
+                    "Expiration": pgswivel::journal::rfc3339(end),
+                }),
+            )
+        })
+        .await;
+        let swivel = swivel(&postgres)
+            .verifying(postgres.authority())
+            .store("aws-rds-iam", Postgres::USER)
+            .environment("AWS_REGION", "eu-west-1")
+            .environment("AWS_EC2_METADATA_DISABLED", "true")
+            .environment("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/role", role.url()))
+            .start()
+            .await;
+        costs_no_endpoint(swivel, async |swivel, client| {
+            let generation = async || ask(swivel, "GET /status").await.json()["secrets"][0]["generation"].as_u64();
+            let first = generation().await;
+            for _ in 0..3 {
+                let before = generation().await;
+                swivel.refresh();
+                eventually("another token is used", async || generation().await > before).await;
+                assert!(come(swivel).await.unwrap());
+            }
+            assert!(generation().await >= first.map(|first| first + 3));
+            postgres.set_hba("hostssl all orders_v1 all scram-sha-256").await;
+            assert!(!come(swivel).await.unwrap(), "the right is gone, and patience has run out");
+            assert_eq!(user_of(client).await, Postgres::USER);
+            postgres.set_hba(ACCEPTED).await;
+            swivel.refresh();
+            eventually("new ones come", async || come(swivel).await.unwrap()).await;
+        })
+        .await;
+    }
+}
+
 promise! {
     async fn nothing_works_for_longer_than_patience(version) {
         let postgres = Postgres::start(version);
