@@ -124,6 +124,58 @@ async fn a_new_authority_of_the_upstream_counts_from_the_next_login_on() {
     .await;
 }
 
+/// Who cleans up too much, or mounts anew: what was read is good until something else can be.
+#[tokio::test]
+async fn certificates_that_are_deleted_stay_in_use_and_are_found_again() {
+    let postgres = Postgres::start(18);
+    let unstarted = Swivel::in_front_of(&postgres).with_tls();
+    let roots = unstarted.directory().join("roots.pem");
+    std::fs::write(&roots, postgres.authority().pem()).unwrap();
+    let tls = format!(
+        "{{ mode = \"verify-full\", ca = \"{}\", server_name = \"localhost\" }}",
+        roots.display()
+    );
+    let swivel = unstarted.upstream_tls(&tls).start().await;
+    let connect = async |tls: crate::support::TlsConnector| {
+        let mut config = swivel.config();
+        config.ssl_mode(tokio_postgres::config::SslMode::Require);
+        let (client, connection) = config.connect(tls).await.ok()?;
+        tokio::spawn(connection);
+        Some(client)
+    };
+    let session = connect(swivel.tls()).await.expect("all is well");
+    let listener = swivel.directory().join("listener.pem");
+    for (round, file) in [&roots, &listener].into_iter().enumerate() {
+        std::fs::remove_file(file).unwrap();
+        eventually("it is said", async || swivel.said("ignored") == round + 1).await;
+        swivel.refresh();
+        assert_eq!(one(&session).await, 1);
+        assert_eq!(one(&connect(swivel.tls()).await.expect("a new one")).await, 1);
+        assert_eq!(swivel.status_of("/readyz").await, 200);
+        let another = Authority::new();
+        match round {
+            0 => std::fs::write(file, postgres.authority().pem()).unwrap(),
+            _ => drop(
+                another
+                    .server(&["localhost"])
+                    .write(swivel.directory(), "listener"),
+            ),
+        }
+        eventually("it is valid again", async || {
+            swivel.said("configuration valid again") + swivel.said("configuration changed") > round
+        })
+        .await;
+        if round == 1 {
+            let trusting = || crate::support::TlsConnector::new(another.trusting_client(&[]), "localhost");
+            eventually("the new certificate is served", async || {
+                connect(trusting()).await.is_some()
+            })
+            .await;
+        }
+    }
+    assert_eq!(one(&session).await, 1);
+}
+
 #[tokio::test]
 async fn what_is_not_valid_is_said_once_with_all_that_is_wrong_and_changes_nothing() {
     let postgres = Postgres::start(18);
