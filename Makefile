@@ -1,6 +1,6 @@
 # The two to start with: `make demo` shows it, `make test` proves it. Both install what they need.
 
-.PHONY: demo test lint bench regress clients image-check setup
+.PHONY: demo test long lint bench regress clients image-check setup
 
 # A PostgreSQL of its own, the same application with pgswivel and without, and a rotation every few seconds.
 demo:
@@ -11,6 +11,12 @@ demo:
 # PostgreSQL 15 and 18; with PG_MATRIX=all, 14 to 18.
 test: setup
 	tests/run
+
+# The long forms, for hours: 200 random schedules against what is said to be unused, and every two things around it that
+# stall, flood or are gone for a minute. LONG=adversary:: for some of them.
+LONG ?= adversary:: around::
+long: setup
+	PGSWIVEL_LONG=1 cargo nextest run --profile long --test promises $(LONG)
 
 # Formatting, lints with every feature and with none, the scripts, and the documentation of the code.
 lint:

@@ -60,6 +60,7 @@ const fn looked(why: &'static str, by: (&'static str, &'static str)) -> Fate {
 const COMMANDS: &[(&str, Fate)] = &[
     ("make demo", DEMO),
     ("make test", looked(THIS_RUN, TARGETS)),
+    ("make long", looked("it takes hours", TARGETS)),
     ("make lint", looked("it compiles everything anew", TARGETS)),
     (
         "make bench",

@@ -2,33 +2,34 @@
 //! stop, and clients that stay, pin, or leave in the middle. Whenever a process says that a user is unused, Postgres
 //! itself agrees; and what is unused is said to be so, soon.
 
+mod watching;
+
 use std::any::Any;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
+use pgswivel::journal::rfc3339;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet, LocalSet};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{Client, NoTls};
 
-use crate::support::{Postgres, Swivel, Wire, eventually, temporary_directory};
+use self::watching::{Truth, Watcher, ask};
+use crate::support::{Postgres, Swivel, Wire, eventually, is_long, temporary_directory};
 
 const SCHEDULES: u64 = 12;
 const SCHEDULES_LONG: u64 = 200;
-/// On a machine of two cores.
+/// On a machine of two cores; most of the long ones wait for a slow store.
 const AT_ONCE: usize = 3;
+const AT_ONCE_LONG: usize = 5;
+/// One in so many of the long ones has a store that may take a minute.
+const SLOW_EVERY: u64 = 4;
 const STEPS: u64 = 10;
 const PROCESSES_MAX: usize = 3;
-/// A backend that was there when its user was said to be unused is gone by then.
-const AGREED_WITHIN: Duration = Duration::from_secs(1);
-/// What is unused is said to be within this.
-const SAID_WITHIN: Duration = Duration::from_secs(5);
 /// For what the test itself has set going: moves, reads of a slow store, ends of backends.
 const SETTLED_WITHIN: Duration = Duration::from_secs(40);
 
@@ -56,7 +57,7 @@ impl Dice {
 /// One pgswivel, and who watches what it says.
 struct Process {
     swivel: Swivel,
-    /// What its clients call themselves, and with them its backends.
+    /// Of itself and of its database, which tells its backends from all others.
     name: String,
     written: String,
     guests: Vec<Guest>,
@@ -77,6 +78,7 @@ struct Schedule<'a> {
     passwords: [String; 2],
     /// Which of the two the store holds as current.
     current: usize,
+    truth: Arc<Mutex<Truth>>,
     processes: Vec<Process>,
     started: usize,
     log: Vec<String>,
@@ -94,6 +96,7 @@ impl<'a> Schedule<'a> {
             passwords: ["first".to_owned(), "first".to_owned()],
             users,
             current: 0,
+            truth: Arc::default(),
             processes: Vec::new(),
             started: 0,
             log: Vec::new(),
@@ -111,6 +114,7 @@ impl<'a> Schedule<'a> {
         std::fs::write(schedule.path("read"), script).unwrap();
         schedule.is_delayed(0.0);
         schedule.store(None);
+        schedule.works(true);
         schedule.start().await;
         schedule
     }
@@ -132,12 +136,35 @@ impl<'a> Schedule<'a> {
         json!({ "username": self.users[user], "password": self.passwords[user] })
     }
 
+    /// Every user that it names is wanted by whoever reads it.
     fn store(&self, next: Option<Value>) {
         let mut payload = json!({ "current": self.login(self.current) });
         if let Some(next) = next {
             payload["next"] = next;
         }
-        self.put("payload", &payload.to_string());
+        self.store_payload(&payload);
+    }
+
+    fn store_payload(&self, payload: &Value) {
+        let users =
+            ["current", "next"].map(|position| payload[position]["username"].as_str().map(str::to_owned));
+        let users = users.into_iter().flatten().collect();
+        let put = || self.put("payload", &payload.to_string());
+        self.truth.lock().unwrap().holds(users, put);
+    }
+
+    /// Whether what is current in the store can log in.
+    fn works(&self, works: bool) {
+        self.truth.lock().unwrap().works(works);
+    }
+
+    /// Its store may take a minute.
+    fn is_slow(&self) -> bool {
+        is_long() && self.seed % SLOW_EVERY == 0
+    }
+
+    fn note(&mut self, what: &str) {
+        self.log.push(format!("{} {what}", rfc3339(SystemTime::now())));
     }
 
     async fn start(&mut self) {
@@ -147,10 +174,16 @@ impl<'a> Schedule<'a> {
         let links = *self
             .dice
             .one_of(&["warm = 0\nreuse = false", "warm = 1\nreuse = true"]);
+        let sql = format!("CREATE DATABASE {name}");
+        self.admin.batch_execute(&sql).await.unwrap();
+        let read_time = if self.is_slow() { 90 } else { 10 };
         let swivel = Swivel::in_front_of(self.postgres)
+            .database(Some(&name))
             .trusting()
             .store("command", &format!("/bin/sh {}", self.path("read").display()))
-            .secret_line("poll = \"1s\"\ngrace = \"1s\"\ntimeout = \"10s\"")
+            .secret_line(&format!(
+                "poll = \"1s\"\ngrace = \"1s\"\ntimeout = \"{read_time}s\""
+            ))
             .secret_line(&format!("sessions = \"{policy}\""))
             .upstream_line(links.split_once('\n').unwrap().0)
             .upstream_line(links.split_once('\n').unwrap().1)
@@ -161,12 +194,13 @@ impl<'a> Schedule<'a> {
         let stop = watch::Sender::new(false);
         let watcher = Watcher {
             port: swivel.admin_port(),
-            name: name.clone(),
+            database: name.clone(),
             users: self.users.clone(),
             admin: Arc::clone(&self.admin),
+            truth: Arc::clone(&self.truth),
         };
         let watching = tokio::spawn(watcher.watch(stop.subscribe()));
-        self.log.push(format!("{name} starts ({policy}, {links:?})"));
+        self.note(&format!("{name} starts ({policy}, {links:?})"));
         self.processes.push(Process {
             written: swivel.written(),
             swivel,
@@ -180,7 +214,7 @@ impl<'a> Schedule<'a> {
     async fn stop(&mut self, at: usize) -> Vec<String> {
         let mut process = self.processes.swap_remove(at);
         let how = self.dice.below(2);
-        self.log.push(format!("{} ends ({how})", process.name));
+        self.note(&format!("{} ends ({how})", process.name));
         process.guests.clear();
         match how {
             0 => process.swivel.kill(),
@@ -191,7 +225,11 @@ impl<'a> Schedule<'a> {
             }
         }
         process.stop.send_replace(true);
-        process.watching.await.unwrap()
+        let wrong = process.watching.await.unwrap();
+        let sql = format!("DROP DATABASE {} WITH (FORCE)", process.name);
+        self.admin.batch_execute(&sql).await.unwrap();
+        let named = |why: &String| format!("{}: {why}", process.name);
+        wrong.iter().map(named).collect()
     }
 
     async fn set_password(&mut self, user: usize) {
@@ -211,8 +249,8 @@ impl<'a> Schedule<'a> {
     async fn rotate(&mut self) {
         let other = 1 - self.current;
         let style = self.dice.below(5);
-        self.log
-            .push(format!("rotation {style} from {}", self.users[self.current]));
+        self.note(&format!("rotation {style} from {}", self.users[self.current]));
+        self.works(false);
         match style {
             // One user: the database first, the store first, announced.
             0 => {
@@ -235,7 +273,7 @@ impl<'a> Schedule<'a> {
                 let user = self.current;
                 self.passwords[user] = format!("word {}", self.dice.next());
                 let announced = json!({ "current": before, "next": self.login(user) });
-                self.put("payload", &announced.to_string());
+                self.store_payload(&announced);
                 self.pause(1500).await;
                 let sql = format!(
                     "ALTER ROLE {} PASSWORD '{}'",
@@ -264,6 +302,7 @@ impl<'a> Schedule<'a> {
                 self.admin.batch_execute(&sql).await.unwrap();
             }
         }
+        self.works(true);
     }
 
     /// Who is turned away in the middle of a rotation is not what this is about.
@@ -285,8 +324,8 @@ impl<'a> Schedule<'a> {
             }
             _ => busy(process, "SELECT pg_sleep(1)").await,
         };
-        self.log
-            .push(format!("{kind} comes to {}: {}", process.name, arrival.is_some()));
+        let words = format!("{kind} comes to {}: {}", process.name, arrival.is_some());
+        self.note(&words);
         self.processes[at].guests.extend(arrival);
     }
 
@@ -310,8 +349,9 @@ impl<'a> Schedule<'a> {
         }
         let at = usize::try_from(self.dice.below(self.processes.len() as u64)).unwrap();
         let how = self.dice.below(3);
+        let words = format!("{} is changed ({how})", self.processes[at].name);
+        self.note(&words);
         let process = &mut self.processes[at];
-        self.log.push(format!("{} is changed ({how})", process.name));
         let written = &process.written;
         let text = match how {
             0 => (written.replace("[secret.orders]", "[secret.renamed]"))
@@ -325,30 +365,34 @@ impl<'a> Schedule<'a> {
     }
 
     async fn step(&mut self) -> Vec<String> {
-        let what = self.dice.below(12);
+        let what = self.dice.below(14);
         match what {
             0..=2 => self.rotate().await,
             3..=6 => self.come().await,
             7 => self.leave(),
             8 => {
-                let seconds = *self.dice.one_of(&[0.0, 0.0, 0.3, 1.0, 2.5]);
-                self.log.push(format!("the store takes {seconds} s"));
+                let seconds = match self.is_slow() {
+                    true => *self.dice.one_of(&[0.0, 3.0, 8.0, 20.0, 60.0]),
+                    false => *self.dice.one_of(&[0.0, 0.0, 0.3, 1.0, 2.5]),
+                };
+                self.note(&format!("the store takes {seconds} s"));
                 self.is_delayed(seconds);
             }
-            9 => self.change().await,
-            10 if self.processes.len() < PROCESSES_MAX => self.start().await,
-            11 if self.processes.len() > 1 => {
+            9 | 10 => self.change().await,
+            11 if self.processes.len() < PROCESSES_MAX => self.start().await,
+            12 if self.processes.len() > 1 => {
                 let at = self.dice.below(self.processes.len() as u64);
                 return self.stop(usize::try_from(at).unwrap()).await;
             }
             _ => {}
         }
-        self.pause(400).await;
+        self.pause(if self.is_slow() { 6000 } else { 400 }).await;
         Vec::new()
     }
 
     /// Everything comes to an end, and the last user that was replaced is said to be unused.
     async fn settle(&mut self) -> Vec<String> {
+        self.note("everything comes to an end");
         self.is_delayed(0.0);
         let old = self.users[self.current].clone();
         self.current = 1 - self.current;
@@ -359,13 +403,16 @@ impl<'a> Schedule<'a> {
             }
         }
         self.store(None);
-        let changed = SystemTime::now();
+        let changed = rfc3339(SystemTime::now());
         self.processes
             .iter_mut()
             .for_each(|process| process.guests.clear());
+        // A read of the slow store may just have begun.
+        let limit = SETTLED_WITHIN + Duration::from_secs(if self.is_slow() { 60 } else { 0 });
         let mut wrong = Vec::new();
         for process in &self.processes {
-            if let Err(why) = is_said(process, &old, changed, &self.admin).await {
+            let port = process.swivel.admin_port();
+            if let Err(why) = is_said(port, &old, &changed, limit).await {
                 wrong.push(format!("{}: {why}", process.name));
             }
         }
@@ -394,9 +441,7 @@ impl<'a> Schedule<'a> {
 }
 
 async fn session(process: &Process, pins: bool) -> Option<Guest> {
-    let mut config = process.swivel.config();
-    config.application_name(&process.name);
-    let connected = timeout(Duration::from_secs(5), config.connect(NoTls))
+    let connected = timeout(Duration::from_secs(5), process.swivel.config().connect(NoTls))
         .await
         .ok()?;
     let (client, connection) = connected.ok()?;
@@ -412,11 +457,7 @@ async fn session(process: &Process, pins: bool) -> Option<Guest> {
 
 async fn busy(process: &Process, sql: &str) -> Option<Guest> {
     let mut wire = Wire::connect(&process.swivel.address()).await;
-    let parameters = [
-        ("user", Swivel::USER),
-        ("database", Postgres::DATABASE),
-        ("application_name", &*process.name),
-    ];
+    let parameters = [("user", Swivel::USER), ("database", &*process.name)];
     wire.startup(3 << 16, &parameters).await;
     let ready = async {
         while let Some(message) = wire.next().await {
@@ -435,133 +476,21 @@ async fn busy(process: &Process, sql: &str) -> Option<Guest> {
     Some(Box::new(wire))
 }
 
-/// Within a few seconds after nothing needs the user any more, as Postgres and the store have it.
-async fn is_said(process: &Process, user: &str, changed: SystemTime, admin: &Client) -> Result<(), String> {
+/// As of a read after the last change.
+async fn is_said(port: u16, user: &str, changed: &str, limit: Duration) -> Result<(), String> {
     let began = Instant::now();
-    let mut unused_since = None;
     loop {
-        let status = ask(process.swivel.admin_port(), "/status")
-            .await
-            .unwrap_or_default();
-        let is_said = (status["users"].as_array().into_iter().flatten())
-            .any(|known| known["user"] == user && known["unused"] == true);
-        let is_known = (status["users"].as_array().into_iter().flatten()).any(|known| known["user"] == user);
-        let secret = &status["secrets"][0];
-        let since = changed.elapsed().unwrap_or_default().as_secs_f64();
-        let was_read = secret["reads"]["as_of_seconds_ago"]
-            .as_f64()
-            .is_some_and(|ago| ago < since);
-        if was_read && (is_said || !is_known) {
+        let status = ask(port, "GET /status").await.unwrap_or_default().1;
+        let known = (status["users"].as_array().into_iter().flatten()).find(|known| known["user"] == user);
+        let is_said = known.is_none_or(|known| known["unused"] == true);
+        let some = known.unwrap_or(&status["users"][0]);
+        if is_said && some["as_of"].as_str().is_some_and(|as_of| as_of > changed) {
             return Ok(());
         }
-        let leads = (secret["credentials"].as_array().into_iter().flatten())
-            .any(|known| known["standing"] == "leading" && known["user"] != user);
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND application_name = $2";
-        let backends: i64 = admin
-            .query_one(sql, &[&user, &process.name])
-            .await
-            .unwrap()
-            .get(0);
-        match was_read && leads && backends == 0 {
-            true => {
-                let since = *unused_since.get_or_insert_with(Instant::now);
-                if since.elapsed() > SAID_WITHIN {
-                    return Err(format!(
-                        "{user} is unused for {SAID_WITHIN:?}, and that is not said: {status}"
-                    ));
-                }
-            }
-            false => unused_since = None,
-        }
-        if began.elapsed() > SETTLED_WITHIN {
-            return Err(format!("{user} stays in use ({backends} backends): {status}"));
+        if began.elapsed() > limit {
+            return Err(format!("{user} stays in use: {status}"));
         }
         sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// None: nobody answers any more.
-async fn ask(port: u16, path: &str) -> Option<Value> {
-    let asked = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
-    };
-    timeout(Duration::from_secs(5), asked).await.ok()?
-}
-
-/// Asks one process all the time, and holds what it says against Postgres.
-struct Watcher {
-    port: u16,
-    name: String,
-    users: [String; 2],
-    admin: Arc<Client>,
-}
-
-impl Watcher {
-    async fn watch(self, stop: watch::Receiver<bool>) -> Vec<String> {
-        let mut wrong = Vec::new();
-        while !*stop.borrow() {
-            let asked = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap()
-                .as_secs_f64();
-            if let Some(status) = ask(self.port, "/status").await {
-                for user in self.said_unused(&status) {
-                    if let Some(why) = self.contradicted(&user, asked).await {
-                        wrong.push(format!(
-                            "{}: {why}, and was said to be unused: {status}",
-                            self.name
-                        ));
-                    }
-                }
-            }
-            sleep(Duration::from_millis(40)).await;
-        }
-        wrong
-    }
-
-    /// By whatever words.
-    fn said_unused(&self, status: &Value) -> Vec<String> {
-        let of_users = (status["users"].as_array().into_iter().flatten())
-            .filter(|user| user["unused"] == true)
-            .map(|user| &user["user"]);
-        let of_secrets = (status["secrets"].as_array().into_iter().flatten())
-            .filter(|secret| secret["safe_to_revoke"] == true)
-            .flat_map(|secret| secret["replaced_users"].as_array().into_iter().flatten());
-        let of_credentials = (status["secrets"].as_array().into_iter().flatten())
-            .flat_map(|secret| secret["credentials"].as_array().into_iter().flatten())
-            .filter(|known| known["safe_to_revoke"] == true)
-            .map(|known| &known["user"]);
-        let mut said: Vec<String> = (of_users.chain(of_secrets).chain(of_credentials))
-            .filter_map(|user| user.as_str().map(str::to_owned))
-            .filter(|user| self.users.contains(user))
-            .collect();
-        said.sort();
-        said.dedup();
-        said
-    }
-
-    /// What was there before it was asked is there no more: what came since may come from a later read of the store.
-    async fn contradicted(&self, user: &str, asked: f64) -> Option<String> {
-        let began = Instant::now();
-        loop {
-            let sql = "SELECT pid, state, left(query, 40), backend_start::text FROM pg_stat_activity \
-                       WHERE usename = $1 AND application_name = $2 AND backend_start < to_timestamp($3)";
-            let rows = self.admin.query(sql, &[&user, &self.name, &asked]).await.ok()?;
-            let first = rows.first()?;
-            if began.elapsed() > AGREED_WITHIN {
-                let (pid, state): (i32, Option<String>) = (first.get(0), first.get(1));
-                let (query, start): (Option<String>, Option<String>) = (first.get(2), first.get(3));
-                return Some(format!(
-                    "backend {pid} of {user} ({state:?}, {query:?}, since {start:?}) is there"
-                ));
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
     }
 }
 
@@ -569,15 +498,16 @@ fn seeds() -> Vec<u64> {
     if let Ok(seed) = std::env::var("PGSWIVEL_SEED") {
         return vec![seed.parse().unwrap()];
     }
-    let count = match std::env::var_os("PGSWIVEL_LONG") {
-        Some(_) => SCHEDULES_LONG,
-        None => SCHEDULES,
+    let count = match std::env::var("PGSWIVEL_SCHEDULES") {
+        Ok(count) => count.parse().unwrap(),
+        Err(_) if is_long() => SCHEDULES_LONG,
+        Err(_) => SCHEDULES,
     };
     let drawn = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() % 1_000_000;
     (0..count).map(|number| drawn * 1000 + number).collect()
 }
 
-/// `PGSWIVEL_SEED=…` plays one of them again.
+/// `PGSWIVEL_SEED=…` plays one of them again, and `PGSWIVEL_SCHEDULES=…` so many others.
 #[tokio::test]
 async fn whatever_happens_what_is_said_to_be_unused_is_and_what_is_unused_is_said_to_be() {
     let seeds = seeds();
@@ -587,7 +517,7 @@ async fn whatever_happens_what_is_said_to_be_unused_is_and_what_is_unused_is_sai
         Arc::new(postgres.start())
     };
     let servers = [start(15), start(18)];
-    let turns = Arc::new(Semaphore::new(AT_ONCE));
+    let turns = Arc::new(Semaphore::new(if is_long() { AT_ONCE_LONG } else { AT_ONCE }));
     let (mut schedules, here) = (JoinSet::new(), LocalSet::new());
     for seed in seeds {
         let (postgres, turns) = (
