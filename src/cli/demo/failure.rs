@@ -1,7 +1,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::find;
+/// Where PostgreSQL is, if the user says so.
+pub(super) const VARIABLE: &str = "PGSWIVEL_DEMO_POSTGRES";
 
 /// Why the demo could not be shown. That pgswivel let the application down is no failure of this kind: it is
 /// counted, and shown.
@@ -11,10 +12,10 @@ pub(super) enum Failure {
         "no PostgreSQL was found in {}, in /usr/lib/postgresql, or in PATH: install one (apt-get install postgresql), \
          run `make demo`, which brings its own, or set {}",
         .0.display(),
-        find::VARIABLE
+        VARIABLE
     )]
     NoPostgres(PathBuf),
-    #[error("{}={}: there is no bin/postgres and bin/initdb in it", find::VARIABLE, .0.display())]
+    #[error("{}={}: there is no bin/postgres and bin/initdb in it", VARIABLE, .0.display())]
     NotAPostgres(PathBuf),
     #[error("can't {doing}: {source}")]
     Io { doing: &'static str, source: io::Error },

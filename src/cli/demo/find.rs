@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
-use super::failure::Failure;
-
-pub(super) const VARIABLE: &str = "PGSWIVEL_DEMO_POSTGRES";
+use super::failure::{Failure, VARIABLE};
 
 /// Where Debian keeps one directory a major version.
 const DEBIAN: &str = "/usr/lib/postgresql";

@@ -8,5 +8,6 @@ pub mod held;
 pub mod leaving;
 pub mod moving;
 pub mod rebuilding;
+pub mod relink;
 pub mod rescue;
 pub mod run;

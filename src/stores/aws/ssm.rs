@@ -19,7 +19,8 @@ use self::write::SsmWhole;
 use super::errors::{Refusal, broken_answer, from_transport};
 use super::sign::Signer;
 use crate::config::{Aws, Fields};
-use crate::stores::write::{InPayload, WritableStore};
+use crate::stores::write::WritableStore;
+use crate::stores::write::in_payload::InPayload;
 use crate::stores::{
     Calls, Operation, Reading, Store, StoreError, StoreFuture, Unsuitable, check_size, payload,
 };

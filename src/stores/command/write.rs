@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::CommandStore;
 use crate::config::Fields;
 use crate::stores::payload::change::Bytes;
-use crate::stores::write::{InPayload, Revision, Whole, WritableStore, WriteError, foreign};
+use crate::stores::write::in_payload::{InPayload, Whole};
+use crate::stores::write::{Revision, WritableStore, WriteError, foreign};
 use crate::stores::{DigestKey, StoreError, StoreFuture};
 
 /// `write` gets the whole payload on its standard input, exits with 0 when it is kept, and with something else when

@@ -18,9 +18,8 @@ use super::{Bytes, Contents, Place, on_a_blocking_thread, without_line_end};
 use crate::config::{FieldPair, Fields};
 use crate::credentials::{Password, Position};
 use crate::stores::payload::change::{self, Found, Values};
-use crate::stores::write::{
-    Change, Holding, InPayload, Login, NextPlace, Revision, Whole, WritableStore, WriteError, foreign,
-};
+use crate::stores::write::in_payload::{InPayload, Whole};
+use crate::stores::write::{Change, Holding, Login, NextPlace, Revision, WritableStore, WriteError, foreign};
 use crate::stores::{DigestKey, Said, StoreError, StoreFuture};
 
 /// What was there before the last write.

@@ -11,7 +11,8 @@ use super::{Answer, VaultClient};
 use crate::config::{Fields, Vault};
 use crate::credentials::{Credential, Position};
 use crate::stores::payload::{self, Json, Payload};
-use crate::stores::write::{InPayload, WritableStore};
+use crate::stores::write::WritableStore;
+use crate::stores::write::in_payload::InPayload;
 use crate::stores::{Calls, Made, Operation, Reading, Said, Store, StoreError, StoreFuture};
 
 /// A secret of a KV engine, version 2. Versions are kept, so the one before the current is an alternate for

@@ -1,5 +1,6 @@
 //! An application's load: several kinds of work, through real sessions.
 
+mod request_error;
 mod session;
 mod tally;
 mod worker;

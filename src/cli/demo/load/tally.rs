@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::worker::RequestError;
+use super::request_error::RequestError;
 use super::{KINDS, Work};
 
 #[derive(Debug)]

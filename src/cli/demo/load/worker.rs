@@ -7,13 +7,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_postgres::{Config, Statement};
 
+use super::request_error::{REQUEST_MAX, RequestError};
 use super::session::Session;
 use super::tally::Tally;
 use super::{KINDS, Work};
-use crate::cli::demo::failure::describe;
-
-/// No application waits longer.
-const REQUEST_MAX: Duration = Duration::from_secs(45);
 
 /// What an application waits for after a failed request.
 const RETRY: Duration = Duration::from_millis(100);
@@ -28,21 +25,6 @@ pub(super) struct Worker {
     /// The side that it works for, as its rows say it.
     pub(super) side: &'static str,
     pub(super) tally: Arc<Tally>,
-}
-
-/// Why a request failed.
-#[derive(Debug, thiserror::Error)]
-pub(in crate::cli::demo) enum RequestError {
-    #[error("{}", describe(.0))]
-    Postgres(#[from] tokio_postgres::Error),
-    #[error("a wrong answer")]
-    WrongAnswer,
-    #[error("a notification was lost")]
-    NotificationLost,
-    #[error("no answer within {} s", REQUEST_MAX.as_secs())]
-    TooLong,
-    #[error("a session was lost")]
-    SessionLost,
 }
 
 /// What a worker keeps from one request to the next.

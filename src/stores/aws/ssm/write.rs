@@ -5,7 +5,8 @@ use serde::Deserialize;
 use super::{Answer, SsmStore};
 use crate::stores::aws::errors::broken_answer;
 use crate::stores::payload::change::Bytes;
-use crate::stores::write::{Revision, Whole, WriteError};
+use crate::stores::write::in_payload::Whole;
+use crate::stores::write::{Revision, WriteError};
 use crate::stores::{Operation, Said, StoreError, StoreFuture, check_size};
 
 /// The parameter as a payload that can be put back whole.

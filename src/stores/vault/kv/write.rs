@@ -6,7 +6,8 @@ use super::{KvMetadata, VaultKvStore};
 use crate::stores::payload::change::Bytes;
 use crate::stores::vault::Answer;
 use crate::stores::vault::wire::Request;
-use crate::stores::write::{Revision, Whole, WriteError};
+use crate::stores::write::in_payload::Whole;
+use crate::stores::write::{Revision, WriteError};
 use crate::stores::{Operation, PayloadError, Said, StoreError, StoreFuture, payload};
 
 /// The secret as a payload that can be put back whole.
