@@ -20,6 +20,8 @@ pub struct Roster {
 struct Group {
     credential: Credential,
     links: BTreeMap<UpstreamName, usize>,
+    /// Of these, links that end soon.
+    ending: BTreeMap<UpstreamName, usize>,
     sessions: BTreeMap<u64, Option<Pinned>>,
 }
 
@@ -75,6 +77,7 @@ impl Roster {
             groups.push(Group {
                 credential: credential.clone(),
                 links: BTreeMap::new(),
+                ending: BTreeMap::new(),
                 sessions: BTreeMap::new(),
             });
             groups.len() - 1
@@ -86,7 +89,15 @@ impl Roster {
             upstream: upstream.clone(),
             credential: credential.clone(),
             session: None,
+            ends_soon: false,
         }
+    }
+
+    /// Whether some backend is about to make room for another, without anybody's doing.
+    pub fn awaits_an_end(&self, upstream: &UpstreamName) -> bool {
+        let secrets = self.lock();
+        let mut groups = secrets.values().flatten();
+        groups.any(|group| group.ending.contains_key(upstream))
     }
 
     pub fn aboard(&self, secret: &SecretName) -> Vec<Aboard> {
@@ -191,6 +202,7 @@ pub struct Registration {
     upstream: UpstreamName,
     credential: Credential,
     session: Option<u64>,
+    ends_soon: bool,
 }
 
 impl Registration {
@@ -215,6 +227,16 @@ impl Registration {
         }
     }
 
+    /// No session will be on the link any more, and its backend is not needed much longer.
+    pub fn ends_soon(&mut self) {
+        self.unseat();
+        if !std::mem::replace(&mut self.ends_soon, true) {
+            self.roster.change(self, |group| {
+                *group.ending.entry(self.upstream.clone()).or_default() += 1;
+            });
+        }
+    }
+
     /// What keeps the session on this link, if anything does.
     pub fn pin(&self, pinned: Option<Pinned>) {
         let Some(session) = self.session else {
@@ -229,16 +251,23 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.roster.change(self, |group| {
-            if let Some(links) = group.links.get_mut(&self.upstream) {
-                *links -= 1;
-                if *links == 0 {
-                    group.links.remove(&self.upstream);
-                }
+            one_less(&mut group.links, &self.upstream);
+            if self.ends_soon {
+                one_less(&mut group.ending, &self.upstream);
             }
             if let Some(session) = self.session {
                 group.sessions.remove(&session);
             }
         });
+    }
+}
+
+fn one_less(links: &mut BTreeMap<UpstreamName, usize>, upstream: &UpstreamName) {
+    if let Some(count) = links.get_mut(upstream) {
+        *count -= 1;
+        if *count == 0 {
+            links.remove(upstream);
+        }
     }
 }
 
@@ -277,6 +306,24 @@ mod tests {
         assert!(!roster.uses(&secret, &credential("a")));
         assert!(departures.has_changed().unwrap());
         departures.mark_unchanged();
+    }
+
+    #[test]
+    fn whoever_needs_room_is_told_of_links_that_end_by_themselves() {
+        let (roster, secret, db) = (Roster::new(), SecretName::from("orders"), "db".into());
+        let mut first = roster.enter(&secret, &db, &credential("a"));
+        let mut second = roster.enter(&secret, &db, &credential("b"));
+        first.seat(7);
+        assert!(!roster.awaits_an_end(&db));
+        first.ends_soon();
+        second.ends_soon();
+        second.ends_soon();
+        assert!(roster.awaits_an_end(&db) && !roster.awaits_an_end(&"other".into()));
+        assert!(!roster.has_sessions());
+        drop(second);
+        assert!(roster.awaits_an_end(&db));
+        drop(first);
+        assert!(!roster.awaits_an_end(&db));
     }
 
     #[test]

@@ -152,6 +152,23 @@ promise! {
 }
 
 promise! {
+    async fn whoever_comes_while_a_link_is_on_its_way_out_gets_its_room(version) {
+        let postgres = Postgres::start(version);
+        let swivel = lending(&postgres, &["reuse = true", "warm = 0"]).await;
+        leave(login(&swivel, &[]).await).await;
+        let full = format!("ALTER ROLE {} CONNECTION LIMIT 1", Postgres::USER);
+        postgres.admin().await.batch_execute(&full).await.unwrap();
+        for round in 0..10 {
+            let name = format!("round {round}");
+            let mut client = login(&swivel, &[("application_name", &name)]).await;
+            // Its link is not lent again.
+            ask(&mut client, "CREATE TEMP TABLE kept ()").await;
+            leave(client).await;
+        }
+    }
+}
+
+promise! {
     async fn a_link_that_ended_while_nobody_had_it_is_not_lent(version) {
         let postgres = Postgres::start(version);
         let swivel = lending(&postgres, &["reuse = true"]).await;

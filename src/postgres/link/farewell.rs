@@ -21,7 +21,8 @@ const IGNORED_MAX: usize = 64 * 1024;
 const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Ends a link at rest politely, and waits for its backend a moment.
-pub async fn leave(mut link: Stream, registration: Registration) {
+pub async fn leave(mut link: Stream, mut registration: Registration) {
+    registration.ends_soon();
     let mut out = BytesMut::new();
     say::terminate(&mut out);
     // The server ends the backend either way.
@@ -33,7 +34,7 @@ pub async fn leave(mut link: Stream, registration: Registration) {
 /// what it still says is heard to its end, since a backend that is not listened to any more may go on unseen.
 /// `address`: where the backend can be told to stop.
 pub async fn outlast(mut link: Stream, mut registration: Registration, address: Option<Address>) {
-    registration.unseat();
+    registration.ends_soon();
     // A server that can't be reached has no backend that could be waited for.
     if link.shutdown().await.is_ok() {
         let mut heard = 0;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::arrival::{Arrival, log_in};
@@ -11,9 +11,14 @@ use super::no_link::NoLink;
 use super::pool::{Idle, Kind, Offer, Ticket, look_first};
 use super::warm;
 use super::way::Way;
+use crate::backoff::Backoff;
 use crate::limit::Permit;
 use crate::metrics::Limit;
 use crate::postgres::wire::opening::Startup;
+
+/// A server that will have room in a moment is asked for it after this, then more rarely.
+const ROOM_RETRY_FIRST: Duration = Duration::from_millis(20);
+const ROOM_RETRY_CAP: Duration = Duration::from_secs(1);
 
 /// A link, and its share of the upstream's `connections_max`.
 #[derive(Debug)]
@@ -67,17 +72,7 @@ pub async fn obtain(
     };
     let kind = ticket.leave();
     // Boxed: most clients are lent a link.
-    let mut arrived = Box::pin(log_in(way, startup, session)).await;
-    // The server has no room left, but would have without the links that wait here for a client.
-    while let Err(error) = &arrived
-        && error.is_server_full()
-        && let Some(leaving) = pool.make_room()
-    {
-        // Gone, or given up on: the server has the last word on whether there is room now.
-        let _ = leaving.await;
-        arrived = Box::pin(log_in(way, startup, session)).await;
-    }
-    let mut arrival = arrived?;
+    let mut arrival = Box::pin(log_in_with_room(way, startup, session)).await?;
     if let Some(kind) = &kind {
         pool.share(kind, &mut arrival.link.facts.greeting);
         let Arrival {
@@ -87,7 +82,7 @@ pub async fn obtain(
         if let Err(error) = Box::pin(look_first(pool, kind, link, user)).await {
             debug!(session, %error, "link lost before it was used");
             arrival.part();
-            arrival = Box::pin(log_in(way, startup, session)).await?;
+            arrival = Box::pin(log_in_with_room(way, startup, session)).await?;
         }
     }
     Ok(Checkout {
@@ -95,6 +90,31 @@ pub async fn obtain(
         connection,
         kind,
     })
+}
+
+/// A server that has no room left would have some without links that wait here for a client, or has some in a moment: links
+/// of ours are on their way out.
+async fn log_in_with_room(way: &Way, startup: &Startup, session: u64) -> Result<Arrival, NoLink> {
+    let pool = &way.pool;
+    let deadline = Instant::now() + way.access.patience;
+    let mut pause = Backoff::starting_at(ROOM_RETRY_FIRST);
+    let mut made_room = false;
+    loop {
+        let error = match log_in(way, startup, session).await {
+            Err(error) if error.is_server_full() && Instant::now() < deadline => error,
+            arrived => return arrived,
+        };
+        if let Some(leaving) = pool.make_room() {
+            // Gone, or given up on: the server has the last word on whether there is room now.
+            let _ = leaving.await;
+            made_room = true;
+        } else if made_room || pool.is_resetting() || way.roster.awaits_an_end(&way.role.upstream) {
+            debug!(session, %error, "login tried again");
+            sleep(pause.next(ROOM_RETRY_CAP)).await;
+        } else {
+            return Err(error);
+        }
+    }
 }
 
 enum Turn {

@@ -302,6 +302,13 @@ impl Pool {
         self.lock().longest_idle().map(Idle::part)
     }
 
+    /// Whether some link is about to be idle.
+    pub fn is_resetting(&self) -> bool {
+        let mut state = self.lock();
+        let mut buckets = state.groups.values_mut().flat_map(Group::buckets);
+        buckets.any(|bucket| bucket.resetting > 0)
+    }
+
     /// The same greeting is idle once.
     pub fn share(&self, kind: &Kind, greeting: &mut Arc<Greeting>) {
         let mut state = self.lock();
