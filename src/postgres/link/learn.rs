@@ -4,7 +4,7 @@
 mod asked;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -34,15 +34,17 @@ const DOUBT_PAUSE: Duration = Duration::from_secs(1);
 const LEARN_TIME: Duration = Duration::from_secs(30);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_CAP: Duration = Duration::from_secs(60);
+/// What nobody has asked for so long is forgotten: the database may be gone.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
 /// The list of databases, and the task that learns: who else holds the names is a session.
 const OWNERS: usize = 2;
 /// For the log: sessions count from 1.
 const NO_SESSION: u64 = 0;
 
-/// What is known of every database that some session is in.
-#[derive(Default)]
+/// What is known of every database that some session is in, or was lately.
+#[derive(Clone, Default)]
 pub struct PerDatabase {
-    all: Mutex<BTreeMap<Database, Known>>,
+    all: Arc<Mutex<BTreeMap<Database, Known>>>,
 }
 
 /// An upstream, and a name there.
@@ -71,7 +73,7 @@ impl PerDatabase {
     pub fn of(&self, way: &Arc<Way>, startup: &Startup) -> Arc<RiskyNames> {
         let database = startup.get(b"database").unwrap_or_default();
         let key = (way.pool.target.upstream.name.clone(), database.into());
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all();
         if let Some(known) = all.get(&key) {
             *known.way.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(way);
             known.names.is_wanted();
@@ -88,11 +90,62 @@ impl PerDatabase {
         startup.set(b"database", database);
         startup.set(b"application_name", b"pgswivel");
         startup.set(b"client_encoding", b"UTF8");
-        let (learned, metrics) = (Arc::clone(&names), Arc::clone(way.metrics()));
+        let (learned, all, metrics) = (Arc::clone(&names), self.clone(), Arc::clone(way.metrics()));
         tokio::spawn(supervise(Task::Learning, metrics, async move || {
-            keep_learning(&learned, &way_there, &key.0, &startup).await;
+            all.keep_learning(&learned, &way_there, &key, &startup).await;
         }));
         names
+    }
+
+    /// Learns, and learns again while there are sessions.
+    async fn keep_learning(
+        &self,
+        names: &Arc<RiskyNames>,
+        way: &Mutex<Weak<Way>>,
+        key: &Database,
+        startup: &Startup,
+    ) {
+        let mut pause = Backoff::starting_at(RETRY_FIRST);
+        let (upstream, _) = key;
+        loop {
+            let way = way.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+            let wait = match ask(way, startup).await {
+                Ok((learned, digest, defined)) => {
+                    debug!(%upstream, risky = learned.risky.len(), "learned what functions do");
+                    names.take_as_of(digest, learned);
+                    names.learned_as_of(defined);
+                    pause.reset();
+                    jittered(LEARN_EVERY, JITTER)
+                }
+                Err(error) => {
+                    debug!(%upstream, %error, "could not learn what functions do");
+                    pause.next(RETRY_CAP)
+                }
+            };
+            if timeout(wait, names.doubted()).await.is_ok() {
+                sleep(DOUBT_PAUSE).await;
+            } else if Arc::strong_count(names) <= OWNERS {
+                names.grows_stale();
+                let asked = timeout(FORGOTTEN_AFTER, names.doubted()).await;
+                if asked.is_err() && self.forget(names, key) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// False: somebody has come.
+    fn forget(&self, names: &Arc<RiskyNames>, key: &Database) -> bool {
+        let mut all = self.all();
+        let is_alone = Arc::strong_count(names) <= OWNERS;
+        if is_alone {
+            all.remove(key);
+        }
+        is_alone
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<Database, Known>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,44 +172,15 @@ where
     Ok(())
 }
 
-/// Learns, and learns again while there are sessions.
-async fn keep_learning(
-    names: &Arc<RiskyNames>,
-    way: &Mutex<Weak<Way>>,
-    upstream: &UpstreamName,
-    startup: &Startup,
-) {
-    let mut pause = Backoff::starting_at(RETRY_FIRST);
-    loop {
-        let way = way.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
-        let wait = match ask(way, startup).await {
-            Ok((learned, digest, defined)) => {
-                debug!(%upstream, risky = learned.risky.len(), "learned what functions do");
-                names.take_as_of(digest, learned);
-                names.learned_as_of(defined);
-                pause.reset();
-                jittered(LEARN_EVERY, JITTER)
-            }
-            Err(error) => {
-                debug!(%upstream, %error, "could not learn what functions do");
-                pause.next(RETRY_CAP)
-            }
-        };
-        if timeout(wait, names.doubted()).await.is_ok() {
-            sleep(DOUBT_PAUSE).await;
-        } else if Arc::strong_count(names) <= OWNERS {
-            names.grows_stale();
-            names.doubted().await;
-        }
-    }
-}
-
 async fn ask(way: Option<Arc<Way>>, startup: &Startup) -> Result<(Learned, Digest, u64), LearnError> {
     let way = way.ok_or(LearnError::Deserted)?;
     let arrival = log_in(&way, startup, NO_SESSION).await;
     let Arrival {
-        link, registration, ..
+        link,
+        mut registration,
+        ..
     } = arrival.map_err(|_| LearnError::Login)?;
+    registration.ends_soon();
     let mut talk = Talk::resume(link.stream, link.unread);
     let told = timeout(LEARN_TIME, learn_over(&mut talk)).await;
     let link = talk.into_parts().0;
@@ -173,4 +197,32 @@ async fn learn_over(talk: &mut Talk<Stream>) -> Result<(Learned, Digest, u64), L
     let defined = asked::defined(talk, &mut aside).await?;
     let digest = asked::digest(talk, &mut aside).await?;
     Ok((asked::definitions(talk, &mut aside).await?, digest, defined))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_nobody_is_in_any_more_is_forgotten() {
+        let (all, key) = (PerDatabase::default(), ("db".into(), Box::from(&b"orders"[..])));
+        let names = Arc::new(RiskyNames::plain());
+        let way = Arc::new(Mutex::new(Weak::new()));
+        let known = Known {
+            names: Arc::clone(&names),
+            way: Arc::clone(&way),
+        };
+        all.all().insert(key.clone(), known);
+        let (learns, learned, of) = (all.clone(), Arc::clone(&names), key.clone());
+        let task = tokio::spawn(async move {
+            learns
+                .keep_learning(&learned, &way, &of, &Startup::default())
+                .await;
+        });
+        sleep(2 * FORGOTTEN_AFTER).await;
+        assert!(all.all().contains_key(&key) && !task.is_finished(), "somebody is");
+        drop(names);
+        sleep(2 * FORGOTTEN_AFTER).await;
+        assert!(all.all().is_empty() && task.is_finished());
+    }
 }
