@@ -147,11 +147,10 @@ impl Carried {
 
 async fn login(address: &str, user: &str, name: &str, parameters: &[(&str, &str)], password: &str) -> Wire {
     let mut wire = Wire::connect(address).await;
-    let mut all = vec![
-        ("user", user),
-        ("database", Postgres::DATABASE),
-        ("application_name", name),
-    ];
+    let mut all = vec![("user", user), ("application_name", name)];
+    if !parameters.iter().any(|(name, _)| *name == "database") {
+        all.push(("database", Postgres::DATABASE));
+    }
     all.extend_from_slice(parameters);
     wire.startup(PROTOCOL_3_0, &all).await;
     wire.authenticate(password.as_bytes()).await.unwrap();

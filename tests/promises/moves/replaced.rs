@@ -1,6 +1,7 @@
 //! What functions do may change at any time, and not through pgswivel: a session goes by what they do now.
 
 use super::{Carried, rotate};
+use crate::support::swivel::Unstarted;
 use crate::support::{Postgres, Swivel, Version, eventually};
 
 const HARMLESS: &str = "CREATE SCHEMA other; CREATE TABLE watched (n int); CREATE TABLE kept (n int); \
@@ -61,20 +62,28 @@ const REPLACED: [(&str, &str); 9] = [
 async fn before(version: Version) -> (Postgres, Swivel) {
     let postgres = Postgres::start(version);
     postgres.execute(HARMLESS).await;
-    let swivel = Swivel::in_front_of(&postgres)
+    let swivel = moving(Swivel::in_front_of(&postgres)).await;
+    drop(swivel.connect().await);
+    are_learned(&swivel, 1).await;
+    (postgres, swivel)
+}
+
+async fn moving(swivel: Unstarted) -> Swivel {
+    swivel
         .trusting()
         .credential(Postgres::USER, Postgres::PASSWORD)
         .secret_line("sessions = \"move\"")
         .secret_line("grace = \"1s\"")
         .section("[log]\nlevel = \"debug\"")
         .start()
-        .await;
-    drop(swivel.connect().await);
+        .await
+}
+
+async fn are_learned(swivel: &Swivel, databases: usize) {
     eventually("functions are learned", async || {
-        swivel.said("learned what functions do") > 0
+        swivel.said("learned what functions do") >= databases
     })
     .await;
-    (postgres, swivel)
 }
 
 async fn is_terminated(session: &Carried, postgres: &Postgres) {
@@ -84,17 +93,31 @@ async fn is_terminated(session: &Carried, postgres: &Postgres) {
 }
 
 promise! {
+    /// Each in a database of its own, and all of them move at once.
     async fn what_a_function_does_since_it_was_replaced_is_carried_by_a_move(version) {
-        for (number, (replaced, says)) in REPLACED.iter().enumerate() {
-            let (postgres, swivel) = before(version).await;
-            let mut session = Carried::through(&swivel, &postgres, "behind its back", &[]).await;
+        let postgres = Postgres::start(version);
+        let swivel = moving(Swivel::in_front_of(&postgres).database(None)).await;
+        let databases: Vec<String> = (0..REPLACED.len()).map(|number| format!("replaced_{number}")).collect();
+        for database in &databases {
+            postgres.admin().await.batch_execute(&format!("CREATE DATABASE {database}")).await.unwrap();
+            postgres.admin_of(database).await.batch_execute(HARMLESS).await.unwrap();
+            drop(Carried::through(&swivel, &postgres, "learns", &[("database", database)]).await);
+        }
+        are_learned(&swivel, databases.len()).await;
+        let hidden = "SELECT current_setting('app.hidden', true)";
+        let mut sessions = Vec::new();
+        for (database, (replaced, says)) in databases.iter().zip(REPLACED) {
+            let mut session = Carried::through(&swivel, &postgres, database, &[("database", database)]).await;
             session.query(says).await;
-            postgres.execute(replaced).await;
+            postgres.admin_of(database).await.batch_execute(replaced).await.unwrap();
             session.query(says).await;
-            assert_eq!(session.query("SELECT current_setting('app.hidden', true)").await, ["told"], "{number}");
-            rotate(&postgres, &swivel, Postgres::USER, "another").await;
+            assert_eq!(session.query(hidden).await, ["told"], "{replaced}");
+            sessions.push(session);
+        }
+        rotate(&postgres, &swivel, Postgres::USER, "another").await;
+        for (mut session, (replaced, _)) in sessions.into_iter().zip(REPLACED) {
             session.moves(&postgres).await;
-            assert_eq!(session.query("SELECT current_setting('app.hidden', true)").await, ["told"], "{replaced}");
+            assert_eq!(session.query(hidden).await, ["told"], "{replaced}");
         }
     }
 }
