@@ -9,7 +9,8 @@ use crate::support::{Message, PATIENCE, Postgres, Swivel, Version, eventually, w
 
 /// Sessions that move at once, each with another cut.
 const ABREAST: usize = 40;
-/// In one direction of one link, a move has fewer messages.
+/// In one direction of one link, a move has fewer messages. Most of them are rows of its surveys: each tells whatever is
+/// set, and every one of some forty settings that count by whatever they are in force.
 const MESSAGES_MAX: usize = 400;
 
 const STATE: [&str; 5] = [
