@@ -144,8 +144,8 @@ fn is_innocent(before: &[u8]) -> bool {
         // An operator, a comma, another parenthesis.
         b"" => true,
         name if !before.ends_with(b".") && is_listed(name) => true,
-        // The columns of a table.
-        _ => follows_into(before),
+        // The columns of a table, or of what is called so.
+        _ => follows_into(before) || follows_as(before),
     }
 }
 
@@ -176,6 +176,11 @@ fn split_name(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at(begin.unwrap_or(0))
 }
 
+/// Whether a name behind it is given here: as whatever, nothing is called.
+fn follows_as(before: &[u8]) -> bool {
+    split_name(trim_end(before)).1.eq_ignore_ascii_case(b"as")
+}
+
 /// Whether the name whose qualification `before` ends with is the table of an INSERT.
 fn follows_into(mut before: &[u8]) -> bool {
     while let Some(qualified) = trim_end(before).strip_suffix(b".") {
@@ -196,6 +201,9 @@ mod tests {
             "INSERT INTO t (a, b) VALUES ($1, lower($2)) RETURNING id",
             "INSERT INTO \"app\".\"t x\" (\"a\", \"b\") VALUES (1, 2) ON CONFLICT (a) DO UPDATE SET b = excluded.b",
             "/* controller='a' */ UPDATE t SET a = (SELECT max(b) FROM u)",
+            "SELECT count(*) FROM (SELECT 1) AS s(m) WHERE m = 1",
+            "INSERT INTO t SELECT * FROM unnest($1::int[], $2::text[]) as \"a b\" (a, \"b\")",
+            "SELECT cast(a AS bit (3)) FROM t",
             "WITH x AS (DELETE FROM t RETURNING a) INSERT INTO u SELECT * FROM x",
             "BEGIN",
             "START TRANSACTION READ ONLY",
@@ -230,6 +238,10 @@ mod tests {
             "SELECT 1; SELECT 2",
             "INSERT INTO t VALUES (1); COMMIT",
             "SELECT f(1)",
+            "SELECT DISTINCT ON (a) f(a) FROM t",
+            "SELECT /* as */ f(1)",
+            "SELECT a AS b, f(1)",
+            "SELECT 1 AS a FROM b.as.f(1)",
             "SELECT app.count(1)",
             "SELECT \"f\"(1)",
             "SELECT \"count\"(1)",
