@@ -1,6 +1,6 @@
 # The two to start with: `make demo` shows it, `make test` proves it. Both install what they need.
 
-.PHONY: demo test long lint bench regress clients image-check setup
+.PHONY: demo test long lint bench regress clients rotate-kills image-check setup
 
 # A PostgreSQL of its own, the same application with pgswivel and without, and a rotation every few seconds.
 demo:
@@ -43,6 +43,10 @@ clients:
 	tests/setup toolchain postgres
 	cargo build --release
 	tests/clients/run $(CLIENTS)
+
+# A rotation of each style, killed 200 times at random moments, and gone on with or back each time.
+rotate-kills: setup
+	PGSWIVEL_KILLS=200 cargo nextest run --profile long --test promises -E 'test(killed_at_random)'
 
 # The image of the Dockerfile, built without a Docker engine and run as a container would be. As root, on Debian.
 image-check:

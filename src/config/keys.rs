@@ -170,6 +170,7 @@ pub(super) const SECRET: Keys = Keys {
         key("user", Text("POSTGRES_USER"), "`env` store: the variable that holds the user"),
         key("password", Text("POSTGRES_PASSWORD"), "`env` store: the variable that holds the password"),
         key("timeout", Text("10s"), "`command` store: how long the program may take"),
+        key("write", Means("it is only read"), "`command` store: the program that gets a new payload on its standard input, for `rotate`; text or a list of arguments"),
     ],
 };
 
@@ -227,11 +228,28 @@ pub(super) const ROTATION: Keys = Keys {
     title: "[rotation.NAME]",
     keys: &[
         key("secret", Means("required"), "name of the secret that is rotated"),
-        key("admin", Means("required"), "name of the secret whose credential may look at the servers (`pg_read_all_stats`, so that it sees who is there)"),
+        key("admin", Means("required"), "name of the secret whose credential may look at the servers (`pg_read_all_stats`, so that it sees who is there), and for `rotate run` change the users"),
         key("upstreams", Means("required"), "names of every upstream where the users exist, as a list"),
         key("users", Means("none"), "the logins that take turns, as a list"),
         key("max_age", Means("the secret's `max_age`"), "`rotate age` fails when the credential is older than this or the secret's"),
         key("sidecars", Means("none"), "admin addresses of every pgswivel that uses the secret: `http://host:port`, or `dns+http://name:port` for all addresses of a name; `admin.token` is sent to them"),
+        key("kind", Text("postgres"), "what is rotated: logins of Postgres"),
+        key("style", Means("`alternating` with `users`, else `single`, or `next` with `keep_next`"), "`single` (a new password of the same user), `next` (the same, and the one after it waits in the secret), `alternating` (`users` take turns)"),
+        key("owner", Means("none"), "`alternating`: the role that owns what the users make, and that each of them is in"),
+        key("min_interval", Means("`max_age`"), "`rotate run --if-due` does nothing before the credential is this old"),
+        key("soak", Text("15m"), "`alternating`: between the moment when nobody is on the old login and its end"),
+        key("password", Means("see below"), "how passwords are made"),
+        key("keep_next", Switch(false), "leave the password after the new one in the secret's place for what comes next"),
+        key("audit", Means("none"), "a file that gets one JSON line for each step"),
+        key("report", Means("none"), "a directory that gets a report in Markdown of each run"),
+    ],
+};
+
+pub(super) const ROTATION_PASSWORD: Keys = Keys {
+    title: "[rotation.NAME.password]",
+    keys: &[
+        key("length", Number(40), "characters"),
+        key("alphabet", Text("url-safe"), "`url-safe` (letters, digits, `-`, `_`) or `alphanumeric`"),
     ],
 };
 
@@ -288,9 +306,9 @@ pub(super) const LOG: Keys = Keys {
 };
 
 #[cfg(test)]
-pub(super) const SECTIONS: [&Keys; 20] = [
+pub(super) const SECTIONS: [&Keys; 21] = [
     &ROOT, &LISTEN, &LISTEN_TLS, &ROLE, &SENSITIVE, &UPSTREAM, &UPSTREAM_TLS, &KEEPALIVE, &SECRET, &FIELDS,
-    &VAULT_AUTH, &APPROLE, &KUBERNETES, &VAULT_AWS, &ROTATION, &LOGIN, &LIMITS, &FLEET, &ADMIN, &LOG,
+    &VAULT_AUTH, &APPROLE, &KUBERNETES, &VAULT_AWS, &ROTATION, &ROTATION_PASSWORD, &LOGIN, &LIMITS, &FLEET, &ADMIN, &LOG,
 ];
 
 /// A store that a secret can name.

@@ -66,6 +66,7 @@ password = "PASSWORD"
 [secret.c]
 store = "command"
 id = ["/bin/get-secret", "orders"]
+write = ["/bin/put-secret", "orders"]
 timeout = "10s"
 
 [rotation.a]
@@ -75,6 +76,15 @@ upstreams = ["a"]
 users = ["orders_a", "orders_b"]
 max_age = "90d"
 sidecars = ["http://10.0.0.1:9632", "dns+http://pgswivel.orders.svc:9632"]
+kind = "postgres"
+style = "alternating"
+owner = "orders_owner"
+min_interval = "1h"
+soak = "15m"
+password = { length = 40, alphabet = "url-safe" }
+keep_next = false
+audit = "/var/log/pgswivel/rotations.jsonl"
+report = "/var/log/pgswivel/rotations"
 
 [login]
 patience = "30s"
@@ -208,7 +218,7 @@ fn the_reference_says_what_the_code_does() {
 /// The section that a table of the file belongs to, by its title.
 fn title(path: &[&str]) -> String {
     let is_sensitive = matches!(path.last(), Some(&("password" | "token" | "secret_id")));
-    if is_sensitive && path.len() > 1 {
+    if is_sensitive && path.len() > 1 && path[0] != "rotation" {
         return "password, token, secret_id, version_key".to_owned();
     }
     let mut path = path.to_vec();

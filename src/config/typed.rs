@@ -216,6 +216,48 @@ pub struct Rotation {
     /// How old a credential may become before `rotate age` fails.
     pub max_age: Option<Duration>,
     pub sidecars: Vec<Sidecar>,
+    pub style: Style,
+    /// Owns what `users` make.
+    pub owner: Option<String>,
+    /// `run --if-due` does nothing before the credential is so old.
+    pub min_interval: Option<Duration>,
+    pub soak: Duration,
+    pub recipe: PasswordRecipe,
+    /// What comes after the new one stays in the secret.
+    pub keep_next: bool,
+    pub audit: Option<PathBuf>,
+    pub report: Option<PathBuf>,
+}
+
+/// How a rotation replaces what is current.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// A new password of the same user.
+    Single,
+    /// `users` take turns.
+    Alternating,
+}
+
+/// How passwords are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PasswordRecipe {
+    pub length: usize,
+    pub alphabet: Alphabet,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alphabet {
+    UrlSafe,
+    Alphanumeric,
+}
+
+impl Default for PasswordRecipe {
+    fn default() -> Self {
+        Self {
+            length: 40,
+            alphabet: Alphabet::UrlSafe,
+        }
+    }
 }
 
 /// The admin address of one pgswivel, or of all that a name stands for.
@@ -277,6 +319,8 @@ pub enum Source {
     },
     Command {
         argv: Vec<String>,
+        /// Takes a new payload; without it, the secret is only read.
+        write: Option<Vec<String>>,
         timeout: Duration,
     },
 }

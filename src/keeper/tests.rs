@@ -540,6 +540,7 @@ fn many_keepers(count: usize) -> Vec<(Arc<World>, Handle)> {
     let elsewhere = Secret {
         source: Source::Command {
             argv: vec!["get-secret".to_owned()],
+            write: None,
             timeout: SECOND,
         },
         ..secret()

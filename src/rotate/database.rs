@@ -1,6 +1,8 @@
 //! One Postgres, asked over a connection of its own.
 
 mod guard;
+mod lock;
+mod roles;
 
 use std::fmt;
 use std::future::Future;
@@ -15,12 +17,15 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::guard::{Allowed, Guarded};
+pub use self::lock::{Lock, LockError};
+pub use self::roles::{Drift, DriftKind, Greeting, Role, Setting, Statement, identifier};
 use crate::config::{self, Md5, TlsMode, TlsNegotiation, Upstream};
-use crate::credentials::Credential;
+use crate::credentials::{Credential, Position};
 use crate::names::{Endpoint, UpstreamName};
 use crate::net::dial::{DialOptions, dial};
 use crate::net::tls::{ClientTls, TlsError, TlsFilesError};
 use crate::net::{Socket, Stream};
+use crate::stores::Login;
 
 /// For one statement.
 const STATEMENT_TIME: Duration = Duration::from_secs(10);
@@ -33,6 +38,8 @@ pub struct Server {
     pub endpoint: Endpoint,
     upstream: Arc<Upstream>,
     tls: ClientTls,
+    /// What other sessions on the server see it as.
+    pub application: Arc<str>,
 }
 
 /// Why a server could not be asked.
@@ -84,6 +91,25 @@ pub struct Backend {
     pub since: Option<String>,
 }
 
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "backend {}", self.pid)?;
+        if !self.database.is_empty() {
+            write!(f, " in {}", self.database)?;
+        }
+        if !self.application.is_empty() {
+            write!(f, ", application {:?}", self.application)?;
+        }
+        if let Some(client) = &self.client {
+            write!(f, ", from {client}")?;
+        }
+        match &self.since {
+            Some(since) => write!(f, ", since {since}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Server {
     pub fn all(upstream: &Arc<Upstream>) -> Result<Vec<Self>, TlsFilesError> {
         let tls = ClientTls::load(&upstream.tls)?;
@@ -91,8 +117,28 @@ impl Server {
             endpoint: endpoint.clone(),
             upstream: Arc::clone(upstream),
             tls: tls.clone(),
+            application: "pgswivel rotate".into(),
         };
         Ok(upstream.hosts.iter().map(server).collect())
+    }
+
+    pub fn upstream(&self) -> &UpstreamName {
+        &self.upstream.name
+    }
+
+    /// Whether a login is let in. `Err`: nobody can say.
+    pub async fn lets_in(&self, login: &Login) -> Result<Result<(), String>, DatabaseError> {
+        let credential = Credential {
+            user: Arc::clone(&login.user),
+            password: login.password.clone(),
+            version: "".into(),
+            position: Position::Current,
+        };
+        match self.log_in_with(&credential).await {
+            Ok(_) => Ok(Ok(())),
+            Err(error) if error.is_about_the_credential() => Ok(Err(error.to_string())),
+            Err(error) => Err(error),
+        }
     }
 
     pub fn is_of(&self, upstream: &UpstreamName) -> bool {
@@ -127,7 +173,7 @@ impl Server {
             .user(&*credential.user)
             .password(credential.password.expose())
             .dbname(self.upstream.database.as_deref().unwrap_or(DATABASE))
-            .application_name("pgswivel rotate");
+            .application_name(&*self.application);
         let host = match &self.endpoint {
             Endpoint::Unix(_) => None,
             Endpoint::Tcp { host, .. } => Some(Arc::clone(host)),
@@ -194,6 +240,23 @@ impl Session {
         values: &[&(dyn tokio_postgres::types::ToSql + Sync)],
     ) -> Result<Vec<tokio_postgres::Row>, DatabaseError> {
         match timeout(STATEMENT_TIME, self.client.query(statement, values)).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(DatabaseError::Slow(STATEMENT_TIME)),
+        }
+    }
+
+    async fn one(
+        &self,
+        statement: &str,
+        values: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    ) -> Result<tokio_postgres::Row, DatabaseError> {
+        let mut rows = self.query(statement, values).await?;
+        rows.pop()
+            .ok_or_else(|| DatabaseError::Unreachable("it answered with nothing".to_owned()))
+    }
+
+    async fn execute(&self, statement: &str) -> Result<(), DatabaseError> {
+        match timeout(STATEMENT_TIME, self.client.batch_execute(statement)).await {
             Ok(answer) => Ok(answer?),
             Err(_) => Err(DatabaseError::Slow(STATEMENT_TIME)),
         }

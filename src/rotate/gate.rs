@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use super::{Backend, Opened, SidecarError};
+use super::{Opened, SidecarError};
 use crate::credentials::{Credential, Position};
 
 /// Between two rounds: each reads the stores of every sidecar.
@@ -223,7 +223,7 @@ impl Gate<'_> {
                             unknown.retain(|name| name != user);
                         }
                         let shown = backends.iter().take(NAMED_MAX);
-                        left.extend(shown.map(|backend| reason(user, shown_backend(backend), false)));
+                        left.extend(shown.map(|backend| reason(user, backend.to_string(), false)));
                         if let Some(more @ 1..) = backends.len().checked_sub(NAMED_MAX) {
                             left.push(reason(user, format!("{more} more backends"), false));
                         }
@@ -249,6 +249,29 @@ impl Gate<'_> {
 /// New logins begin with it, or soon will.
 fn is_wanted(position: Position) -> bool {
     matches!(position, Position::Current | Position::Next | Position::Index(0))
+}
+
+/// Who has not read its stores since it was asked.
+pub(super) fn unread(
+    name: String,
+    user: &str,
+    answer: Result<super::Answer, SidecarError>,
+) -> Option<Reason> {
+    let (why, unreachable) = match answer {
+        Ok(answer) if answer.unread.is_empty() => return None,
+        Ok(answer) => (format!("not read yet: {}", answer.unread.join(", ")), false),
+        Err(error) => {
+            let unreachable = error.is_unreachable();
+            (said(&error), unreachable)
+        }
+    };
+    Some(Reason {
+        by: "sidecar",
+        name,
+        user: user.to_owned(),
+        why,
+        unreachable,
+    })
 }
 
 fn words(answer: &super::Answer) -> String {
@@ -279,28 +302,4 @@ fn said(error: &SidecarError) -> String {
         }
         error => error.to_string(),
     }
-}
-
-fn shown_backend(backend: &Backend) -> String {
-    let Backend {
-        pid,
-        database,
-        application,
-        client,
-        since,
-    } = backend;
-    let mut words = format!("backend {pid}");
-    if !database.is_empty() {
-        words.push_str(&format!(" in {database}"));
-    }
-    if !application.is_empty() {
-        words.push_str(&format!(", application {application:?}"));
-    }
-    if let Some(client) = client {
-        words.push_str(&format!(", from {client}"));
-    }
-    if let Some(since) = since {
-        words.push_str(&format!(", since {since}"));
-    }
-    words
 }

@@ -3,18 +3,24 @@
 
 pub mod age;
 mod database;
+mod evidence;
+pub mod facts;
 pub mod gate;
 pub mod password;
+pub mod plan;
+pub mod run;
 mod sidecar;
+mod steps;
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 pub use self::database::{Backend, DatabaseError, Server, Session};
 pub use self::sidecar::{Answer, SidecarError, Sidecars};
 use crate::config::{Config, Problem, Problems, Rotation, Secret};
 use crate::credentials::Credential;
 use crate::names::Endpoint;
-use crate::stores::{self, DigestKey, Reading, Store, StoreError, Surroundings};
+use crate::stores::{self, DigestKey, Reading, Store, StoreError, Surroundings, WritableStore};
 
 /// A rotation with everything that it asks, made ready: files are read, nothing is dialled yet.
 pub struct Opened {
@@ -24,6 +30,8 @@ pub struct Opened {
     /// Every endpoint of every upstream, once.
     pub servers: Vec<Server>,
     pub sidecars: Sidecars,
+    /// What its sessions are called on the servers.
+    application: Arc<str>,
 }
 
 impl Opened {
@@ -48,6 +56,10 @@ impl Opened {
         });
         known.sort();
         known.dedup();
+        let application = application(rotation);
+        for server in &mut servers {
+            server.application = Arc::clone(&application);
+        }
         let digests = DigestKey::random();
         let mut open = |secret: &Secret| {
             let around = Surroundings {
@@ -72,9 +84,23 @@ impl Opened {
                 admin,
                 servers,
                 sidecars: Sidecars::new(rotation.sidecars.clone(), config.admin.token.clone()),
+                application,
             }),
             _ => Err(Problems::from(problems)),
         }
+    }
+
+    /// The secret as something that can be written, or why it can't.
+    pub fn open_store(&self, config: &Config) -> Result<Box<dyn WritableStore>, StoreError> {
+        stores::open_writable(&config.secrets[&self.rotation.secret], &DigestKey::random())
+    }
+
+    /// How old the store says the current credential is.
+    pub async fn age(&mut self) -> Result<Option<Duration>, StoreError> {
+        let reading = self.read_secret().await?;
+        let current = &reading.credentials[0];
+        let made = reading.made.iter().find(|made| made.version == current.version);
+        Ok(made.map(|made| SystemTime::now().duration_since(made.at).unwrap_or_default()))
     }
 
     async fn read_secret(&mut self) -> Result<Reading, StoreError> {
@@ -85,4 +111,15 @@ impl Opened {
     async fn read_admin(&mut self) -> Result<Vec<Credential>, StoreError> {
         Ok(stores::read(&mut *self.admin).await?.credentials)
     }
+}
+
+/// Within the 63 bytes that a server keeps of it.
+fn application(rotation: &Rotation) -> Arc<str> {
+    let host: String = evidence::host().chars().take(20).collect();
+    let name = format!("pgswivel rotate {} {host}:{}", rotation.name, std::process::id());
+    name.chars()
+        .filter(char::is_ascii)
+        .take(63)
+        .collect::<String>()
+        .into()
 }

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use zeroize::Zeroizing;
 
+pub use crate::config::{Alphabet, PasswordRecipe as Recipe};
 use crate::credentials::Password;
 use crate::postgres::wire::scram::SaltedPassword;
 use crate::random;
@@ -18,34 +19,10 @@ const BITS_MIN: f64 = 80.0;
 const SALT_BYTES: usize = 16;
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("it is not 0");
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Alphabet {
-    UrlSafe,
-    Alphanumeric,
-}
-
-impl Alphabet {
-    fn letters(self) -> &'static [u8] {
-        match self {
-            Self::UrlSafe => URL_SAFE,
-            Self::Alphanumeric => ALPHANUMERIC,
-        }
-    }
-}
-
-/// How passwords are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recipe {
-    pub length: usize,
-    pub alphabet: Alphabet,
-}
-
-impl Default for Recipe {
-    fn default() -> Self {
-        Self {
-            length: 40,
-            alphabet: Alphabet::UrlSafe,
-        }
+fn letters(alphabet: Alphabet) -> &'static [u8] {
+    match alphabet {
+        Alphabet::UrlSafe => URL_SAFE,
+        Alphabet::Alphanumeric => ALPHANUMERIC,
     }
 }
 
@@ -66,7 +43,7 @@ pub enum Weak {
 
 /// From the system's generator, every letter as likely as any other.
 pub fn generate(recipe: Recipe) -> Password {
-    let letters = recipe.alphabet.letters();
+    let letters = letters(recipe.alphabet);
     // The largest multiple: what is above it would make the first letters likelier.
     let fair = 256 - 256 % letters.len();
     let mut made = Zeroizing::new(Vec::with_capacity(recipe.length));
@@ -148,7 +125,7 @@ mod tests {
         for (alphabet, length) in [(Alphabet::UrlSafe, 40), (Alphabet::Alphanumeric, 129)] {
             let made = generate(Recipe { length, alphabet });
             assert_eq!(made.expose().len(), length);
-            assert!(made.expose().iter().all(|byte| alphabet.letters().contains(byte)));
+            assert!(made.expose().iter().all(|byte| letters(alphabet).contains(byte)));
             assert_ne!(made, generate(Recipe { length, alphabet }));
             assert_eq!(check(&made, "app"), Ok(()));
         }

@@ -114,6 +114,8 @@ pub enum Unsuitable {
     NoEndpoint,
     #[error("this store can only be read: rotate where its values come from")]
     ReadOnly,
+    #[error("this command store is only read: name the program that takes a new payload in its `write`")]
+    NoWriteCommand,
     #[error("no AWS region is known: name one in the secret, in AWS_REGION or in the profile")]
     NoRegion,
     #[error("the store's address is not a URL: write it as https://host:port")]

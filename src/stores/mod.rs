@@ -263,7 +263,7 @@ pub fn open(secret: &Secret, around: Surroundings<'_>) -> Result<Box<dyn Store>,
     Ok(match &secret.source {
         Source::File { path } => Box::new(FileStore::new(path.clone(), fields, digests)),
         Source::Env { user, password } => Box::new(EnvStore::new(user, password, digests)),
-        Source::Command { argv, timeout } => {
+        Source::Command { argv, timeout, .. } => {
             Box::new(CommandStore::new(argv.clone(), *timeout, fields, digests)?)
         }
         #[cfg(feature = "aws")]
@@ -320,6 +320,14 @@ pub fn open_writable(secret: &Secret, digests: &DigestKey) -> Result<Box<dyn Wri
         #[cfg(feature = "vault")]
         Source::VaultKv { mount, path, vault } => {
             VaultKvStore::new(vault.clone(), mount.clone(), path.clone(), fields)?.writable()
+        }
+        Source::Command {
+            argv,
+            write: Some(write),
+            timeout,
+        } => writable_command(argv.clone(), write.clone(), *timeout, fields, digests)?,
+        Source::Command { write: None, .. } => {
+            return Err(StoreError::Unsuitable(Unsuitable::NoWriteCommand));
         }
         _ => return Err(StoreError::Unsuitable(Unsuitable::ReadOnly)),
     })

@@ -27,7 +27,7 @@ pub struct Login {
 pub struct Revision(Arc<str>);
 
 impl Revision {
-    pub(super) fn new(name: impl Into<Arc<str>>) -> Self {
+    pub(crate) fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())
     }
 

@@ -7,13 +7,13 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::super::exit::Exit;
 use super::super::logging;
 use super::super::process::Process;
-use crate::config::{self, Config, Flags, Problem, Problems, Rotation, parse_duration};
+use super::prepare::find;
+use crate::config::{self, Flags, parse_duration};
 use crate::journal::rfc3339;
 use crate::rotate::Opened;
 use crate::rotate::gate::{GateError, Outcome, Reason, gate};
@@ -89,20 +89,6 @@ pub(super) fn run(arguments: &Arguments) -> Exit {
 async fn wait(mut opened: Opened, arguments: &Arguments) -> Result<Outcome, GateError> {
     let users = arguments.user.clone();
     gate(&mut opened, users, arguments.within, say).await
-}
-
-fn find(config: &Config, name: &str) -> Result<Arc<Rotation>, Problems> {
-    config.rotations.get(name).cloned().ok_or_else(|| {
-        let names: Vec<&str> = config.rotations.keys().map(|name| name.as_str()).collect();
-        let message = match names.as_slice() {
-            [] => format!("there is no [rotation.{name}] in the file, and no other"),
-            names => format!("no rotation named {name:?}; there are {}", names.join(", ")),
-        };
-        Problems::from(vec![Problem {
-            path: "rotation".to_owned(),
-            message,
-        }])
-    })
 }
 
 /// To the error stream: what is printed at the end is for programs.

@@ -161,9 +161,16 @@ fn aws(reader: &Reader<'_>, service: &str) -> Option<(String, Aws)> {
 fn command(reader: &Reader<'_>) -> Option<Source> {
     reader.require("id");
     let timeout = reader.duration("timeout", MILLISECOND..=HOUR);
-    let words = reader.texts("id");
-    let is_list = matches!(reader.value("id").map(|id| &id.value), Some(Value::List(_)));
-    let argv: Vec<String> = if is_list {
+    let write = program(reader, "write");
+    let argv = program(reader, "id")?;
+    Some(Source::Command { argv, write, timeout })
+}
+
+/// A program with its arguments: a list, or words.
+fn program(reader: &Reader<'_>, key: &'static str) -> Option<Vec<String>> {
+    let words = reader.texts(key);
+    let value = reader.value(key)?;
+    let argv: Vec<String> = if matches!(value.value, Value::List(_)) {
         words.into_iter().map(|word| word.value).collect()
     } else {
         let text = words.into_iter().next()?;
@@ -174,9 +181,9 @@ fn command(reader: &Reader<'_>) -> Option<Source> {
         text.value.split_whitespace().map(str::to_owned).collect()
     };
     if argv.first().is_none_or(String::is_empty) {
-        reader.problem("id", "names no program");
+        reader.problem(key, "names no program");
     }
-    Some(Source::Command { argv, timeout })
+    Some(argv)
 }
 
 fn fields(reader: Reader<'_>) -> Option<Fields> {

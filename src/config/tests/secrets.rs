@@ -38,6 +38,7 @@ fn secrets_that_need_no_cloud_are_read_from_their_urls() {
         source("command:/bin/get-secret orders?x=%1"),
         Source::Command {
             argv: vec!["/bin/get-secret".to_owned(), "orders?x=%1".to_owned()],
+            write: None,
             timeout: seconds(10),
         }
     );

@@ -114,6 +114,42 @@ const COMMANDS: &[(&str, Fate)] = &[
             "two_that_are_overdue_and_one_that_is_weak_are_three_lines",
         ),
     ),
+    (
+        "pgswivel rotate plan orders",
+        Kept("rotate/run.rs", "a_plan_says_each_step_and_changes_nothing"),
+    ),
+    (
+        "pgswivel rotate run orders --yes",
+        Kept(
+            "rotate/run.rs",
+            "an_application_sees_nothing_of_users_that_take_turns",
+        ),
+    ),
+    (
+        "pgswivel rotate run orders --yes --if-due",
+        Kept("rotate/run.rs", "nothing_is_done_before_it_is_due"),
+    ),
+    (
+        "pgswivel rotate show orders",
+        Kept(
+            "rotate/in_the_way.rs",
+            "who_is_not_behind_pgswivel_stops_a_run_before_the_old_users_end_and_is_named",
+        ),
+    ),
+    (
+        "pgswivel rotate rollback orders --yes",
+        Kept(
+            "rotate/killed.rs",
+            "users_that_take_turns_go_back_from_every_point",
+        ),
+    ),
+    (
+        "pgswivel rotate emergency orders --role orders_a --yes",
+        Kept(
+            "rotate/in_the_way.rs",
+            "in_an_emergency_nobody_is_left_on_it_and_sessions_behind_pgswivel_live_on",
+        ),
+    ),
     // A file.
     (
         "cargo build --release && export PATH=\"$PWD/target/release:$PATH\"",

@@ -20,11 +20,12 @@ fn root() -> &'static Path {
 }
 
 /// What a user of the product reads, and types from the root of the checkout.
-const READ_BY_USERS: [&str; 8] = [
+const READ_BY_USERS: [&str; 9] = [
     "README.md",
     "docs/start.md",
     "docs/sessions.md",
     "docs/operate.md",
+    "docs/rotating.md",
     "docs/configuration.md",
     "docs/security.md",
     "docs/speed.md",

@@ -2,4 +2,9 @@
 
 mod age;
 mod gate;
+mod in_the_way;
+mod kept_elsewhere;
+mod killed;
 mod password;
+mod run;
+mod scene;

@@ -58,6 +58,7 @@ impl World for Program {
         let argv = [self.path(), self.script(), self.directory.path().to_owned()];
         super::open(Source::Command {
             argv: argv.map(|word| word.to_str().unwrap().to_owned()).to_vec(),
+            write: None,
             timeout: Duration::from_secs(2),
         })
     }

@@ -1,0 +1,93 @@
+//! `pgswivel rotate plan`: what there is to do, and whether it can be done.
+
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "brackets name an environment variable in the help that is made of these comments"
+)]
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::super::exit::Exit;
+use super::prepare::{Prepared, on_a_runtime, prepare};
+use super::say::{print, shown};
+use crate::rotate::plan::{Goal, Plan};
+use crate::rotate::run::foresee;
+
+/// Say what `run` would do, step by step, and change nothing
+#[derive(clap::Args)]
+#[command(after_help = EXIT)]
+pub(super) struct Arguments {
+    /// The rotation, a [rotation.NAME] of the configuration
+    name: String,
+
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+
+    /// The configuration file, TOML [PGSWIVEL_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+const EXIT: &str = "\
+The store is read, every server is asked, and the known credentials log in once on each, and one with a password that can't
+be right: a server that takes that would take anything. What is secret is ***.
+
+Exit codes:
+  0   it can be done
+  1   it would be refused: each reason says what to do
+  64  bad configuration
+  69  the store or a server can't be reached";
+
+pub(super) fn run(arguments: &Arguments) -> Exit {
+    look(
+        &arguments.name,
+        arguments.config.as_ref(),
+        |plan| match arguments.json {
+            true => format!("{}\n", json_of(&arguments.name, plan)),
+            false => shown(&arguments.name, plan),
+        },
+    )
+}
+
+pub(super) fn look(name: &str, config: Option<&PathBuf>, text: impl Fn(&Plan) -> String) -> Exit {
+    let Prepared {
+        mut opened,
+        mut store,
+    } = match prepare(name, config) {
+        Ok(prepared) => prepared,
+        Err(exit) => return exit,
+    };
+    on_a_runtime(async move {
+        match foresee(&mut opened, &mut *store, &Goal::Forward).await {
+            Ok((_, plan)) => {
+                print(&text(&plan));
+                match plan.refusals.is_empty() {
+                    true => Exit::Fine,
+                    false => Exit::Failed,
+                }
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                Exit::Unreachable
+            }
+        }
+    })
+}
+
+pub(super) fn json_of(name: &str, plan: &Plan) -> String {
+    let steps = plan.steps.iter().map(|step| {
+        json!({ "step": step.label(), "does": step.to_string(), "on": step.on().map(ToString::to_string) })
+    });
+    let refusals = plan
+        .refusals
+        .iter()
+        .map(|refusal| json!({ "why": refusal.words, "can_be_forced": refusal.can_be_forced }));
+    json!({
+        "rotation": name, "situation": plan.situation.label(), "steps": steps.collect::<Vec<_>>(),
+        "refusals": refusals.collect::<Vec<_>>(), "notes": plan.notes,
+    })
+    .to_string()
+}
