@@ -257,8 +257,8 @@ pub(super) fn notes(facts: &Facts, rotation: &Rotation, steps: &[Step]) -> Vec<S
         && steps.iter().any(|step| matches!(step, Step::Mint { .. }))
     {
         notes.push(
-            "the secret has no place for what comes next: killed between the servers and the store, this run makes another password \
-             when it goes on"
+            "the secret has no place for what comes next: if it is killed between the servers and the store, the next run \
+             closes the twin again, and the one after that begins anew"
                 .to_owned(),
         );
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::scene::{A, B, FIRST, Held, Scene, Style, held};
+use super::scene::{A, B, FIRST, Held, Scene, Style, held, people};
 use crate::rotation::Application;
 use crate::support::Postgres;
 #[cfg(feature = "aws")]
@@ -116,7 +116,7 @@ promise! {
         for style in [Style::Single, Style::Alternating] {
             let mut scene = Scene::of(version, style).await;
             let other = Postgres::start(version);
-            super::scene::people(&other, style).await;
+            people(&other, style).await;
             scene.upstreams.push_str(", \"shared\"");
             let upstream = format!("[upstream.shared]\nhosts = \"{}\"\ndatabase = \"orders\"\n", other.address());
             scene.sections.push_str(&upstream);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::run::is_whole;
-use super::scene::{B, FIRST, Scene, Stopped, Style, read};
+use super::scene::{A, B, FIRST, Scene, Stopped, Style, read};
 use crate::rotation::Application;
 use crate::support::Version;
 
@@ -164,6 +164,6 @@ promise! {
         assert_eq!(code, Some(0), "{words}");
         is_whole(&scene).await;
         assert_eq!(read(&scene.path("orders.json")).user, B);
-        assert!(!scene.logs_in(super::scene::A, FIRST).await);
+        assert!(!scene.logs_in(A, FIRST).await);
     }
 }

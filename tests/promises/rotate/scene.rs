@@ -307,7 +307,7 @@ impl Stopped {
         self.said()
     }
 
-    pub async fn go_on(mut self) -> (Option<i32>, String) {
+    pub async fn go_on(self) -> (Option<i32>, String) {
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGCONT).unwrap();
         let mut child = self.child;
         let status = tokio::task::spawn_blocking(move || child.wait().unwrap())
