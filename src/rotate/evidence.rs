@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
+use super::outcome::Outcome;
 use super::plan::{Goal, Step};
-use super::run::Outcome;
 use crate::config::Rotation;
 use crate::journal::rfc3339;
 

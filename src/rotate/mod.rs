@@ -6,11 +6,11 @@ mod database;
 mod evidence;
 pub mod facts;
 pub mod gate;
+mod outcome;
 pub mod password;
 pub mod plan;
 pub mod run;
 mod sidecar;
-mod steps;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

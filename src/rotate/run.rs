@@ -2,18 +2,19 @@
 
 mod failpoint;
 mod signals;
+mod steps;
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use self::failpoint::Failpoint;
 use self::signals::Signals;
+use self::steps::StepError;
 use super::database::{Lock, LockError, Session};
 use super::evidence::Evidence;
 use super::facts::{Facts, LookError, Looked, look, users_of};
 use super::gate::Reason;
+pub use super::outcome::Outcome;
 use super::plan::{Done, Goal, Plan, Refusal, Situation, Step, plan, situation};
-use super::steps::StepError;
 use super::{DatabaseError, Opened};
 use crate::credentials::Password;
 use crate::names::Endpoint;
@@ -52,57 +53,6 @@ pub enum Event<'a> {
 }
 
 pub type Tell<'a> = dyn FnMut(Event<'_>) + 'a;
-
-/// How it ended.
-#[derive(Debug)]
-pub enum Outcome {
-    Done,
-    /// Nothing was there to do.
-    Nothing,
-    /// Nothing was done.
-    Refused(Vec<Refusal>),
-    /// Nothing was done.
-    NotBegun(String),
-    RolledBack(String),
-    /// With how to go on.
-    Halfway {
-        why: String,
-        how: String,
-    },
-    Unreachable(String),
-}
-
-impl Outcome {
-    /// A stable word.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Nothing => "nothing",
-            Self::Refused(_) => "refused",
-            Self::NotBegun(_) => "not_begun",
-            Self::RolledBack(_) => "rolled_back",
-            Self::Halfway { .. } => "halfway",
-            Self::Unreachable(_) => "unreachable",
-        }
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Done => f.write_str("done"),
-            Self::Nothing => f.write_str("nothing was to be done"),
-            Self::Refused(refusals) => {
-                f.write_str("nothing was done")?;
-                refusals.iter().try_for_each(|refusal| write!(f, "\n  {refusal}"))
-            }
-            Self::NotBegun(why) => write!(f, "nothing was done: {why}"),
-            Self::RolledBack(why) => write!(f, "failed, and everything is as it was before: {why}"),
-            Self::Halfway { why, how } => write!(f, "stopped half-way: {why}\n{how}"),
-            Self::Unreachable(why) => write!(f, "nothing was done, since something can't be reached: {why}"),
-        }
-    }
-}
 
 /// Why a loop stops before its end.
 pub(super) enum Stop {

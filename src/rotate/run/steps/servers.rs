@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
+use super::StepError;
 use crate::names::Endpoint;
 use crate::rotate::Backend;
 use crate::rotate::database::{Session, Statement};
@@ -11,7 +12,6 @@ use crate::rotate::facts::{Facts, ServerFacts};
 use crate::rotate::password;
 use crate::rotate::plan::{Goal, Step, Which};
 use crate::rotate::run::{Event, Run, on_server};
-use crate::rotate::steps::StepError;
 use crate::stores::Login;
 
 /// For a replica to replay what its primary was told, and for a backend to hear that it is to end.

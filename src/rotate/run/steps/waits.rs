@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
+use super::StepError;
 use crate::rotate::gate::{self, Reason, gate};
 use crate::rotate::plan::Goal;
 use crate::rotate::run::{Event, Run};
-use crate::rotate::steps::StepError;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// An emergency does not wait for a pgswivel that does not answer.

@@ -4,10 +4,10 @@ mod servers;
 mod store;
 mod waits;
 
-use super::database::Session;
-use super::facts::Facts;
-use super::plan::Step;
-use super::run::Run;
+use super::Run;
+use crate::rotate::database::Session;
+use crate::rotate::facts::Facts;
+use crate::rotate::plan::Step;
 
 /// Why a step did not come to its end.
 #[derive(Debug)]

@@ -1,10 +1,10 @@
 //! What is written into the store.
 
+use super::StepError;
 use crate::rotate::facts::Facts;
 use crate::rotate::password;
 use crate::rotate::plan::Goal;
 use crate::rotate::run::{Run, on_store};
-use crate::rotate::steps::StepError;
 use crate::stores::{self, Change, Login};
 
 impl Run<'_> {
