@@ -344,8 +344,8 @@ impl Run<'_> {
         let (facts, _) = self.facts(false).await?;
         match situation(&facts, &self.opened.rotation) {
             Situation::Rest => Ok(()),
-            // Nothing of it was ever current.
-            Situation::Promoted | Situation::Staged | Situation::Changed => self.work().await.map(drop),
+            Situation::Promoted => Err(Stop::Failed("the new credential is current already".to_owned())),
+            Situation::Staged | Situation::Changed => self.work().await.map(drop),
         }
     }
 

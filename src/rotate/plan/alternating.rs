@@ -18,30 +18,44 @@ pub(super) fn steps(
             "the store's current user is {current}, which is not one of `users`: list it, or correct the secret"
         )));
     };
-    let mut open = still_open(facts, rotation);
-    if let Goal::Emergency { role } = goal {
-        if *role != current && done.promoted.is_none() {
+    let ending = match goal {
+        Goal::Emergency { role } if *role != current && done.promoted.is_none() => {
             return Ok(close(facts, role, goal, done));
         }
         // Others can wait.
-        open.clear();
-    }
-    if facts.next().is_none() && (done.promoted.is_some() || !open.is_empty()) {
+        Goal::Emergency { .. } => done.promoted.iter().map(|old| old.user.to_string()).collect(),
+        Goal::Forward | Goal::Back => ending(facts, rotation, done),
+    };
+    if facts.next().is_none() && !ending.is_empty() {
         if done.promoted.is_none() {
             notes.push(format!(
                 "{} can still log in or is logged in, while {current} is current: this run ends that, and makes nothing new",
-                open.join(", ")
+                ending.join(", ")
             ));
         }
-        let old = done.promoted.as_ref().map(|old| old.user.to_string());
-        let closing = old.filter(|old| !open.contains(old)).into_iter().chain(open);
-        return Ok(closing.flat_map(|old| close(facts, &old, goal, done)).collect());
+        return Ok(ending
+            .iter()
+            .flat_map(|old| close(facts, old, goal, done))
+            .collect());
     }
     forward(facts, rotation, twin, goal, done)
 }
 
+/// Whose end this process is at, or has to come to.
+pub(super) fn ending(facts: &Facts, rotation: &Rotation, done: &Done) -> Vec<String> {
+    let promoted = done.promoted.as_ref().map(|old| old.user.to_string());
+    let begun = promoted.into_iter().chain(done.left.iter().cloned());
+    let mut ending: Vec<String> = Vec::new();
+    for user in begun.chain(still_open(facts, rotation)) {
+        if !ending.contains(&user) {
+            ending.push(user);
+        }
+    }
+    ending
+}
+
 /// Others than the current one that can log in somewhere, or are.
-pub(super) fn still_open(facts: &Facts, rotation: &Rotation) -> Vec<String> {
+fn still_open(facts: &Facts, rotation: &Rotation) -> Vec<String> {
     let is_open = |user: &&String| {
         **user != *facts.holding.current.user && (facts.can_log_in(user) || facts.is_on(user))
     };

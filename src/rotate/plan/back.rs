@@ -1,7 +1,7 @@
 //! Back to what was current before.
 
 use super::super::facts::{Facts, Standing};
-use super::alternating::{close, forward, still_open};
+use super::alternating::{close, ending, forward};
 use super::{Done, Goal, Refusal, Step, Which};
 use crate::config::{Rotation, Style};
 
@@ -77,8 +77,9 @@ fn after_promotion(
     notes: &mut Vec<String>,
 ) -> Result<Vec<Step>, Refusal> {
     let current = &*facts.holding.current.user;
-    let open = still_open(facts, rotation);
-    let previous = facts.holding.previous.as_ref();
+    let open = ending(facts, rotation, done);
+    // Who is being closed is not made current again.
+    let previous = facts.holding.previous.as_ref().filter(|_| done.left.is_empty());
     if let Some(previous) = previous.filter(|previous| open.contains(&previous.user.to_string())) {
         notes.push(format!(
             "{current} is current already: this is a rotation back to {}, with the password that the store holds as previous",

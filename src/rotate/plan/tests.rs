@@ -322,3 +322,30 @@ fn what_always_waits_in_the_store_is_not_half_done() {
     let back = plan(&rest, &rotation, &Goal::Back, &Done::default());
     assert!(back.refusals[0].words.contains("nothing is half-done"));
 }
+
+#[test]
+fn a_run_that_has_ended_what_was_begun_makes_nothing_new() {
+    let rotation = rotation(Style::Alternating, &["a", "b"]);
+    let mut closed = facts(
+        NextPlace::AnyUser,
+        None,
+        vec![server("x", &[("a", true), ("b", false)])],
+    );
+    closed.holding.previous = Some(login("b"));
+    let mut done = Done {
+        left: vec!["b".to_owned()],
+        soaked: vec!["b".to_owned()],
+        ..Done::default()
+    };
+    for goal in [Goal::Forward, Goal::Back] {
+        assert_eq!(
+            labels(&plan(&closed, &rotation, &goal, &done)),
+            ["end", "refused"]
+        );
+    }
+    done.ended.push("b".to_owned());
+    done.refused.push("b".to_owned());
+    for goal in [Goal::Forward, Goal::Back] {
+        assert_eq!(labels(&plan(&closed, &rotation, &goal, &done)), [""; 0]);
+    }
+}

@@ -101,6 +101,9 @@ promise! {
         // Who is on the twin is named before its password is overwritten.
         let scene = Scene::of(version, Style::Alternating).await;
         scene.postgres.execute(&format!("CREATE ROLE {B} LOGIN PASSWORD '{FIRST}' IN ROLE {OWNER}")).await;
+        if scene.postgres.major() >= 16 {
+            scene.postgres.execute(&format!("GRANT {B} TO {ROTATOR} WITH ADMIN OPTION")).await;
+        }
         let mut config = scene.postgres.config();
         config.user(B).password(FIRST).application_name("forgotten job");
         let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
