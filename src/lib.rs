@@ -69,6 +69,8 @@ pub mod complaint;
 pub mod config;
 pub mod credentials;
 pub mod fleet;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod journal;
 pub mod keeper;
 pub mod limit;

@@ -1,6 +1,8 @@
 //! The Postgres wing. The only door is [`serve`].
 
 mod client;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod link;
 mod relay;
 mod service;

@@ -3,6 +3,8 @@
 
 pub(in crate::stores) mod change;
 mod dotenv;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod json;
 mod outline;
 mod shapes;

@@ -59,7 +59,7 @@ impl RiskyNames {
     }
 
     /// Of a database without anything that runs out of sight.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn plain() -> Self {
         let risky = Self::unlearned();
         risky.vocabulary.send_replace(Arc::default());
