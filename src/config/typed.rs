@@ -227,6 +227,8 @@ pub struct Rotation {
     pub keep_next: bool,
     pub audit: Option<PathBuf>,
     pub report: Option<PathBuf>,
+    /// Of the same configuration.
+    pub fleet: Option<Fleet>,
 }
 
 /// How a rotation replaces what is current.

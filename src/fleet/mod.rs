@@ -13,4 +13,4 @@ mod word;
 pub use call::{Call, PAYLOAD_BYTES_MAX};
 pub use digest::{SecretDigest, of_secret, of_version};
 pub use pace::{Pace, READ_EVERY, Wish};
-pub use word::{NAME_BYTES_MAX, SecretWord, Standing, Word, instance};
+pub use word::{NAME_BYTES_MAX, NAME_PREFIX, SecretWord, Standing, Word, instance};

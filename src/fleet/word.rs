@@ -7,7 +7,8 @@ use super::digest::SecretDigest;
 
 /// Postgres cuts a name that is longer.
 pub const NAME_BYTES_MAX: usize = 63;
-const PREFIX: &str = "pgswivel:";
+/// How every such name begins.
+pub const NAME_PREFIX: &str = "pgswivel:";
 /// Room is left for two secrets.
 const INSTANCE_BYTES_MAX: usize = 24;
 /// Nobody counts so many sessions, and the name has little room.
@@ -73,7 +74,7 @@ impl Word {
     /// At most [`NAME_BYTES_MAX`] bytes, all of them printable ASCII: Postgres replaces others.
     pub fn name(&self) -> String {
         const MORE: &str = " +";
-        let mut name = format!("{PREFIX}{}", instance(&self.instance));
+        let mut name = format!("{NAME_PREFIX}{}", instance(&self.instance));
         let mut secrets = self.secrets.clone();
         secrets.sort_by_key(|word| (word.standing, std::cmp::Reverse(word.left), word.secret));
         for (index, word) in secrets.iter().enumerate() {
@@ -94,7 +95,7 @@ impl Word {
 
     /// None: no pgswivel of a fleet says this.
     pub fn parse(name: &str) -> Option<Self> {
-        let mut parts = name.strip_prefix(PREFIX)?.split(' ');
+        let mut parts = name.strip_prefix(NAME_PREFIX)?.split(' ');
         let instance = parts.next().filter(|name| !name.is_empty())?.to_owned();
         let mut word = Self {
             instance,
@@ -250,7 +251,7 @@ mod tests {
 
         #[test]
         fn nothing_that_somebody_else_says_makes_it_panic(name in ".{0,63}") {
-            let _ = Word::parse(&format!("{PREFIX}{name}"));
+            let _ = Word::parse(&format!("{NAME_PREFIX}{name}"));
         }
     }
 }

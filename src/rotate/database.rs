@@ -277,6 +277,27 @@ impl Session {
         Ok(found?)
     }
 
+    /// To everybody who listens in this database.
+    pub async fn notify(&self, channel: &str, payload: &str) -> Result<(), DatabaseError> {
+        const STATEMENT: &str = "SELECT pg_catalog.pg_notify($1, $2)";
+        self.query(STATEMENT, &[&channel, &payload]).await.map(drop)
+    }
+
+    /// Whose application name begins so: the name, and from where.
+    pub async fn backends_called(
+        &self,
+        prefix: &str,
+    ) -> Result<Vec<(String, Option<String>)>, DatabaseError> {
+        const STATEMENT: &str = "SELECT application_name, host(client_addr) FROM pg_catalog.pg_stat_activity \
+             WHERE pg_catalog.starts_with(application_name, $1) ORDER BY 1, 2";
+        let rows = self.query(STATEMENT, &[&prefix]).await?;
+        let found: Result<_, tokio_postgres::Error> = rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .collect();
+        Ok(found?)
+    }
+
     /// Everything that is logged in as this role, whatever it does: sessions, replication, workers of both.
     pub async fn backends_of(&self, role: &str) -> Result<Vec<Backend>, DatabaseError> {
         const STATEMENT: &str = "SELECT pid, coalesce(datname, '')::text, coalesce(application_name, ''), \

@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use super::{Opened, SidecarError};
+use super::fleet::Member;
+use super::{Backend, Opened, Session, SidecarError};
 use crate::credentials::{Credential, Position};
 
 /// Between two rounds: each reads the stores of every sidecar.
@@ -21,7 +22,7 @@ const NAMED_MAX: usize = 20;
 /// Why a user can't go yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reason {
-    /// Who says so: `store`, `sidecar` or `server`.
+    /// Who says so: `store`, `sidecar`, `server` or `fleet`.
     pub by: &'static str,
     /// Which of them.
     pub name: String,
@@ -212,6 +213,8 @@ impl Gate<'_> {
                     continue;
                 }
             };
+            let members = self.members(&session).await;
+            let before = left.len();
             for user in &self.users {
                 let found = async {
                     let has_role = self.known || session.has_role(user).await?;
@@ -223,7 +226,7 @@ impl Gate<'_> {
                             unknown.retain(|name| name != user);
                         }
                         let shown = backends.iter().take(NAMED_MAX);
-                        left.extend(shown.map(|backend| reason(user, backend.to_string(), false)));
+                        left.extend(shown.map(|backend| reason(user, behind(backend, &members), false)));
                         if let Some(more @ 1..) = backends.len().checked_sub(NAMED_MAX) {
                             left.push(reason(user, format!("{more} more backends"), false));
                         }
@@ -233,6 +236,10 @@ impl Gate<'_> {
                         left.push(reason(user, format!("can't be asked: {error}"), true));
                     }
                 }
+            }
+            // Who says that somebody stays is believed where somebody does.
+            if left.len() > before {
+                left.extend(members.iter().filter_map(stays));
             }
         }
         // A name that was mistyped has no backends either.
@@ -244,6 +251,38 @@ impl Gate<'_> {
             }
         }
     }
+}
+
+impl Gate<'_> {
+    /// What the fleet's processes say once they have read the secret, or would if they could.
+    async fn members(&self, session: &Session) -> Vec<Member> {
+        let Some(fleet) = &self.opened.fleet else {
+            return Vec::new();
+        };
+        // A server that lets nobody notify has backends all the same.
+        let _ = fleet.call(session).await;
+        fleet.members(session).await.unwrap_or_default()
+    }
+}
+
+/// A backend, and the processes that are logged in from where it is.
+fn behind(backend: &Backend, members: &[Member]) -> String {
+    let there = members.iter().filter(|member| member.client == backend.client);
+    let names: Vec<&str> = there.map(|member| member.instance.as_str()).collect();
+    match names.as_slice() {
+        [] => backend.to_string(),
+        names => format!("{backend}, where pgswivel {} is", names.join(", ")),
+    }
+}
+
+fn stays(member: &Member) -> Option<Reason> {
+    Some(Reason {
+        by: "fleet",
+        name: member.instance.clone(),
+        user: String::new(),
+        why: member.why_it_stays()?,
+        unreachable: false,
+    })
 }
 
 /// New logins begin with it, or soon will.

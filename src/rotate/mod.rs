@@ -5,6 +5,7 @@ pub mod age;
 mod database;
 mod evidence;
 pub mod facts;
+mod fleet;
 pub mod gate;
 mod outcome;
 pub mod password;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use self::database::{Backend, DatabaseError, Server, Session};
+pub use self::fleet::Fleet;
 pub use self::sidecar::{Answer, SidecarError, Sidecars};
 use crate::config::{Config, Problem, Problems, Rotation, Secret};
 use crate::credentials::Credential;
@@ -30,6 +32,8 @@ pub struct Opened {
     /// Every endpoint of every upstream, once.
     pub servers: Vec<Server>,
     pub sidecars: Sidecars,
+    /// Those that say themselves where they are.
+    pub fleet: Option<Fleet>,
     /// What its sessions are called on the servers.
     application: Arc<str>,
 }
@@ -60,7 +64,10 @@ impl Opened {
         for server in &mut servers {
             server.application = Arc::clone(&application);
         }
-        let digests = DigestKey::random();
+        let shared = config.version_key(&rotation.secret).map(DigestKey::shared);
+        let secret = &config.secrets[&rotation.secret];
+        let fleet = Fleet::of(rotation.fleet.as_ref(), secret, shared.is_some());
+        let digests = shared.unwrap_or_else(DigestKey::random);
         let mut open = |secret: &Secret| {
             let around = Surroundings {
                 endpoints: &known,
@@ -75,7 +82,7 @@ impl Opened {
                 })
                 .ok()
         };
-        let secret = open(&config.secrets[&rotation.secret]);
+        let secret = open(secret);
         let admin = open(&config.secrets[&rotation.admin]);
         match (secret, admin) {
             (Some(secret), Some(admin)) if problems.is_empty() => Ok(Self {
@@ -84,6 +91,7 @@ impl Opened {
                 admin,
                 servers,
                 sidecars: Sidecars::new(rotation.sidecars.clone(), config.admin.token.clone()),
+                fleet,
                 application,
             }),
             _ => Err(Problems::from(problems)),

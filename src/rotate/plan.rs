@@ -92,7 +92,7 @@ pub fn plan(facts: &Facts, rotation: &Rotation, goal: &Goal, done: &Done) -> Pla
         Ok(steps) => (steps, Vec::new()),
         Err(refusal) => (Vec::new(), vec![refusal]),
     };
-    if rotation.sidecars.is_empty() {
+    if rotation.sidecars.is_empty() && rotation.fleet.is_none() {
         steps.retain(|step| !matches!(step, Step::Seen | Step::Followed));
     }
     refusals.extend(refusals::all(facts, rotation, goal, &steps));

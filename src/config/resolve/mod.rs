@@ -51,10 +51,13 @@ pub(super) fn config(root: &Section, loading: &Loading<'_>) -> Config {
         .filter_map(|(name, section)| role::role(name, section?, &given, loading))
         .map(|role| (role.name.clone(), Arc::new(role)))
         .collect();
+    let fleet = reader.section("fleet", &FLEET).and_then(settings::fleet);
     let rotations: BTreeMap<_, _> = reader
         .named_sections("rotation")
         .into_iter()
-        .filter_map(|(name, section)| rotation::rotation(name, section?, &upstreams, &secrets, loading))
+        .filter_map(|(name, section)| {
+            rotation::rotation(name, section?, &upstreams, &secrets, fleet.as_ref(), loading)
+        })
         .map(|rotation| (rotation.name.clone(), Arc::new(rotation)))
         .collect();
     let absent = Section::new(Origin::root());
@@ -66,7 +69,7 @@ pub(super) fn config(root: &Section, loading: &Loading<'_>) -> Config {
     let config = Config {
         login: settings::login(part("login", &LOGIN)),
         limits: settings::limits(part("limits", &LIMITS)),
-        fleet: reader.section("fleet", &FLEET).and_then(settings::fleet),
+        fleet,
         admin: settings::admin(part("admin", &ADMIN)),
         log: settings::log(part("log", &LOG)),
         drain: reader.duration("drain", Duration::ZERO..=HOUR),

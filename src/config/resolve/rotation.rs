@@ -2,7 +2,7 @@ use super::super::keys::{ROTATION, ROTATION_PASSWORD};
 use super::super::loading::Loading;
 use super::super::reader::Reader;
 use super::super::suggest::did_you_mean;
-use super::super::typed::{Alphabet, PasswordRecipe, Rotation, Secret, Sidecar, Style, Upstream};
+use super::super::typed::{Alphabet, Fleet, PasswordRecipe, Rotation, Secret, Sidecar, Style, Upstream};
 use super::super::written::{At, Section};
 use super::super::{address, address::Address};
 use super::secret::YEARS;
@@ -38,6 +38,7 @@ pub(super) fn rotation(
     section: &Section,
     upstreams: &Named<Upstream>,
     secrets: &Named<Secret>,
+    fleet: Option<&Fleet>,
     loading: &Loading<'_>,
 ) -> Option<Rotation> {
     let reader = Reader::new(section, &ROTATION, loading);
@@ -88,6 +89,7 @@ pub(super) fn rotation(
         keep_next,
         audit,
         report,
+        fleet: fleet.cloned(),
     })
 }
 

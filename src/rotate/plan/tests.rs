@@ -33,6 +33,7 @@ fn rotation(style: Style, users: &[&str]) -> Rotation {
         upstreams: vec!["orders".into()],
         users: users.iter().map(|user| (*user).to_owned()).collect(),
         max_age: None,
+        fleet: None,
         sidecars: vec![crate::config::Sidecar {
             every_address: false,
             host: "h".to_owned(),

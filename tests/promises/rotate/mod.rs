@@ -1,6 +1,7 @@
 //! What `pgswivel rotate` promises.
 
 mod age;
+mod fleet;
 mod gate;
 mod in_the_way;
 mod kept_elsewhere;

@@ -59,6 +59,8 @@ pub struct Scene {
     pub more: String,
     /// Instead of one upstream.
     pub upstreams: String,
+    /// Before everything else of the file.
+    pub top: String,
     /// More of the file.
     pub sections: String,
     pub sidecars: Vec<u16>,
@@ -103,6 +105,7 @@ impl Scene {
             environment: Vec::new(),
             more: "soak = \"0s\"\n".to_owned(),
             upstreams: "\"orders\"".to_owned(),
+            top: String::new(),
             sections: String::new(),
             sidecars: Vec::new(),
         }
@@ -158,9 +161,10 @@ impl Scene {
             sidecars => format!("sidecars = {sidecars:?}\n"),
         };
         let text = format!(
-            "[upstream.orders]\nhosts = \"{}\"\ndatabase = \"orders\"\n[secret.orders]\n{}\n\
+            "{}[upstream.orders]\nhosts = \"{}\"\ndatabase = \"orders\"\n[secret.orders]\n{}\n\
              [secret.rotator]\nstore = \"file\"\nid = \"{}\"\n\
              [rotation.orders]\nsecret = \"orders\"\nadmin = \"rotator\"\nupstreams = [{}]\n{style}\n{sidecars}{}\n{}",
+            self.top,
             self.postgres.address(),
             self.secret,
             self.path("rotator.json").display(),

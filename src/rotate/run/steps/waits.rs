@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::StepError;
+use crate::rotate::fleet::{self, Member};
 use crate::rotate::gate::{self, Reason, gate};
 use crate::rotate::plan::Goal;
 use crate::rotate::run::{Event, Run};
@@ -12,6 +13,8 @@ use crate::rotate::run::{Event, Run};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// An emergency does not wait for a pgswivel that does not answer.
 const EMERGENCY_MAX: Duration = Duration::from_secs(5);
+/// For what a fleet says of itself.
+const FLEET_MAX: Duration = Duration::from_secs(10);
 /// Between two signs of life to whoever holds the lock.
 const SIGN_EVERY: Duration = Duration::from_secs(10);
 
@@ -50,8 +53,13 @@ impl Run<'_> {
                 .into_iter()
                 .filter_map(|(name, answer)| gate::unread(name, user, answer))
                 .collect();
-            if left.is_empty() && count > 0 {
-                return Ok(format!("by {count} of {count}"));
+            if left.is_empty() {
+                let by_fleet = self.read_by_fleet().await;
+                return Ok(match (count, by_fleet) {
+                    (0, Some(words)) => words,
+                    (count, None) => format!("by {count} of {count}"),
+                    (count, Some(words)) => format!("by {count} of {count}; {words}"),
+                });
             }
             if left != told {
                 (self.tell)(Event::Waiting(&left));
@@ -66,6 +74,48 @@ impl Run<'_> {
                 };
             }
             self.sign().await?;
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Those that listen were told, and most often have read it in a moment. Who does not say so is named, and not waited for
+    /// longer: it reads when a login is refused, and others may have said what it seems to say.
+    async fn read_by_fleet(&mut self) -> Option<String> {
+        let fleet = self.opened.fleet.clone()?;
+        let newest = match self.opened.read_secret().await {
+            Ok(reading) => fleet::newest(&reading),
+            Err(error) => return Some(format!("the fleet was not told: {error}")),
+        };
+        let admin = match self.opened.read_admin().await {
+            Ok(admin) => admin,
+            Err(error) => return Some(format!("the fleet was not told: {error}")),
+        };
+        let begun = Instant::now();
+        loop {
+            let mut members: Vec<Member> = Vec::new();
+            for server in &self.opened.servers {
+                if let Ok(session) = server.log_in(&admin).await {
+                    // Replicas have no channels.
+                    let _ = fleet.call(&session).await;
+                    members.extend(fleet.members(&session).await.unwrap_or_default());
+                }
+            }
+            members.sort_by(|one, other| one.instance.cmp(&other.instance));
+            members.dedup_by(|one, other| one.instance == other.instance);
+            let count = members.len();
+            if !fleet.compares {
+                return Some(format!(
+                    "{count} of the fleet were told (set version_key, and it can be seen whether they have read it)"
+                ));
+            }
+            members.retain(|member| member.said.version != newest);
+            if members.is_empty() {
+                return Some(format!("by {count} of {count} of the fleet"));
+            }
+            if begun.elapsed() > FLEET_MAX {
+                let names: Vec<&str> = members.iter().map(|member| member.instance.as_str()).collect();
+                return Some(format!("gone on without {} of the fleet", names.join(", ")));
+            }
             sleep(LOOK_EVERY).await;
         }
     }
