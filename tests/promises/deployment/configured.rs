@@ -115,6 +115,15 @@ fn what_an_example_shows_as_a_default_is_the_default() {
 }
 
 #[test]
+fn the_rotation_that_is_deployed_is_configured_to_run() {
+    let text = std::fs::read_to_string(repository().join("deploy/rotate/rotate.toml")).unwrap();
+    let config = config::load_for_rotation(&Flags::default(), &Place::with_file(&text));
+    let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+    let rotation = config.rotations.values().next().unwrap();
+    assert!(rotation.fleet.is_some() && rotation.min_interval.is_some());
+}
+
+#[test]
 fn every_container_that_is_deployed_is_configured_to_start() {
     let containers = run(&["--containers"]);
     let mut count = 0;

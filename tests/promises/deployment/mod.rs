@@ -51,6 +51,11 @@ fn the_systemd_units_are_read_without_a_complaint_and_leave_little_open() {
 }
 
 #[test]
+fn what_rotates_by_itself_is_valid_and_may_do_no_more_than_it_has_to() {
+    is_right("rotations");
+}
+
+#[test]
 fn alerts_fire_when_they_should_and_keep_quiet_when_they_should() {
     is_right("prometheus");
 }
