@@ -41,7 +41,7 @@ fn the_application_behind_pgswivel_sees_no_error_and_the_other_one_does() {
     );
     for rotation in [
         "new password, database first",
-        "alternating user\n",
+        "alternating user, by pgswivel rotate",
         "new password, store first",
         "new password, announced as next",
         "alternating user, old one's backends killed",

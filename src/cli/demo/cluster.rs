@@ -127,6 +127,11 @@ impl Cluster {
         Ok(self.admin(DATABASE).await?)
     }
 
+    /// The superuser and its password.
+    pub(super) fn admin_login(&self) -> (&'static str, &str) {
+        (ADMIN, &self.admin_password)
+    }
+
     pub(super) fn port(&self) -> u16 {
         self.port
     }

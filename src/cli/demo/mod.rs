@@ -8,6 +8,7 @@ mod load;
 mod place;
 mod program;
 mod rotation;
+mod runbook;
 mod screen;
 mod sidecar;
 mod stage;

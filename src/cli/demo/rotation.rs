@@ -11,9 +11,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use tokio_postgres::Client;
 
 use super::SIDES;
-use super::cluster::{USERS, lock_out, set_password};
+use super::cluster::{Cluster, USERS, lock_out, set_password};
 use super::failure::{Failure, io};
 use super::place::{Place, random_word};
+use super::runbook::Runbook;
 use crate::admin::report::UserReport;
 use crate::cli::ask;
 
@@ -46,6 +47,8 @@ enum Step {
     SafeToRevoke,
     /// The user that was replaced may not log in any more, and its backends are terminated.
     LockOut,
+    /// `pgswivel rotate run`, which makes a password of its own.
+    Run,
 }
 
 /// In turn. The first user that is replaced is the one that the application beside pgswivel stays with.
@@ -77,9 +80,9 @@ pub(super) const ROTATIONS: [Rotation; 5] = [
         ],
     },
     Rotation {
-        name: "alternating user",
+        name: "alternating user, by pgswivel rotate",
         user: User::Other,
-        steps: &[Step::Database, Step::Gap, Step::Store],
+        steps: &[Step::Run],
     },
 ];
 
@@ -96,6 +99,7 @@ const UNUSED_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Rotator {
     admin: Client,
     store: PathBuf,
+    runbook: Runbook,
     current: Login,
     progress: watch::Sender<Progress>,
 }
@@ -131,7 +135,12 @@ impl Progress {
 
 impl Rotator {
     /// Puts the first user's credential into the store.
-    pub(super) fn new(place: &Place, admin: Client, password: &str) -> Result<Self, Failure> {
+    pub(super) fn new(
+        place: &Place,
+        cluster: &Cluster,
+        admin: Client,
+        password: &str,
+    ) -> Result<Self, Failure> {
         let current = Login {
             user: USERS[0],
             password: password.to_owned(),
@@ -139,6 +148,7 @@ impl Rotator {
         let rotator = Self {
             admin,
             store: place.file("orders.json"),
+            runbook: Runbook::new(place, cluster)?,
             current,
             progress: watch::Sender::default(),
         };
@@ -189,7 +199,7 @@ impl Rotator {
                     .send_modify(|progress| progress.now = Some((turn, so_far)));
             }
         }
-        self.current = next;
+        self.current = self.stored()?;
         self.progress.send_modify(|progress| {
             progress.done += 1;
             progress.now = None;
@@ -236,7 +246,26 @@ impl Rotator {
                 self.progress.send_modify(|progress| progress.count(&killed));
                 Ok(Some("the old user may not log in, its backends are killed"))
             }
+            Step::Run => {
+                self.runbook.run(&self.store, sidecar).await?;
+                Ok(Some("pgswivel rotate has done it"))
+            }
         }
+    }
+
+    /// What the store holds now.
+    fn stored(&self) -> Result<Login, Failure> {
+        let read = || {
+            let text = fs::read(&self.store)?;
+            let payload: Value = serde_json::from_slice(&text)?;
+            let current = |key: &str| payload["current"][key].as_str().unwrap_or_default();
+            let user = USERS.into_iter().find(|user| *user == current("username"));
+            Ok(Login {
+                user: user.ok_or(std::io::ErrorKind::InvalidData)?,
+                password: current("password").to_owned(),
+            })
+        };
+        read().map_err(io("read the secret"))
     }
 
     /// Written beside and renamed over, so that nobody reads half of it.

@@ -27,7 +27,7 @@ impl Stage {
         let passwords = [random_word(), random_word()];
         cluster.prepare(&passwords).await?;
         let [first_password, _] = passwords;
-        let rotator = Rotator::new(&place, cluster.connect().await?, &first_password)?;
+        let rotator = Rotator::new(&place, &cluster, cluster.connect().await?, &first_password)?;
         let sidecar = Sidecar::start(&place, cluster.port(), &rotator.secret()).await?;
         let stage = Self {
             sidecar,
