@@ -360,7 +360,7 @@ impl Run<'_> {
 }
 
 /// A server's answer to a change.
-pub(super) fn on_server(endpoint: &Endpoint, error: DatabaseError) -> StepError {
+fn on_server(endpoint: &Endpoint, error: DatabaseError) -> StepError {
     let words = format!("{endpoint}: {error}");
     match error {
         DatabaseError::Refused { .. } => StepError::Failed(words),
@@ -369,7 +369,7 @@ pub(super) fn on_server(endpoint: &Endpoint, error: DatabaseError) -> StepError 
 }
 
 /// A store's answer to a write.
-pub(super) fn on_store(error: WriteError) -> StepError {
+fn on_store(error: WriteError) -> StepError {
     let words = error.to_string();
     match error {
         WriteError::Foreign(_) | WriteError::NotThere | WriteError::NextIsAnother => {
