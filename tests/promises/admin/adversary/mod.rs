@@ -21,7 +21,7 @@ use tokio_postgres::{Client, NoTls};
 use self::watching::{Truth, Watcher, ask};
 use crate::support::{Postgres, Swivel, Wire, eventually, is_long, temporary_directory};
 
-const SCHEDULES: u64 = 12;
+const SCHEDULES: u64 = 10;
 const SCHEDULES_LONG: u64 = 200;
 /// On a machine of two cores; most of the long ones wait for a slow store.
 const AT_ONCE: usize = 3;

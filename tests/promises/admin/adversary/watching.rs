@@ -128,9 +128,10 @@ impl Watcher {
                     let asked = SystemTime::now();
                     let question = format!("POST /unused?user={user}");
                     if let Some((200, answer)) = ask(self.port, &question).await {
+                        // None: a configuration that changed meanwhile brought a secret that was not read yet.
                         if answer["as_of"]
                             .as_str()
-                            .is_none_or(|as_of| *as_of < *rfc3339(asked))
+                            .is_some_and(|as_of| *as_of < *rfc3339(asked))
                         {
                             wrong.push(format!("asked anew at {}: {answer}", rfc3339(asked)));
                         }
