@@ -51,7 +51,7 @@ pub async fn to(request: &Request<Incoming>, asker: Asker, entered: &Entered, se
         }
         _ => {}
     }
-    if !names::is_ours(request, asker.local, &facts.scene.borrow().config.admin.hosts) {
+    if !names::is_ours(request, asker.local, &facts.active.borrow().config.admin.hosts) {
         return json_answer(StatusCode::MISDIRECTED_REQUEST, &json!({ "error": NOT_OURS }));
     }
     if !entered.asks(server.connections_max()) {
@@ -143,8 +143,8 @@ fn wish(headers: &HeaderMap, peer: IpAddr, facts: &Facts) -> Result<(), &'static
     if peer.to_canonical().is_loopback() {
         return Ok(());
     }
-    let scene = facts.scene.borrow();
-    let Some(token) = &scene.config.admin.token else {
+    let active = facts.active.borrow();
+    let Some(token) = &active.config.admin.token else {
         return Err("only from this machine (no admin.token is configured)");
     };
     let said = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
@@ -163,9 +163,9 @@ const BEARER: &[u8] = b"Bearer ";
 
 /// `fleet=1`: by every process of the fleet.
 fn refresh(query: Option<&str>, facts: &Facts) -> Answer {
-    let scene = facts.scene.borrow();
+    let active = facts.active.borrow();
     let for_fleet = query.is_some_and(|query| query.split('&').any(|part| part == "fleet=1"));
-    match (for_fleet, &scene.tell_fleet) {
+    match (for_fleet, &active.tell_fleet) {
         (false, _) => {}
         (true, Some(tell)) => tell.notify_one(),
         (true, None) => {
@@ -174,7 +174,7 @@ fn refresh(query: Option<&str>, facts: &Facts) -> Answer {
         }
     }
     let mut asked = Vec::new();
-    for (name, keeper) in &scene.keepers {
+    for (name, keeper) in &active.keepers {
         keeper.refresh();
         asked.push(name.as_str());
     }
@@ -186,7 +186,7 @@ fn unused(request: &Request<Incoming>, facts: &Facts) -> Answer {
     match user_of(request) {
         Ok(user) => json_answer(
             StatusCode::OK,
-            &users::of(&user, &facts.scene.borrow(), &facts.roster),
+            &users::of(&user, &facts.active.borrow(), &facts.roster),
         ),
         Err(why) => json_answer(StatusCode::BAD_REQUEST, &json!({ "error": why })),
     }

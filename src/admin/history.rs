@@ -14,10 +14,10 @@ pub const WINDOW: Duration = Duration::from_secs(300);
 const SAMPLES_MAX: usize = 301;
 
 #[derive(Default)]
-pub struct History(Mutex<Kept>);
+pub struct History(Mutex<KeptSamples>);
 
 #[derive(Default)]
-struct Kept {
+struct KeptSamples {
     samples: VecDeque<Arc<Sample>>,
     /// Credentials in the order of their appearance, so that each keeps its colour.
     shades: BTreeMap<SecretName, Vec<Arc<str>>>,
@@ -50,10 +50,10 @@ pub struct Share {
 
 impl History {
     pub fn take_sample(&self, facts: &Facts, now: Instant) {
-        let scene = facts.scene.borrow().clone();
+        let active = facts.active.borrow().clone();
         let metrics = &facts.records.metrics;
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let secrets = scene
+        let secrets = active
             .keepers
             .iter()
             .map(|(name, keeper)| {

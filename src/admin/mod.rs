@@ -59,7 +59,7 @@ const BUFFER_MAX: usize = 8 * 1024;
 
 /// What there is to be told, and who is to be told of wishes.
 pub struct Facts {
-    pub scene: watch::Receiver<Arc<Scene>>,
+    pub active: watch::Receiver<Arc<Active>>,
     pub roster: Arc<Roster>,
     pub records: Records,
     pub history: History,
@@ -76,7 +76,7 @@ pub struct Facts {
 }
 
 /// What is configured now, and runs.
-pub struct Scene {
+pub struct Active {
     pub config: Arc<Config>,
     /// Of the secrets that some role uses.
     pub keepers: BTreeMap<SecretName, keeper::Handle>,
@@ -183,7 +183,7 @@ impl Server {
     }
 
     fn connections_max(&self) -> u32 {
-        self.facts.scene.borrow().config.limits.admin_connections
+        self.facts.active.borrow().config.limits.admin_connections
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::{Facts, Scene};
+use super::{Active, Facts};
 use crate::credentials::Page;
 
 /// An event loop that takes longer to run nothing does not answer clients either.
@@ -43,8 +43,8 @@ pub fn started(facts: &Facts) -> Reasons {
     if started.load(Ordering::Relaxed) || ready.load(Ordering::Relaxed) {
         return Vec::new();
     }
-    let scene = facts.scene.borrow();
-    let empty = (scene.keepers.iter()).filter(|(_, keeper)| keeper.page.borrow().entries().is_empty());
+    let active = facts.active.borrow();
+    let empty = (active.keepers.iter()).filter(|(_, keeper)| keeper.page.borrow().entries().is_empty());
     let reasons: Reasons = empty
         .map(|(name, _)| format!("secret.{name}: nothing could be read yet"))
         .collect();
@@ -62,8 +62,8 @@ pub fn ready(facts: &Facts) -> Ready {
         reasons: Vec::new(),
         warnings: Vec::new(),
     };
-    let scene = facts.scene.borrow().clone();
-    let unproven = unproven(&scene, tokio::time::Instant::now().into_std());
+    let active = facts.active.borrow().clone();
+    let unproven = unproven(&active, tokio::time::Instant::now().into_std());
     let is_within_patience = unproven.iter().all(|unproven| unproven.is_within_patience);
     let complaints = unproven.into_iter().map(|unproven| unproven.words).collect();
     let was_ready = facts.readiness.ready.load(Ordering::Relaxed);
@@ -86,8 +86,8 @@ struct Unproven {
     is_within_patience: bool,
 }
 
-fn unproven(scene: &Scene, now: Instant) -> Vec<Unproven> {
-    let patience = scene.config.login.patience;
+fn unproven(active: &Active, now: Instant) -> Vec<Unproven> {
+    let patience = active.config.login.patience;
     let of = |name: &crate::names::SecretName, page: &Page| {
         let is_over = |since: Instant| now.saturating_duration_since(since) >= patience;
         (!page.has_proof()).then(|| Unproven {
@@ -96,7 +96,7 @@ fn unproven(scene: &Scene, now: Instant) -> Vec<Unproven> {
             is_within_patience: !page.unproven_since().is_some_and(is_over),
         })
     };
-    let keepers = scene.keepers.iter();
+    let keepers = active.keepers.iter();
     keepers
         .filter_map(|(name, keeper)| of(name, &keeper.page.borrow()))
         .collect()

@@ -10,7 +10,7 @@ use super::report::{
     CallsReport, CredentialReport, EndpointReport, MovesReport, PinReport, ReadsReport, RemovedSecretReport,
     Report, RescuesReport, RoleReport, SecretReport, Stage, UpstreamReport, UserReport,
 };
-use super::{Facts, Scene, words};
+use super::{Active, Facts, words};
 use crate::access::leave::{Departure, Policy};
 use crate::access::roster::{Aboard, Pinned};
 use crate::config::{Auth, Config, Secret, SessionsPolicy};
@@ -21,10 +21,10 @@ use crate::metrics::{Metrics, Move, Rescue};
 use crate::names::SecretName;
 
 pub fn report(facts: &Facts) -> Report {
-    let scene = facts.scene.borrow().clone();
+    let active = facts.active.borrow().clone();
     let reasons = ready(facts).reasons;
     let metrics = &facts.records.metrics;
-    let users = super::users::all(&scene, &facts.roster);
+    let users = super::users::all(&active, &facts.roster);
     Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         time: rfc3339(SystemTime::now()),
@@ -34,17 +34,17 @@ pub fn report(facts: &Facts) -> Report {
         stopping: *facts.stopping.borrow(),
         clients: metrics.clients_now(),
         held: metrics.held_now(),
-        roles: roles(&scene.config),
-        upstreams: upstreams(facts, &scene.config),
-        secrets: scene
+        roles: roles(&active.config),
+        upstreams: upstreams(facts, &active.config),
+        secrets: active
             .keepers
             .iter()
             .filter_map(|(name, keeper)| {
-                let secret = scene.config.secrets.get(name)?;
+                let secret = active.config.secrets.get(name)?;
                 Some(secret_report(secret, keeper, facts, &users))
             })
             .collect(),
-        removed_secrets: removed_secrets(&scene, facts, &users),
+        removed_secrets: removed_secrets(&active, facts, &users),
         users,
     }
 }
@@ -138,14 +138,14 @@ fn secret_report(
 }
 
 /// What links are on, and no keeper knows of any more.
-fn removed_secrets(scene: &Scene, facts: &Facts, users: &[UserReport]) -> Vec<RemovedSecretReport> {
+fn removed_secrets(active: &Active, facts: &Facts, users: &[UserReport]) -> Vec<RemovedSecretReport> {
     let about = About {
         leader: None,
         works: false,
         users,
     };
     let names = facts.roster.secrets();
-    let removed = names.iter().filter(|name| !scene.keepers.contains_key(*name));
+    let removed = names.iter().filter(|name| !active.keepers.contains_key(*name));
     let report = |name: &SecretName| {
         let aboard = facts.roster.aboard(name);
         let credentials: Vec<CredentialReport> =

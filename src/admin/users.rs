@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::time::{sleep, timeout};
 
 use super::report::UserReport;
-use super::{Facts, Scene};
+use super::{Active, Facts};
 use crate::access::roster::{OnUser, Roster};
 use crate::credentials::{Page, Position};
 use crate::journal::rfc3339;
@@ -56,16 +56,16 @@ impl Wants {
     }
 }
 
-fn wants(scene: &Scene) -> Vec<Wants> {
+fn wants(active: &Active) -> Vec<Wants> {
     let of = |(name, keeper): (&SecretName, &keeper::Handle)| {
         Wants::of(name, &keeper.page.borrow(), &keeper.status())
     };
-    scene.keepers.iter().map(of).collect()
+    active.keepers.iter().map(of).collect()
 }
 
 /// Every user that some secret has, or some link is on.
-pub fn all(scene: &Scene, roster: &Roster) -> Vec<UserReport> {
-    let wants = wants(scene);
+pub fn all(active: &Active, roster: &Roster) -> Vec<UserReport> {
+    let wants = wants(active);
     // After the pages: a login that goes by an older page is on the roster before it begins.
     let on = roster.users();
     let known = wants.iter().flat_map(|wants| &wants.users);
@@ -76,8 +76,8 @@ pub fn all(scene: &Scene, roster: &Roster) -> Vec<UserReport> {
 }
 
 /// This one, whether anybody here has heard of it or not.
-pub fn of(user: &str, scene: &Scene, roster: &Roster) -> UserReport {
-    report(user, &wants(scene), &roster.users())
+pub fn of(user: &str, active: &Active, roster: &Roster) -> UserReport {
+    report(user, &wants(active), &roster.users())
 }
 
 fn report(user: &str, wants: &[Wants], on: &BTreeMap<Arc<str>, OnUser>) -> UserReport {
@@ -114,7 +114,7 @@ fn report(user: &str, wants: &[Wants], on: &BTreeMap<Arc<str>, OnUser>) -> UserR
 /// Has every store read, and waits for it. The secrets whose read failed or is not over in time.
 pub async fn refresh(facts: &Facts) -> Vec<String> {
     let asked = tokio::time::Instant::now().into_std();
-    let keepers = facts.scene.borrow().keepers.clone();
+    let keepers = facts.active.borrow().keepers.clone();
     keepers.values().for_each(keeper::Handle::refresh);
     let is_behind = |keeper: &keeper::Handle| keeper.status().as_of().is_none_or(|as_of| as_of < asked);
     let until_read = async {

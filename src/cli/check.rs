@@ -20,7 +20,7 @@ use super::logging;
 use super::process::Process;
 use super::table;
 use crate::config;
-use crate::server::Parts;
+use crate::server::Loaded;
 use crate::stores::DigestKey;
 
 /// Read every secret, log in with every credential, and say what does not work
@@ -58,8 +58,8 @@ pub(super) fn run(arguments: Arguments) -> Exit {
         }
     };
     logging::start_beside_output(&config.log);
-    let parts = match Parts::load(&config, &DigestKey::random(), &BTreeMap::new()) {
-        Ok(parts) => parts,
+    let loaded = match Loaded::load(&config, &DigestKey::random(), &BTreeMap::new()) {
+        Ok(loaded) => loaded,
         Err(problems) => {
             eprintln!("{problems}");
             return Exit::BadConfiguration;
@@ -72,7 +72,7 @@ pub(super) fn run(arguments: Arguments) -> Exit {
             return Exit::Failed;
         }
     };
-    let mut findings = runtime.block_on(look::look(&config, parts, &unseen));
+    let mut findings = runtime.block_on(look::look(&config, loaded, &unseen));
     if let Some(place) = upstream_flag(&flags) {
         flag_words::speak_of(place, &mut findings);
     }

@@ -23,12 +23,12 @@ use crate::names::{Endpoint, SecretName};
 const KEPT_MAX: usize = 256;
 
 pub struct Journal {
-    kept: Mutex<Kept>,
+    kept: Mutex<KeptEvents>,
     sink: Option<Sink>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct KeptEvents {
     count: u64,
     entries: VecDeque<Arc<Entry>>,
     /// Lines in a row that the sink could not take.
@@ -133,12 +133,12 @@ impl Journal {
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, KeptEvents> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
+impl KeptEvents {
     fn handed_over(&mut self, taken: bool) {
         match (taken, self.lost) {
             (true, 0) => {}

@@ -6,10 +6,10 @@
 //! desk. A failed read, a bad value and a failed proof change nothing that works.
 
 mod ages;
-mod desk;
 mod pace;
 mod prover;
 mod reader;
+mod shared;
 mod status;
 mod trail;
 mod turns;
@@ -23,8 +23,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::desk::Desk;
 use self::reader::Reader;
+use self::shared::Shared;
 pub use self::status::{CredentialStatus, EndpointStatus, Reads, Standing, Status};
 pub use self::turns::Turns;
 use crate::config::Secret;
@@ -77,7 +77,7 @@ pub struct Handle {
 }
 
 struct Running {
-    desk: Arc<Desk>,
+    shared: Arc<Shared>,
     reader: Mutex<AbortOnDropHandle<()>>,
     _prover: AbortOnDropHandle<()>,
     metrics: Arc<Metrics>,
@@ -99,17 +99,17 @@ pub fn start(
     records: Records,
 ) -> Handle {
     let metrics = Arc::clone(&records.metrics);
-    let (desk, page) = Desk::new(secret, policy, store.calls(), records);
-    let reader = Reader::new(secret, store, desk.clone());
+    let (shared, page) = Shared::new(secret, policy, store.calls(), records);
+    let reader = Reader::new(secret, store, shared.clone());
     let proving = supervise(Task::Prover, Arc::clone(&metrics), {
-        let desk = desk.clone();
-        async move || prover::run(desk.clone(), Arc::clone(&prove)).await
+        let shared = shared.clone();
+        async move || prover::run(shared.clone(), Arc::clone(&prove)).await
     });
     let running = Arc::new(Running {
         reader: Mutex::new(read(reader, Arc::clone(&metrics))),
         _prover: AbortOnDropHandle::new(tokio::spawn(proving)),
         metrics,
-        desk,
+        shared,
     });
     Handle {
         page,
@@ -126,24 +126,24 @@ fn read(mut reader: Reader, metrics: Arc<Metrics>) -> AbortOnDropHandle<()> {
 impl Handle {
     /// Reads the store now, whatever the poll interval, and whatever pause the store asked for.
     pub fn refresh(&self) {
-        self.running.desk.refresh();
+        self.running.shared.refresh();
     }
 
     pub fn status(&self) -> Status {
-        self.running.desk.status()
+        self.running.shared.status()
     }
 
     /// A changed configuration uses the secret elsewhere, or otherwise. Whoever follows the page hears of it.
     pub fn change(&self, policy: Policy, secret: &Secret) {
-        self.running.desk.change(policy, secret);
+        self.running.shared.change(policy, secret);
     }
 
     /// The secret is kept elsewhere now. What is known of its credentials stays known, and what works stays in
     /// use until something from there is proven.
     pub fn read_from(&self, secret: &Secret, store: Box<dyn Store>) {
-        let desk = &self.running.desk;
-        desk.count_calls(store.calls());
-        let reader = Reader::new(secret, store, desk.clone());
+        let shared = &self.running.shared;
+        shared.count_calls(store.calls());
+        let reader = Reader::new(secret, store, shared.clone());
         let reader = read(reader, Arc::clone(&self.running.metrics));
         let mut place = self.running.reader.lock().unwrap_or_else(PoisonError::into_inner);
         *place = reader;
@@ -153,15 +153,15 @@ impl Handle {
 /// Whoever may report has the keeper run on.
 impl Verdicts for Running {
     fn proven(&self, credential: &Credential, endpoint: &Endpoint) {
-        self.desk.proven(credential, endpoint);
+        self.shared.proven(credential, endpoint);
     }
 
     fn refused(&self, credential: &Credential, endpoint: &Endpoint, refusal: Refusal) {
-        self.desk.refused(credential, endpoint, refusal);
+        self.shared.refused(credential, endpoint, refusal);
     }
 
     fn refresh_wanted(&self) {
-        self.desk.refresh_wanted();
+        self.shared.refresh_wanted();
     }
 }
 

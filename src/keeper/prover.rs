@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
-use super::desk::Desk;
+use super::shared::Shared;
 use super::{ProofError, Prove, now};
 use crate::backoff::Backoff;
 use crate::complaint::{Complaint, Over};
@@ -20,13 +20,13 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 
 /// Proves what the book wants proven: at once after a reading that changed it, after a login's verdict, and
 /// ever more rarely while something is left.
-pub(super) async fn run(desk: Arc<Desk>, prove: Prove) {
+pub(super) async fn run(shared: Arc<Shared>, prove: Prove) {
     let mut backoff = Backoff::starting_at(RETRY_FIRST);
     let mut due: Option<Instant> = None;
     let mut complaints = Complaints::default();
     loop {
-        round(&desk, &prove, &mut complaints).await;
-        due = match desk.unfinished() {
+        round(&shared, &prove, &mut complaints).await;
+        due = match shared.unfinished() {
             None => {
                 backoff.reset();
                 None
@@ -37,11 +37,11 @@ pub(super) async fn run(desk: Arc<Desk>, prove: Prove) {
             ),
         };
         tokio::select! {
-            () = desk.offered.notified() => {
+            () = shared.offered.notified() => {
                 backoff.reset();
                 due = None;
             }
-            () = desk.judged.notified() => {}
+            () = shared.judged.notified() => {}
             () = sleep_until_due(due) => {}
         }
     }
@@ -64,19 +64,19 @@ fn retry_cap(unfinished: Unfinished) -> Duration {
 }
 
 /// Tries each credential on each endpoint at most once, one at a time per endpoint.
-async fn round(desk: &Arc<Desk>, prove: &Prove, complaints: &mut Complaints) {
+async fn round(shared: &Arc<Shared>, prove: &Prove, complaints: &mut Complaints) {
     let mut tried: Vec<(Credential, Endpoint)> = Vec::new();
     loop {
         let mut proofs = JoinSet::new();
         let mut busy: Vec<Endpoint> = Vec::new();
-        for (credential, endpoint) in desk.unproven() {
+        for (credential, endpoint) in shared.unproven() {
             let was_tried = (tried.iter()).any(|(c, e)| *e == endpoint && c.is_same_login(&credential));
             if was_tried || busy.contains(&endpoint) || busy.len() == PROOFS_AT_ONCE {
                 continue;
             }
             busy.push(endpoint.clone());
             tried.push((credential.clone(), endpoint.clone()));
-            let proof = prove(credential.clone(), endpoint.clone(), desk.clone());
+            let proof = prove(credential.clone(), endpoint.clone(), shared.clone());
             let proof = timeout(PROOF_TIME_MAX, proof);
             proofs.spawn(async move {
                 let result = proof
@@ -94,7 +94,7 @@ async fn round(desk: &Arc<Desk>, prove: &Prove, complaints: &mut Complaints) {
                 continue;
             };
             complaints.hear(&endpoint, &result);
-            desk.proof(&credential, &endpoint, &result);
+            shared.proof(&credential, &endpoint, &result);
         }
     }
 }

@@ -6,9 +6,9 @@ use tokio::time::sleep_until;
 use tracing::{error, info, warn};
 
 use super::ages::TooOld;
-use super::desk::Desk;
 use super::now;
 use super::pace::{Ended, Pace};
+use super::shared::Shared;
 use super::status::Moment;
 use crate::complaint::Complaint;
 use crate::config::{Secret, Source};
@@ -22,7 +22,7 @@ pub(super) struct Reader {
     store: Box<dyn Store>,
     /// Whoever has it is asked over a network, or started.
     is_elsewhere: bool,
-    desk: Arc<Desk>,
+    shared: Arc<Shared>,
     pace: Pace,
     poll: watch::Receiver<Duration>,
     last_read: Instant,
@@ -41,13 +41,13 @@ struct Said {
 }
 
 impl Reader {
-    pub(super) fn new(secret: &Secret, store: Box<dyn Store>, desk: Arc<Desk>) -> Self {
+    pub(super) fn new(secret: &Secret, store: Box<dyn Store>, shared: Arc<Shared>) -> Self {
         Self {
             secret: secret.name.clone(),
             store,
             is_elsewhere: !matches!(secret.source, Source::File { .. } | Source::Env { .. }),
-            poll: desk.poll.subscribe(),
-            desk,
+            poll: shared.poll.subscribe(),
+            shared,
             pace: Pace::new(secret.poll, now()),
             last_read: now(),
             complaint: Complaint::default(),
@@ -71,8 +71,8 @@ impl Reader {
         while now() < self.pace.next_read() {
             tokio::select! {
                 () = sleep_until(self.pace.next_read().into()) => {}
-                () = self.desk.asked.notified() => self.pace.ask(now()),
-                () = self.desk.wanted.notified() => self.pace.want(now()),
+                () = self.shared.asked.notified() => self.pace.ask(now()),
+                () = self.shared.wanted.notified() => self.pace.want(now()),
                 Ok(()) = self.poll.changed() => self.pace.set_poll(*self.poll.borrow_and_update(), now()),
                 () = self.store.changed() => self.pace.notice(self.last_read, now()),
             }
@@ -84,12 +84,12 @@ impl Reader {
         if self.pace.is_wanted() {
             return;
         }
-        let turn = self.desk.turns.take(now());
+        let turn = self.shared.turns.take(now());
         while now() < turn && !self.pace.is_wanted() {
             tokio::select! {
                 () = sleep_until(turn.into()) => {}
-                () = self.desk.asked.notified() => self.pace.ask(now()),
-                () = self.desk.wanted.notified() => self.pace.want(now()),
+                () = self.shared.asked.notified() => self.pace.ask(now()),
+                () = self.shared.wanted.notified() => self.pace.want(now()),
             }
         }
     }
@@ -122,7 +122,7 @@ impl Reader {
             lease_ends: ends(reading.lease.map(|lease| lease.left)),
             logins_end: ends(reading.logins_for),
         };
-        let is_change = self.desk.offer(offer, reading.made, began);
+        let is_change = self.shared.offer(offer, reading.made, began);
         Ended::Well {
             is_change,
             next_read,
@@ -131,7 +131,7 @@ impl Reader {
     }
 
     fn complain(&mut self, error: StoreError, now: Instant) -> Ended {
-        let has_credential = !self.desk.page().entries().is_empty();
+        let has_credential = !self.shared.page().entries().is_empty();
         if let Some(failures) = self.complaint.failed(now) {
             let secret = &self.secret;
             if has_credential {
@@ -141,7 +141,7 @@ impl Reader {
             }
         }
         let retry = error.retry();
-        self.desk.read_failed(error);
+        self.shared.read_failed(error);
         Ended::Badly {
             retry,
             has_credential,
@@ -159,7 +159,7 @@ impl Reader {
                 }
             )
         };
-        for entry in self.desk.page().entries() {
+        for entry in self.shared.page().entries() {
             let is_current = entry.listed && entry.credential.position == Position::Current;
             let was_refused = entry.verdicts().any(|(_, verdict)| is_bad(verdict));
             if is_current && was_refused && !entry.is_proven_somewhere() {
@@ -177,7 +177,7 @@ impl Reader {
             warn!(secret = %self.secret, "{warning}");
         }
         self.said.warning = warning;
-        self.desk.warned(warning);
+        self.shared.warned(warning);
     }
 
     fn say_age(&mut self) {
@@ -185,7 +185,7 @@ impl Reader {
             version,
             age,
             max_age,
-        }) = self.desk.too_old()
+        }) = self.shared.too_old()
         else {
             return;
         };
@@ -212,7 +212,7 @@ impl Reader {
             if let Some(host) = reading
                 .host
                 .as_ref()
-                .filter(|host| !self.desk.is_configured(host))
+                .filter(|host| !self.shared.is_configured(host))
             {
                 warn!(%secret, host = host.host, "the secret names a host that is not configured: it is not followed");
             }

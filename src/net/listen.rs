@@ -59,13 +59,13 @@ impl BindError {
 /// A bound socket that accepts. A Unix socket's file goes with it, if we made it.
 #[derive(Debug)]
 pub struct Listener {
-    kind: Kind,
+    kind: ListenerKind,
     at: Peer,
     wanted: Peer,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum ListenerKind {
     Tcp(TcpListener),
     Unix {
         listener: UnixListener,
@@ -106,11 +106,11 @@ impl Listener {
 
     async fn accept_one(&self) -> io::Result<Socket> {
         match &self.kind {
-            Kind::Tcp(listener) => {
+            ListenerKind::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 Ok(Socket::tcp(stream, peer))
             }
-            Kind::Unix { listener, path, .. } => {
+            ListenerKind::Unix { listener, path, .. } => {
                 let (stream, _unnamed) = listener.accept().await?;
                 Ok(Socket::unix(stream, Arc::clone(path)))
             }
@@ -204,12 +204,12 @@ impl PassedSocket {
                 let listener = listener.try_clone()?;
                 listener.set_nonblocking(true)?;
                 socket::tune(&listener, CLIENT_KEEPALIVE, None)?;
-                Kind::Tcp(TcpListener::from_std(listener)?)
+                ListenerKind::Tcp(TcpListener::from_std(listener)?)
             }
             PassedKind::Unix(listener, path) => {
                 let listener = listener.try_clone()?;
                 listener.set_nonblocking(true)?;
-                Kind::Unix {
+                ListenerKind::Unix {
                     listener: UnixListener::from_std(listener)?,
                     path: Arc::new(path.clone()),
                     _file: None,
@@ -286,7 +286,7 @@ fn bind_tcp(address: SocketAddr, only_v6: bool) -> io::Result<Listener> {
     let listener = TcpListener::from_std(socket.into())?;
     let at = Peer::Tcp(listener.local_addr()?);
     Ok(Listener {
-        kind: Kind::Tcp(listener),
+        kind: ListenerKind::Tcp(listener),
         at,
         wanted: Peer::Tcp(address),
     })
@@ -304,7 +304,7 @@ async fn bind_unix(path: &Path) -> Result<Listener, BindError> {
     let listener = bound.and_then(|listener| {
         fs::set_permissions(path.as_path(), fs::Permissions::from_mode(UNIX_MODE))?;
         let file = SocketFile::new(Arc::clone(&path))?;
-        Ok(Kind::Unix {
+        Ok(ListenerKind::Unix {
             listener,
             path,
             _file: Some(file),

@@ -45,7 +45,7 @@ impl fmt::Display for Peer {
 }
 
 #[derive(Debug)]
-enum Kind {
+enum SocketKind {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -53,21 +53,21 @@ enum Kind {
 /// A connected socket without TLS.
 #[derive(Debug)]
 pub struct Socket {
-    kind: Kind,
+    kind: SocketKind,
     peer: Peer,
 }
 
 impl Socket {
     pub(super) fn tcp(stream: TcpStream, peer: SocketAddr) -> Self {
         Self {
-            kind: Kind::Tcp(stream),
+            kind: SocketKind::Tcp(stream),
             peer: Peer::Tcp(peer),
         }
     }
 
     pub(super) fn unix(stream: UnixStream, path: Arc<PathBuf>) -> Self {
         Self {
-            kind: Kind::Unix(stream),
+            kind: SocketKind::Unix(stream),
             peer: Peer::Unix(path),
         }
     }
@@ -85,8 +85,8 @@ impl Socket {
 
     pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.kind {
-            Kind::Tcp(stream) => stream.poll_read_ready(cx),
-            Kind::Unix(stream) => stream.poll_read_ready(cx),
+            SocketKind::Tcp(stream) => stream.poll_read_ready(cx),
+            SocketKind::Unix(stream) => stream.poll_read_ready(cx),
         }
     }
 }
@@ -111,8 +111,8 @@ pub(super) fn tune(
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.kind {
-            Kind::Tcp(stream) => stream.as_fd(),
-            Kind::Unix(stream) => stream.as_fd(),
+            SocketKind::Tcp(stream) => stream.as_fd(),
+            SocketKind::Unix(stream) => stream.as_fd(),
         }
     }
 }
@@ -124,8 +124,8 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            SocketKind::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            SocketKind::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
@@ -133,8 +133,8 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Kind::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            SocketKind::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            SocketKind::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -144,8 +144,8 @@ impl AsyncWrite for Socket {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Kind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            SocketKind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            SocketKind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -155,15 +155,15 @@ impl AsyncWrite for Socket {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Kind::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            SocketKind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            SocketKind::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            SocketKind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            SocketKind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

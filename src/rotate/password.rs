@@ -84,11 +84,11 @@ pub fn check(password: &Password, user: &str) -> Result<(), Weak> {
 }
 
 /// Whether a byte is one of a kind that people choose from.
-type Kind = fn(&u8) -> bool;
+type LetterKind = fn(&u8) -> bool;
 
 /// How much there is to guess, at most: runs (`aaaa`, `abcd`, `4321`) add next to nothing.
 fn bits(bytes: &[u8]) -> f64 {
-    let kinds: [(Kind, f64); 5] = [
+    let kinds: [(LetterKind, f64); 5] = [
         (u8::is_ascii_lowercase, 26.0),
         (u8::is_ascii_uppercase, 26.0),
         (u8::is_ascii_digit, 10.0),

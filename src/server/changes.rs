@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::differences;
-use super::house::House;
+use super::running::Running;
 use super::sources::Sources;
 use super::systemd::Systemd;
 use crate::config::{Config, Log, Problem, Problems};
@@ -26,7 +26,7 @@ const READ_TIME_MAX: Duration = Duration::from_secs(10);
 pub type SetLog = Box<dyn Fn(&Log) + Send + Sync>;
 
 pub struct Changes {
-    pub house: House,
+    pub running: Running,
     pub sources: Arc<Sources>,
     /// Somebody wants everything read again.
     pub asked: Arc<Notify>,
@@ -52,7 +52,7 @@ impl Changes {
             self.systemd.reloading();
             is_put_off = self.read(is_asked).await.is_err();
             if is_asked {
-                self.house.refresh();
+                self.running.refresh();
             }
             self.systemd.ready();
         }
@@ -71,7 +71,7 @@ impl Changes {
                 return Ok(());
             }
         };
-        match self.house.change(config).await {
+        match self.running.change(config).await {
             Ok(()) => {
                 if self.refused.send_replace(None).is_some() {
                     info!("configuration valid again");
@@ -89,7 +89,7 @@ impl Changes {
     }
 
     fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.house.scene().borrow().config)
+        Arc::clone(&self.running.active().borrow().config)
     }
 
     fn refuse(&self, problems: Problems, is_asked: bool) {

@@ -23,7 +23,7 @@ const ACCEPT_QUIET: Duration = Duration::from_secs(5);
 
 /// What all listeners share.
 #[derive(Clone)]
-pub struct Hall {
+pub struct Accept {
     pub sessions: TaskTracker,
     /// Connections at once, whatever they have come for: beyond it the kernel's backlog is the queue.
     pub places: Arc<Limit>,
@@ -35,7 +35,7 @@ pub struct Hall {
 }
 
 pub struct Doors {
-    hall: Hall,
+    accept: Accept,
     open: Vec<Door>,
 }
 
@@ -46,9 +46,9 @@ struct Door {
 }
 
 impl Doors {
-    pub fn none(hall: Hall) -> Self {
+    pub fn none(accept: Accept) -> Self {
         Self {
-            hall,
+            accept,
             open: Vec::new(),
         }
     }
@@ -71,9 +71,9 @@ impl Doors {
         for listener in fresh {
             info!(address = %listener.at(), "listening");
             let (at, wanted) = (listener.at().clone(), listener.wanted().clone());
-            let (hall, metrics) = (self.hall.clone(), Arc::clone(&self.hall.metrics));
+            let (accept, metrics) = (self.accept.clone(), Arc::clone(&self.accept.metrics));
             let accepting = supervise(Task::Listener, metrics, async move || {
-                accept(&listener, &hall).await;
+                accept_on(&listener, &accept).await;
             });
             self.open.push(Door {
                 at,
@@ -85,24 +85,24 @@ impl Doors {
 }
 
 /// For ever.
-async fn accept(listener: &Listener, hall: &Hall) {
+async fn accept_on(listener: &Listener, accept: &Accept) {
     let is_exposed = is_exposed(listener.at());
     let mut complaint = Complaint::default();
     loop {
-        let place = hall.places.take().await;
+        let place = accept.places.take().await;
         match listener.accept().await {
             Ok(socket) => {
                 if let Some(Over { failures, lasted }) = complaint.ended_after(ACCEPT_QUIET, Instant::now()) {
                     info!(address = %listener.at(), failures, ?lasted, "clients are accepted again");
                 }
-                let service = hall.service.borrow().clone();
+                let service = accept.service.borrow().clone();
                 let client = Client {
                     socket,
-                    id: hall.numbers.fetch_add(1, Ordering::Relaxed),
+                    id: accept.numbers.fetch_add(1, Ordering::Relaxed),
                     must_encrypt: is_exposed && service.guards_exposed_listeners(),
                 };
-                let tasks = hall.sessions.clone();
-                hall.sessions.spawn(serve(client, service, place, tasks));
+                let tasks = accept.sessions.clone();
+                accept.sessions.spawn(serve(client, service, place, tasks));
             }
             Err(error) => {
                 if let Some(failures) = complaint.failed(Instant::now()) {

@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info};
 
 use crate::access::roster::Roster;
-use crate::admin::Scene;
+use crate::admin::Active;
 use crate::backoff::{Backoff, chance};
 use crate::config;
 use crate::credentials::{Page, Position};
@@ -43,7 +43,7 @@ pub struct Fleet {
 
 /// What is in use, and where it is counted.
 pub struct Surroundings {
-    pub scene: Arc<Scene>,
+    pub active: Arc<Active>,
     pub databases: Vec<ServedDatabase>,
     pub roster: Arc<Roster>,
     pub metrics: Arc<Metrics>,
@@ -56,7 +56,7 @@ impl Fleet {
         let instance = fleet.instance.clone().unwrap_or_else(host_and_process);
         let (events, happened) = mpsc::channel(QUEUE);
         let (calls, _) = broadcast::channel(QUEUE);
-        let secrets = Secrets::of(&around.scene);
+        let secrets = Secrets::of(&around.active);
         let name = watch::Sender::new(secrets.word(&instance, &around).name());
         for database in around.databases.clone() {
             let member = Member {
@@ -73,7 +73,7 @@ impl Fleet {
                 member.keep_listening().await
             }));
         }
-        for (secret, keeper) in &around.scene.keepers {
+        for (secret, keeper) in &around.active.keepers {
             if let Some(digest) = secrets.digest(secret) {
                 tokio::spawn(follow(digest, keeper.page.clone(), events.clone(), stop.clone()));
             }
@@ -116,9 +116,9 @@ struct Secrets {
 }
 
 impl Secrets {
-    fn of(scene: &Scene) -> Self {
-        let known = scene.keepers.keys().filter_map(|name| {
-            let secret = scene.config.secrets.get(name)?;
+    fn of(active: &Active) -> Self {
+        let known = active.keepers.keys().filter_map(|name| {
+            let secret = active.config.secrets.get(name)?;
             Some((name.clone(), of_secret(&secret.source)))
         });
         let names: BTreeMap<_, _> = known.collect();
@@ -148,7 +148,7 @@ impl Secrets {
 
     fn word(&self, instance: &str, around: &Surroundings) -> Word {
         let word = |(name, digest): (&SecretName, &SecretDigest)| {
-            let keeper = around.scene.keepers.get(name)?;
+            let keeper = around.active.keepers.get(name)?;
             Some(secret_word(*digest, name, keeper, &around.roster))
         };
         Word {
@@ -282,7 +282,7 @@ impl Lead {
     fn read(&self, secret: SecretDigest) {
         for (name, digest) in &self.secrets.names {
             if *digest == secret
-                && let Some(keeper) = self.around.scene.keepers.get(name)
+                && let Some(keeper) = self.around.active.keepers.get(name)
             {
                 keeper.refresh();
             }

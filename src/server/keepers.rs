@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::parts::OpenSecret;
+use super::loaded::OpenSecret;
 use super::story;
 use crate::access::log_in::AttemptError;
 use crate::config::{LoginPolicy, Secret};
@@ -25,10 +25,10 @@ pub struct Keepers {
     shared: Shared,
     records: Records,
     turns: Arc<Turns>,
-    kept: BTreeMap<SecretName, Kept>,
+    kept: BTreeMap<SecretName, RunningKeeper>,
 }
 
-struct Kept {
+struct RunningKeeper {
     keeper: keeper::Handle,
     secret: Arc<Secret>,
     endpoints: Vec<Endpoint>,
@@ -57,7 +57,7 @@ impl Keepers {
                 Some(kept) => kept.reopened(open),
                 None => {
                     let policy = self.policy(open.endpoints(), login);
-                    Kept::start(open, policy, &self.shared, &self.records)
+                    RunningKeeper::start(open, policy, &self.shared, &self.records)
                 }
             };
             self.kept.insert(name, kept);
@@ -85,12 +85,12 @@ impl Keepers {
     }
 
     pub fn handles(&self) -> BTreeMap<SecretName, keeper::Handle> {
-        let handle = |(name, kept): (&SecretName, &Kept)| (name.clone(), kept.keeper.clone());
+        let handle = |(name, kept): (&SecretName, &RunningKeeper)| (name.clone(), kept.keeper.clone());
         self.kept.iter().map(handle).collect()
     }
 }
 
-impl Kept {
+impl RunningKeeper {
     fn start(open: OpenSecret, policy: Policy, shared: &Shared, records: &Records) -> Self {
         let endpoints = open.endpoints();
         let users = watch::Sender::new(open.users);

@@ -4,11 +4,11 @@ mod changes;
 mod differences;
 mod doors;
 mod fleet;
-mod house;
 mod keepers;
 mod limits;
-mod parts;
+mod loaded;
 mod revocable;
+mod running;
 mod signals;
 mod sources;
 mod story;
@@ -25,7 +25,7 @@ use tokio::time::{interval, sleep, timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
 
-use crate::admin::{Admin, AdminError, Facts, History, Readiness, Scene};
+use crate::admin::{Active, Admin, AdminError, Facts, History, Readiness};
 use crate::config::{Config, Problem, Problems};
 use crate::journal::Journal;
 use crate::keeper::Records;
@@ -35,8 +35,8 @@ use crate::postgres::Shared;
 use crate::supervise::supervise;
 use changes::Changes;
 pub use changes::SetLog;
-use house::House;
-pub use parts::{OpenSecret, Parts};
+pub use loaded::{Loaded, OpenSecret};
+use running::Running;
 use signals::Signal;
 pub use signals::Signals;
 pub use sources::Sources;
@@ -89,10 +89,10 @@ pub async fn run(config: Config, given: Given) -> Result<(), Failure> {
     let shared = Shared::new(&config.limits, stopping, Arc::clone(&records.metrics));
     let admin = Admin::bind(config.admin.address, sources.admin_file().as_deref())?;
     let sessions = TaskTracker::new();
-    let house = House::open(config, shared.clone(), &records, passed, sessions.clone()).await?;
+    let running = Running::open(config, shared.clone(), &records, passed, sessions.clone()).await?;
     let (leave, leaving) = watch::channel(false);
     let facts = Facts {
-        scene: house.scene(),
+        active: running.active(),
         roster: Arc::clone(shared.roster()),
         records: records.clone(),
         history: History::default(),
@@ -107,14 +107,14 @@ pub async fn run(config: Config, given: Given) -> Result<(), Failure> {
     let (asked, systemd) = (Arc::new(Notify::new()), Arc::new(systemd));
     let (refused, problems) = watch::channel(None);
     let state = State {
-        scene: house.scene(),
+        active: running.active(),
         sessions: sessions.clone(),
         leaving,
         problems,
     };
-    let scene = house.scene();
+    let active = running.active();
     let changes = Changes {
-        house,
+        running,
         sources: Arc::new(sources),
         asked: Arc::clone(&asked),
         systemd: Arc::clone(&systemd),
@@ -130,7 +130,7 @@ pub async fn run(config: Config, given: Given) -> Result<(), Failure> {
     }
     leave.send_replace(true);
     systemd.stopping();
-    let limit = scene.borrow().config.drain;
+    let limit = active.borrow().config.drain;
     drain(limit, &sessions, &mut signals, &asked).await;
     beside.end().await;
     // The receivers may all be gone, and then nobody has to stop.
@@ -160,9 +160,9 @@ impl Beside {
         let metrics = || Arc::clone(&records.metrics);
         let systemd = Arc::clone(systemd);
         let revocable = supervise(Task::Revocable, metrics(), {
-            let (scene, roster) = (state.scene.clone(), Arc::clone(shared.roster()));
+            let (active, roster) = (state.active.clone(), Arc::clone(shared.roster()));
             let journal = Arc::clone(&records.journal);
-            async move || revocable::watch(scene.clone(), Arc::clone(&roster), Arc::clone(&journal)).await
+            async move || revocable::watch(active.clone(), Arc::clone(&roster), Arc::clone(&journal)).await
         });
         let following = supervise(Task::Configuration, metrics(), async move || {
             changes.follow().await;
@@ -232,7 +232,7 @@ async fn look_at_limits(shared: &Shared) {
 
 /// How things are, in one line.
 struct State {
-    scene: watch::Receiver<Arc<Scene>>,
+    active: watch::Receiver<Arc<Active>>,
     sessions: TaskTracker,
     leaving: watch::Receiver<bool>,
     problems: watch::Receiver<Option<Problems>>,
@@ -244,8 +244,8 @@ impl State {
         if *self.leaving.borrow() {
             return format!("stopping: {clients} clients left");
         }
-        let scene = self.scene.borrow().clone();
-        let unproven = (scene.keepers.iter()).filter(|(_, keeper)| !keeper.page.borrow().has_proof());
+        let active = self.active.borrow().clone();
+        let unproven = (active.keepers.iter()).filter(|(_, keeper)| !keeper.page.borrow().has_proof());
         let unproven: Vec<&str> = unproven.map(|(name, _)| name.as_str()).collect();
         let mut line = if unproven.is_empty() {
             format!("serving {clients} clients")

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::access::roster::Roster;
-use crate::admin::{Scene, users};
+use crate::admin::{Active, users};
 use crate::credentials::Credential;
 use crate::journal::{Event, Journal};
 use crate::names::SecretName;
@@ -17,7 +17,7 @@ use crate::names::SecretName;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// For ever.
-pub async fn watch(mut scene: watch::Receiver<Arc<Scene>>, roster: Arc<Roster>, journal: Arc<Journal>) {
+pub async fn watch(mut active: watch::Receiver<Arc<Active>>, roster: Arc<Roster>, journal: Arc<Journal>) {
     let mut departures = roster.departures();
     let mut watch = Watch {
         roster,
@@ -26,11 +26,11 @@ pub async fn watch(mut scene: watch::Receiver<Arc<Scene>>, roster: Arc<Roster>, 
         homeless: Vec::new(),
     };
     loop {
-        let now = scene.borrow_and_update().clone();
+        let now = active.borrow_and_update().clone();
         departures.mark_unchanged();
         watch.look(&now);
         let goes_on = tokio::select! {
-            changed = scene.changed() => changed.is_ok(),
+            changed = active.changed() => changed.is_ok(),
             changed = departures.changed() => changed.is_ok(),
             () = sleep(LOOK_EVERY) => true,
         };
@@ -52,12 +52,12 @@ struct Watch {
 }
 
 impl Watch {
-    fn look(&mut self, scene: &Scene) {
+    fn look(&mut self, active: &Active) {
         let before = std::mem::take(&mut self.said);
-        for about in self.free(scene) {
+        for about in self.free(active) {
             let said = before.iter().find(|(said, _)| is_same(said, &about));
             let said = said.map(|(_, event)| *event);
-            let is_unused = users::of(&about.1.user, scene, &self.roster).unused;
+            let is_unused = users::of(&about.1.user, active, &self.roster).unused;
             let event = match (said, is_unused) {
                 (Some(Event::SafeToRevoke), _) | (_, true) => Event::SafeToRevoke,
                 _ => Event::Unused,
@@ -72,18 +72,18 @@ impl Watch {
     }
 
     /// What was replaced, and no link is on.
-    fn free(&mut self, scene: &Scene) -> Vec<About> {
+    fn free(&mut self, active: &Active) -> Vec<About> {
         let roster = Arc::clone(&self.roster);
         let is_free = |(secret, credential): &About| !roster.uses(secret, credential);
         let mut replaced: Vec<About> = Vec::new();
-        for (secret, keeper) in &scene.keepers {
+        for (secret, keeper) in &active.keepers {
             let page = keeper.page.borrow().clone();
             let retired = page.known().filter(|entry| entry.retired.is_some());
             replaced.extend(retired.map(|entry| (secret.clone(), entry.credential.clone())));
         }
         replaced.append(&mut self.homeless);
         for secret in roster.secrets() {
-            if !scene.keepers.contains_key(&secret) {
+            if !active.keepers.contains_key(&secret) {
                 let aboard = roster.aboard(&secret).into_iter();
                 self.homeless
                     .extend(aboard.map(|aboard| (secret.clone(), aboard.credential)));

@@ -22,7 +22,7 @@ use crate::credentials::Position;
 
 /// A file, or a directory with one file a value, as Kubernetes, Docker and the Vault agent mount them.
 pub struct FileStore {
-    place: Place,
+    place: FilePlace,
     /// What the last read saw: None for nothing readable.
     seen: Option<Arc<str>>,
     /// When what the last good read gave came to be.
@@ -32,7 +32,7 @@ pub struct FileStore {
 
 /// Everything that a read needs, to be carried to a thread that may block.
 #[derive(Clone)]
-struct Place {
+struct FilePlace {
     path: PathBuf,
     fields: Option<Fields>,
     digests: DigestKey,
@@ -57,7 +57,7 @@ enum Contents {
 impl FileStore {
     pub fn new(path: PathBuf, fields: Option<Fields>, digests: DigestKey) -> Self {
         Self {
-            place: Place {
+            place: FilePlace {
                 path,
                 fields,
                 digests,
@@ -105,7 +105,7 @@ impl Store for FileStore {
     }
 }
 
-impl Place {
+impl FilePlace {
     /// Looks until two looks in a row saw the same, so that no value is half old and half new, and nothing
     /// counts as missing because its directory was swapped in between.
     fn look(&self) -> Result<Contents, StoreError> {

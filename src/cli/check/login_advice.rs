@@ -147,7 +147,7 @@ fn about_failure(error: &LoginError, question: Question<'_>) -> (&'static str, S
                 elsewhere()
             ),
         ),
-        LoginError::Talk(_) => (
+        LoginError::Stream(_) => (
             "closed",
             format!("see the server's log for why it closed; {}", elsewhere()),
         ),

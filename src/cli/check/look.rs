@@ -15,18 +15,18 @@ use super::secrets::{self, ReadSecret};
 use crate::config::{Auth, Config, Role};
 use crate::names::{Endpoint, RoleName, UpstreamName};
 use crate::postgres::Target;
-use crate::server::Parts;
+use crate::server::Loaded;
 
 /// Stores that are read, and endpoints that are looked at.
 const AT_ONCE: usize = 16;
 
 /// `unseen`: roles whose passwords somebody else brings.
-pub(super) async fn look(config: &Config, parts: Parts, unseen: &[RoleName]) -> Findings {
+pub(super) async fn look(config: &Config, loaded: Loaded, unseen: &[RoleName]) -> Findings {
     // Before anything takes long: a running pgswivel is asked, too.
     let listeners = listeners::tried(config);
-    let read = all(parts.secrets.into_iter().map(secrets::read)).await;
+    let read = all(loaded.secrets.into_iter().map(secrets::read)).await;
     let mut groups: BTreeMap<Endpoint, Vec<Visit>> = BTreeMap::new();
-    for visit in visits(config, parts.pools.values().map(|pool| &pool.target), &read) {
+    for visit in visits(config, loaded.pools.values().map(|pool| &pool.target), &read) {
         groups.entry(visit.endpoint.clone()).or_default().push(visit);
     }
     let refusals_max = config.limits.refused_logins_per_minute;

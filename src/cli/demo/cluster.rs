@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tokio_postgres::{Client, Config, NoTls, Row};
 
 use super::failure::{Failure, io};
-use super::place::{Place, random_word};
+use super::place::{DemoPlace, random_word};
 use super::program::{Program, furnish, last_lines, tethered};
 
 /// The users that the application's credentials alternate between.
@@ -50,7 +50,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    pub(super) async fn start(bin: &Path, place: &Place) -> Result<Self, Failure> {
+    pub(super) async fn start(bin: &Path, place: &DemoPlace) -> Result<Self, Failure> {
         let admin_password = random_word();
         let password_file = place.write("admin-password", &admin_password)?;
         initialise(bin, place, &password_file).await?;
@@ -64,7 +64,7 @@ impl Cluster {
         Self::launch(bin, place, &admin_password).await
     }
 
-    async fn launch(bin: &Path, place: &Place, admin_password: &str) -> Result<Self, Failure> {
+    async fn launch(bin: &Path, place: &DemoPlace, admin_password: &str) -> Result<Self, Failure> {
         let port = free_port()?;
         let log = place.file("postgres.log");
         let mut command = tethered(&bin.join("postgres"), "QUIT");
@@ -168,7 +168,7 @@ pub(super) async fn lock_out(admin: &Client, user: &str) -> Result<Vec<(String, 
     Ok(rows.iter().map(count).collect())
 }
 
-async fn initialise(bin: &Path, place: &Place, password_file: &Path) -> Result<(), Failure> {
+async fn initialise(bin: &Path, place: &DemoPlace, password_file: &Path) -> Result<(), Failure> {
     let log = place.file("initdb.log");
     let mut command = Command::new(bin.join("initdb"));
     command

@@ -19,7 +19,7 @@ pub(super) struct Account {
 }
 
 /// A temporary directory, gone when this is.
-pub(super) struct Place {
+pub(super) struct DemoPlace {
     path: PathBuf,
     /// None: ourselves.
     account: Option<Account>,
@@ -35,7 +35,7 @@ const NOBODY: Account = Account {
 const REMOVE_TRIES: u32 = 50;
 const REMOVE_PAUSE: Duration = Duration::from_millis(20);
 
-impl Place {
+impl DemoPlace {
     pub(super) fn new() -> Result<Self, Failure> {
         let account = geteuid().is_root().then(nobody);
         let path = std::env::temp_dir().join(format!("pgswivel-demo-{}", random_word()));
@@ -82,7 +82,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for DemoPlace {
     fn drop(&mut self) {
         for _ in 0..REMOVE_TRIES {
             match fs::remove_dir_all(&self.path) {
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_place_is_gone_with_what_was_in_it() {
-        let place = Place::new().expect("a place");
+        let place = DemoPlace::new().expect("a place");
         let path = place.path().to_owned();
         place.write("file", "text").expect("a file");
         assert!(path.join("file").exists());

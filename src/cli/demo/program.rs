@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::failure::{Failure, io};
 use super::find::in_path;
-use super::place::Place;
+use super::place::DemoPlace;
 
 /// After that, what was asked to end is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
@@ -90,7 +90,7 @@ pub(super) fn tethered(program: &Path, signal: &str) -> Command {
 
 /// Whatever it says goes to this file; it runs as whoever may run Postgres, and with nothing in its
 /// environment that configures somebody else's.
-pub(super) fn furnish(command: &mut Command, place: &Place, log: &Path) -> Result<(), Failure> {
+pub(super) fn furnish(command: &mut Command, place: &DemoPlace, log: &Path) -> Result<(), Failure> {
     let output = File::options().create(true).append(true).open(log);
     let output = output.map_err(io("write a log"))?;
     command.stderr(output.try_clone().map_err(io("write a log"))?);

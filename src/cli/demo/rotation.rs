@@ -13,7 +13,7 @@ use tokio_postgres::Client;
 use super::SIDES;
 use super::cluster::{Cluster, USERS, lock_out, set_password};
 use super::failure::{Failure, io};
-use super::place::{Place, random_word};
+use super::place::{DemoPlace, random_word};
 use super::runbook::Runbook;
 use crate::admin::report::UserReport;
 use crate::cli::ask;
@@ -136,7 +136,7 @@ impl Progress {
 impl Rotator {
     /// Puts the first user's credential into the store.
     pub(super) fn new(
-        place: &Place,
+        place: &DemoPlace,
         cluster: &Cluster,
         admin: Client,
         password: &str,

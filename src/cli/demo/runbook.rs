@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::cluster::{Cluster, DATABASE, USERS};
 use super::failure::{Failure, io};
-use super::place::Place;
+use super::place::DemoPlace;
 use super::program::{Program, bare, last_lines, tethered};
 
 pub(super) struct Runbook {
@@ -21,7 +21,7 @@ pub(super) struct Runbook {
 }
 
 impl Runbook {
-    pub(super) fn new(place: &Place, cluster: &Cluster) -> Result<Self, Failure> {
+    pub(super) fn new(place: &DemoPlace, cluster: &Cluster) -> Result<Self, Failure> {
         let (user, password) = cluster.admin_login();
         let admin = place.file("rotator.json");
         let payload = json!({ "username": user, "password": password }).to_string();

@@ -18,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::cluster::DATABASE;
 use super::failure::{self, Failure};
-use super::place::{Place, random_word};
+use super::place::{DemoPlace, random_word};
 use super::program::{Program, bare, tethered};
 
 /// What the application logs in as, whatever becomes of the credentials upstream.
@@ -65,7 +65,7 @@ struct Line {
 
 impl Sidecar {
     /// In front of the Postgres on this port, with the credentials that the file holds.
-    pub(super) async fn start(place: &Place, upstream_port: u16, secret: &str) -> Result<Self, Failure> {
+    pub(super) async fn start(place: &DemoPlace, upstream_port: u16, secret: &str) -> Result<Self, Failure> {
         let password = random_word();
         let config = write_config(place, upstream_port, secret, &password)?;
         let binary = std::env::current_exe().map_err(failure::io("find this program"))?;
@@ -125,7 +125,7 @@ impl Sidecar {
 
 /// Default settings, but for a secret that rotates every few seconds: then as many logins are refused as would
 /// lock somebody out anywhere else, and half a minute is too long for sessions to leave a user.
-fn write_config(place: &Place, port: u16, secret: &str, password: &str) -> Result<PathBuf, Failure> {
+fn write_config(place: &DemoPlace, port: u16, secret: &str, password: &str) -> Result<PathBuf, Failure> {
     let text = format!(
         r#"drain = "1s"
 

@@ -6,7 +6,7 @@ use tokio_postgres::Config;
 use super::cluster::{Cluster, DATABASE, USERS};
 use super::failure::Failure;
 use super::find;
-use super::place::{Place, random_word};
+use super::place::{DemoPlace, random_word};
 use super::rotation::Rotator;
 use super::sidecar::{ROLE, Sidecar};
 
@@ -16,13 +16,13 @@ pub(super) struct Stage {
     pub(super) cluster: Cluster,
     /// What an application that reads it at its start has for good.
     first_password: String,
-    _place: Place,
+    _place: DemoPlace,
 }
 
 impl Stage {
     pub(super) async fn set() -> Result<(Self, Rotator), Failure> {
         let bin = find::postgres()?;
-        let place = Place::new()?;
+        let place = DemoPlace::new()?;
         let cluster = Cluster::start(&bin, &place).await?;
         let passwords = [random_word(), random_word()];
         cluster.prepare(&passwords).await?;

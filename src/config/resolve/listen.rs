@@ -11,7 +11,7 @@ const ITERATIONS_MAX: u32 = 1_000_000;
 /// In the place of an address: systemd passes the sockets.
 const SYSTEMD: &str = "systemd";
 
-enum Place {
+enum ListenPlace {
     Address(Address),
     Passed(Option<String>),
 }
@@ -81,7 +81,7 @@ fn addresses(reader: &Reader<'_>) -> Vec<ListenAddress> {
         let default = reader.text_default("address").to_owned();
         written.push(At::new(default, reader.origin()));
     }
-    let parsed: Vec<At<Place>> = written
+    let parsed: Vec<At<ListenPlace>> = written
         .iter()
         .filter_map(|text| match place(&text.value) {
             Ok(place) => Some(At::new(place, &text.origin)),
@@ -94,16 +94,16 @@ fn addresses(reader: &Reader<'_>) -> Vec<ListenAddress> {
     let port = parsed
         .iter()
         .find_map(|address| match address.value {
-            Place::Address(Address::Tcp { port, .. }) => Some(port),
-            Place::Address(Address::Unix(_)) | Place::Passed(_) => None,
+            ListenPlace::Address(Address::Tcp { port, .. }) => Some(port),
+            ListenPlace::Address(Address::Unix(_)) | ListenPlace::Passed(_) => None,
         })
         .unwrap_or(DEFAULT_PORT);
     let mut addresses: Vec<ListenAddress> = Vec::new();
     for At { value, origin } in parsed {
         let address = match value {
-            Place::Passed(name) => ListenAddress::Passed(name),
-            Place::Address(Address::Tcp { host, port }) => ListenAddress::Tcp { host, port },
-            Place::Address(Address::Unix(path)) => match address::socket_file(&path, port) {
+            ListenPlace::Passed(name) => ListenAddress::Passed(name),
+            ListenPlace::Address(Address::Tcp { host, port }) => ListenAddress::Tcp { host, port },
+            ListenPlace::Address(Address::Unix(path)) => match address::socket_file(&path, port) {
                 Ok(path) => ListenAddress::Unix(path),
                 Err(error) => {
                     reader.loading.problem(&origin, error.to_string());
@@ -121,14 +121,14 @@ fn addresses(reader: &Reader<'_>) -> Vec<ListenAddress> {
     addresses
 }
 
-fn place(text: &str) -> Result<Place, AddressError> {
+fn place(text: &str) -> Result<ListenPlace, AddressError> {
     match text.strip_prefix(SYSTEMD) {
-        Some("") => Ok(Place::Passed(None)),
+        Some("") => Ok(ListenPlace::Passed(None)),
         Some(rest) if rest.starts_with(':') => match &rest[1..] {
             "" => Err(AddressError::NoName),
-            name => Ok(Place::Passed(Some(name.to_owned()))),
+            name => Ok(ListenPlace::Passed(Some(name.to_owned()))),
         },
-        _ => address::parse(text, DEFAULT_PORT).map(Place::Address),
+        _ => address::parse(text, DEFAULT_PORT).map(ListenPlace::Address),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::net::Stream;
 use crate::postgres::client::Client;
 use crate::postgres::link::way::Way;
 use crate::postgres::service::{LocalRole, Service, Shared};
-use crate::postgres::talk::stream::{Talk, TalkError};
+use crate::postgres::talk::stream::{MessageStream, StreamError};
 use crate::postgres::wire::opening::Startup;
 
 /// A client that is told why it is turned away gets this long, and may still send so much, before the socket
@@ -35,7 +35,7 @@ enum Failed {
 
 /// An authenticated client that has not been answered yet.
 pub struct Guest {
-    pub talk: Talk<Stream>,
+    pub talk: MessageStream<Stream>,
     /// Messages that go before anything else.
     pub out: BytesMut,
     pub startup: Startup,
@@ -96,7 +96,7 @@ pub async fn enter(client: Client, deadline: Instant, service: &Arc<Service>) ->
             return None;
         }
     };
-    let mut talk = Talk::new(stream);
+    let mut talk = MessageStream::new(stream);
     let mut out = BytesMut::new();
     let introduced = tokio::select! {
         biased;
@@ -123,7 +123,7 @@ pub async fn enter(client: Client, deadline: Instant, service: &Arc<Service>) ->
 }
 
 async fn introduce(
-    talk: &mut Talk<Stream>,
+    talk: &mut MessageStream<Stream>,
     out: &mut BytesMut,
     mut startup: Startup,
     must_encrypt: bool,
@@ -228,9 +228,9 @@ impl From<AuthError> for Failed {
     fn from(error: AuthError) -> Self {
         match error {
             AuthError::Refused(error) => Self::Refused(error),
-            AuthError::Talk(TalkError::BadLength(bad)) => Self::Refused(bad.into()),
-            AuthError::Talk(TalkError::TooLong { tag, .. }) => Self::Refused(TurnedAway::NoPassword(tag)),
-            AuthError::Talk(TalkError::Closed | TalkError::Io(_)) => Self::Left,
+            AuthError::Stream(StreamError::BadLength(bad)) => Self::Refused(bad.into()),
+            AuthError::Stream(StreamError::TooLong { tag, .. }) => Self::Refused(TurnedAway::NoPassword(tag)),
+            AuthError::Stream(StreamError::Closed | StreamError::Io(_)) => Self::Left,
         }
     }
 }

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::refusal::TurnedAway;
-use crate::postgres::talk::stream::{Message, Talk, TalkError};
+use crate::postgres::talk::stream::{Message, MessageStream, StreamError};
 use crate::postgres::wire::say;
 use crate::postgres::wire::scram::server::{ExpectMechanism, Verdict, Verifier};
 use crate::postgres::wire::scram::{EndPointHash, Nonce};
@@ -19,7 +19,7 @@ const MESSAGE_MAX: usize = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     #[error(transparent)]
-    Talk(#[from] TalkError),
+    Stream(#[from] StreamError),
     #[error(transparent)]
     Refused(#[from] TurnedAway),
 }
@@ -27,7 +27,7 @@ pub enum AuthError {
 /// Runs SCRAM against `verifier`, which for an unknown role is one that nothing satisfies. `out` may hold
 /// messages that have to go first.
 pub async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
-    talk: &mut Talk<S>,
+    talk: &mut MessageStream<S>,
     out: &mut BytesMut,
     role: &str,
     verifier: Arc<Verifier>,
@@ -35,7 +35,7 @@ pub async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(), AuthError> {
     let phase = ExpectMechanism::new(verifier, binding);
     say::sasl(out, phase.mechanisms());
-    talk.say(out).await.map_err(TalkError::from)?;
+    talk.write(out).await.map_err(StreamError::from)?;
 
     let message = password(talk).await?;
     let (mechanism, first) = initial_response(message.body())?;
@@ -45,7 +45,7 @@ pub async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
         Some(first) => first,
         None => {
             say::sasl_continue(out, b"");
-            talk.say(out).await.map_err(TalkError::from)?;
+            talk.write(out).await.map_err(StreamError::from)?;
             asked = password(talk).await?;
             asked.body()
         }
@@ -54,7 +54,7 @@ pub async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
         .read(first, &Nonce::from_random(&random::bytes()))
         .map_err(TurnedAway::from)?;
     say::sasl_continue(out, &challenge);
-    talk.say(out).await.map_err(TalkError::from)?;
+    talk.write(out).await.map_err(StreamError::from)?;
 
     let message = password(talk).await?;
     match phase.read(message.body()).map_err(TurnedAway::from)? {
@@ -69,8 +69,10 @@ pub async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-async fn password<S: AsyncRead + AsyncWrite + Unpin>(talk: &mut Talk<S>) -> Result<Message, AuthError> {
-    let message = talk.hear(MESSAGE_MAX).await?;
+async fn password<S: AsyncRead + AsyncWrite + Unpin>(
+    talk: &mut MessageStream<S>,
+) -> Result<Message, AuthError> {
+    let message = talk.read(MESSAGE_MAX).await?;
     if message.tag != from_client::PASSWORD {
         return Err(TurnedAway::NoPassword(char::from(message.tag)).into());
     }

@@ -17,7 +17,7 @@ use crate::limit::Limit;
 use crate::names::Endpoint;
 use crate::net::Peer;
 use crate::net::dial::dial_again;
-use crate::postgres::talk::stream::TalkError;
+use crate::postgres::talk::stream::StreamError;
 use crate::postgres::wire::say;
 use crate::random;
 
@@ -73,7 +73,7 @@ struct Entry {
 }
 
 /// A session's place among the cancellable; it is given up on drop.
-pub struct Place {
+pub struct Cancellable {
     cancels: Arc<Cancels>,
     process_id: i32,
     key: Arc<[u8]>,
@@ -102,7 +102,7 @@ impl Cancels {
     }
 
     /// Mints a key of `length` bytes for a session whose client knows it by this process id.
-    pub fn enter(self: &Arc<Self>, process_id: i32, length: usize, address: Address) -> Place {
+    pub fn enter(self: &Arc<Self>, process_id: i32, length: usize, address: Address) -> Cancellable {
         let mut key = vec![0; length];
         random::fill(&mut key);
         let key: Arc<[u8]> = key.into();
@@ -114,7 +114,7 @@ impl Cancels {
         let alone = || Vec::with_capacity(1);
         let mut known = self.lock();
         known.sessions.entry(process_id).or_insert_with(alone).push(entry);
-        Place {
+        Cancellable {
             cancels: Arc::clone(self),
             process_id,
             key,
@@ -194,7 +194,7 @@ impl UnderWay {
     }
 }
 
-impl Place {
+impl Cancellable {
     pub fn process_id(&self) -> i32 {
         self.process_id
     }
@@ -213,7 +213,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Cancellable {
     fn drop(&mut self) {
         let mut known = self.cancels.lock();
         if let Some(entries) = known.sessions.get_mut(&self.process_id) {
@@ -246,6 +246,6 @@ pub async fn send(address: &Address) -> Result<(), CancelError> {
     match sent.await {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(()),
-        Err(error) => Err(LoginError::from(TalkError::from(error)).into()),
+        Err(error) => Err(LoginError::from(StreamError::from(error)).into()),
     }
 }

@@ -11,7 +11,7 @@ use crate::credentials::Credential;
 use crate::names::Endpoint;
 use crate::net::tls::TlsFacts;
 use crate::postgres::state::ledger::LACKS_QUERY;
-use crate::postgres::talk::stream::{Talk, TalkError};
+use crate::postgres::talk::stream::{MessageStream, StreamError};
 use crate::postgres::wire::opening::Startup;
 use crate::postgres::wire::tag::from_server;
 use crate::postgres::wire::{read, say};
@@ -119,7 +119,7 @@ async fn look_around(link: Link, target: &Target, set_roles: &[String]) -> Admis
         set_roles: Vec::new(),
         survey_lacks: Vec::new(),
     };
-    let mut talk = Talk::resume(link.stream, link.unread);
+    let mut talk = MessageStream::resume(link.stream, link.unread);
     let lacks = timeout(target.upstream.connect_timeout, survey_lacks(&mut talk)).await;
     // What can't be found out is no reason to complain.
     admission.survey_lacks = lacks.map(Result::unwrap_or_default).unwrap_or_default();
@@ -131,18 +131,18 @@ async fn look_around(link: Link, target: &Target, set_roles: &[String]) -> Admis
     let mut out = BytesMut::new();
     say::terminate(&mut out);
     // The server ends the backend either way.
-    let _ = talk.say(&mut out).await;
+    let _ = talk.write(&mut out).await;
     admission
 }
 
 /// Asks with a statement what a session will ask with its startup packet.
-async fn set_role(talk: &mut Talk<crate::net::Stream>, role: &str) -> Result<(), LoginError> {
+async fn set_role(talk: &mut MessageStream<crate::net::Stream>, role: &str) -> Result<(), LoginError> {
     let mut out = BytesMut::new();
     say::query(&mut out, &format!("SET ROLE \"{}\"", role.replace('"', "\"\"")));
-    talk.say(&mut out).await.map_err(TalkError::from)?;
+    talk.write(&mut out).await.map_err(StreamError::from)?;
     let mut answer = Ok(());
     loop {
-        let message = talk.hear(ANSWER_MAX).await?;
+        let message = talk.read(ANSWER_MAX).await?;
         match message.tag {
             from_server::ERROR => {
                 answer = Err(LoginError::Server {
@@ -156,13 +156,13 @@ async fn set_role(talk: &mut Talk<crate::net::Stream>, role: &str) -> Result<(),
     }
 }
 
-async fn survey_lacks(talk: &mut Talk<crate::net::Stream>) -> Result<Vec<String>, LoginError> {
+async fn survey_lacks(talk: &mut MessageStream<crate::net::Stream>) -> Result<Vec<String>, LoginError> {
     let mut out = BytesMut::new();
     say::query(&mut out, LACKS_QUERY);
-    talk.say(&mut out).await.map_err(TalkError::from)?;
+    talk.write(&mut out).await.map_err(StreamError::from)?;
     let mut lacks = Vec::new();
     loop {
-        let message = talk.hear(ANSWER_MAX).await?;
+        let message = talk.read(ANSWER_MAX).await?;
         match message.tag {
             from_server::DATA_ROW => {
                 let [signature] = read::row::<1>(message.body())?;

@@ -16,7 +16,7 @@ use crate::credentials::Page;
 use crate::names::{SecretName, UpstreamName};
 use crate::net::Stream;
 use crate::postgres::talk::exchange::{Aside, Broken, LastWords, Script};
-use crate::postgres::talk::stream::{Talk, TalkError};
+use crate::postgres::talk::stream::{MessageStream, StreamError};
 use crate::postgres::wire::frame::HEADER;
 use crate::postgres::wire::opening::Startup;
 use crate::postgres::wire::read::notification;
@@ -40,7 +40,7 @@ pub struct ServedDatabase {
 
 /// Logged in, and listening.
 pub struct FleetLink {
-    talk: Talk<Stream>,
+    talk: MessageStream<Stream>,
     registration: Registration,
     page: watch::Receiver<Arc<Page>>,
     channel: Box<[u8]>,
@@ -56,7 +56,7 @@ pub enum FleetLinkError {
     #[error(transparent)]
     Broken(#[from] Broken<()>),
     #[error("the link was lost: {0}")]
-    Lost(#[from] TalkError),
+    Lost(#[from] StreamError),
     #[error("no answer within {ASK_TIME:?}")]
     Slow,
 }
@@ -91,7 +91,7 @@ impl ServedDatabase {
         } = arrival;
         let mut there = FleetLink {
             process_id: link.facts.backend.as_ref().map(|backend| backend.process_id),
-            talk: Talk::resume(link.stream, link.unread),
+            talk: MessageStream::resume(link.stream, link.unread),
             registration,
             page: self.page(),
             channel: channel.as_bytes().into(),
@@ -115,7 +115,7 @@ impl FleetLink {
             if let Some(payload) = self.heard.pop_front() {
                 return Ok(payload);
             }
-            let message = self.talk.hear(MESSAGE_MAX).await?;
+            let message = self.talk.read(MESSAGE_MAX).await?;
             match message.tag {
                 b'A' => self.take(message.body()),
                 b'S' | b'N' => {}

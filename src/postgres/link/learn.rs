@@ -20,7 +20,7 @@ use crate::names::UpstreamName;
 use crate::net::Stream;
 use crate::postgres::state::risky_names::{Digest, RiskyNames};
 use crate::postgres::talk::exchange::Aside;
-use crate::postgres::talk::stream::Talk;
+use crate::postgres::talk::stream::MessageStream;
 use crate::postgres::wire::opening::Startup;
 use crate::postgres::wire::state_words::Learned;
 use crate::supervise::supervise;
@@ -151,7 +151,7 @@ impl PerDatabase {
 
 /// Learns what functions do by now, if that has changed since it was learned last: asked over a fresh link of a session
 /// that is about to go by it. What comes between is known the next time.
-pub async fn catch_up<S>(names: &RiskyNames, talk: &mut Talk<S>) -> Result<(), AskError>
+pub async fn catch_up<S>(names: &RiskyNames, talk: &mut MessageStream<S>) -> Result<(), AskError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -181,7 +181,7 @@ async fn ask(way: Option<Arc<Way>>, startup: &Startup) -> Result<(Learned, Diges
         ..
     } = arrival.map_err(|_| LearnError::Login)?;
     registration.ends_soon();
-    let mut talk = Talk::resume(link.stream, link.unread);
+    let mut talk = MessageStream::resume(link.stream, link.unread);
     let told = timeout(LEARN_TIME, learn_over(&mut talk)).await;
     let link = talk.into_parts().0;
     match &told {
@@ -191,7 +191,7 @@ async fn ask(way: Option<Arc<Way>>, startup: &Startup) -> Result<(Learned, Diges
     told.unwrap_or(Err(LearnError::TimedOut))
 }
 
-async fn learn_over(talk: &mut Talk<Stream>) -> Result<(Learned, Digest, u64), LearnError> {
+async fn learn_over(talk: &mut MessageStream<Stream>) -> Result<(Learned, Digest, u64), LearnError> {
     let mut aside = Aside::dropped();
     // What changes between the two is learned, and looked at once more.
     let defined = asked::defined(talk, &mut aside).await?;

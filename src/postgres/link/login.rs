@@ -15,7 +15,7 @@ use crate::credentials::{Credential, Password};
 use crate::names::Endpoint;
 use crate::net::dial::dial;
 use crate::net::{Socket, Stream};
-use crate::postgres::talk::stream::{Talk, TalkError};
+use crate::postgres::talk::stream::{MessageStream, StreamError};
 use crate::postgres::wire::opening::Startup;
 use crate::postgres::wire::read::{self, Authentication};
 use crate::postgres::wire::say;
@@ -103,14 +103,14 @@ pub async fn log_in(
     credential: &Credential,
     startup: &Startup,
 ) -> Result<Link, LoginError> {
-    let mut talk = Talk::new(stream);
+    let mut talk = MessageStream::new(stream);
     let mut startup = startup.clone();
     startup.set(b"user", credential.user.as_bytes());
     talk.stream
         .write_all(&startup.write())
         .await
-        .map_err(TalkError::from)?;
-    talk.stream.flush().await.map_err(TalkError::from)?;
+        .map_err(StreamError::from)?;
+    talk.stream.flush().await.map_err(StreamError::from)?;
     authenticate(&mut talk, target, credential).await?;
     greeted(talk, endpoint).await
 }
@@ -127,9 +127,9 @@ pub async fn encrypt(mut socket: Socket, target: &Target, endpoint: &Endpoint) -
     if tls.negotiation == TlsNegotiation::Postgres {
         let mut out = BytesMut::new();
         say::ssl_request(&mut out);
-        socket.write_all(&out).await.map_err(TalkError::from)?;
+        socket.write_all(&out).await.map_err(StreamError::from)?;
         // Exactly one byte is the answer; whatever follows it belongs to the handshake.
-        match socket.read_u8().await.map_err(TalkError::from)? {
+        match socket.read_u8().await.map_err(StreamError::from)? {
             b'S' => {}
             b'N' if tls.mode == TlsMode::Prefer => return Ok(socket.into()),
             b'N' => return Err(LoginError::TlsNotOffered),
@@ -141,14 +141,14 @@ pub async fn encrypt(mut socket: Socket, target: &Target, endpoint: &Endpoint) -
 
 /// Answers the server's authentication requests until AuthenticationOk.
 async fn authenticate(
-    talk: &mut Talk<Stream>,
+    talk: &mut MessageStream<Stream>,
     target: &Target,
     credential: &Credential,
 ) -> Result<(), LoginError> {
     let mut scram = Scram::NotUsed;
     let mut out = BytesMut::new();
     loop {
-        let message = talk.hear(MESSAGE_MAX).await?;
+        let message = talk.read(MESSAGE_MAX).await?;
         match message.tag {
             from_server::AUTHENTICATION => {}
             from_server::ERROR => return Err(refused(message.body(), false)),
@@ -187,7 +187,7 @@ async fn authenticate(
             Authentication::SaslContinue(_) => return Err(LoginError::Unexpected('R')),
             Authentication::Other(method) => return Err(LoginError::Method(method)),
         }
-        talk.say(&mut out).await.map_err(TalkError::from)?;
+        talk.write(&mut out).await.map_err(StreamError::from)?;
     }
 }
 
@@ -199,7 +199,7 @@ enum Scram {
 
 /// From the mechanism to the proof; the server's signature comes next.
 async fn answer_scram(
-    talk: &mut Talk<Stream>,
+    talk: &mut MessageStream<Stream>,
     target: &Target,
     binding: Binding,
     credential: &Credential,
@@ -208,9 +208,9 @@ async fn answer_scram(
     let mechanism = binding.mechanism();
     let (first, phase) = client_first(binding, Nonce::from_random(&random::bytes()));
     say::sasl_initial(&mut out, mechanism, &first);
-    talk.say(&mut out).await.map_err(TalkError::from)?;
+    talk.write(&mut out).await.map_err(StreamError::from)?;
 
-    let message = talk.hear(MESSAGE_MAX).await?;
+    let message = talk.read(MESSAGE_MAX).await?;
     let challenge = match (message.tag, message.body()) {
         (from_server::AUTHENTICATION, body) => match read::authentication(body)? {
             Authentication::SaslContinue(data) => phase.read(data, ITERATIONS_MAX)?,
@@ -232,7 +232,7 @@ async fn answer_scram(
     };
     let (proof, phase) = challenge.answer(&salted);
     say::sasl_response(&mut out, &proof);
-    talk.say(&mut out).await.map_err(TalkError::from)?;
+    talk.write(&mut out).await.map_err(StreamError::from)?;
     Ok(phase)
 }
 
@@ -241,10 +241,10 @@ async fn derive(
     password: Password,
     salt: Vec<u8>,
     iterations: NonZeroU32,
-) -> Result<SaltedPassword, TalkError> {
+) -> Result<SaltedPassword, StreamError> {
     let derive = move || SaltedPassword::derive(password.expose(), &salt, iterations);
     let derived = tokio::task::spawn_blocking(derive).await;
-    derived.map_err(|_| TalkError::Io(io::ErrorKind::Interrupted.into()))
+    derived.map_err(|_| StreamError::Io(io::ErrorKind::Interrupted.into()))
 }
 
 fn choose_binding(offered: &[&[u8]], target: &Target, stream: &Stream) -> Result<Binding, LoginError> {
@@ -275,12 +275,12 @@ fn md5_allowed(target: &Target, stream: &Stream) -> bool {
 }
 
 /// Collects what the server says between AuthenticationOk and ReadyForQuery.
-async fn greeted(mut talk: Talk<Stream>, endpoint: &Endpoint) -> Result<Link, LoginError> {
+async fn greeted(mut talk: MessageStream<Stream>, endpoint: &Endpoint) -> Result<Link, LoginError> {
     let mut greeting = BytesMut::new();
     let mut key_at = 0;
     let mut backend = None;
     loop {
-        let message = talk.hear(GREETING_MAX - greeting.len().min(GREETING_MAX)).await?;
+        let message = talk.read(GREETING_MAX - greeting.len().min(GREETING_MAX)).await?;
         match message.tag {
             from_server::BACKEND_KEY => {
                 let (process_id, key) = read::backend_key(message.body())?;

@@ -7,7 +7,7 @@ use crate::credentials::Refusal;
 use crate::metrics;
 use crate::net::dial::DialError;
 use crate::net::tls::TlsError;
-use crate::postgres::talk::stream::TalkError;
+use crate::postgres::talk::stream::StreamError;
 use crate::postgres::wire::read::{self, Malformed};
 use crate::postgres::wire::scram::client::ScramClientError;
 use crate::postgres::wire::tag::field;
@@ -29,7 +29,7 @@ pub enum LoginError {
     #[error("the server did not finish the login within connect_timeout")]
     TimedOut,
     #[error("the connection failed during login: {0}")]
-    Talk(#[from] TalkError),
+    Stream(#[from] StreamError),
     #[error(transparent)]
     Malformed(#[from] Malformed),
     #[error("the server sent message {0:?} during login")]
@@ -91,7 +91,7 @@ impl LoginError {
     fn verdict(&self) -> Verdict {
         let (sqlstate, authenticated) = match self {
             Self::Server { body, authenticated } => (sqlstate(body), *authenticated),
-            Self::Dial(_) | Self::TimedOut | Self::Talk(TalkError::Closed | TalkError::Io(_)) => {
+            Self::Dial(_) | Self::TimedOut | Self::Stream(StreamError::Closed | StreamError::Io(_)) => {
                 return Verdict::NotYet;
             }
             _ => ("", false),

@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::arrival::{Arrival, log_in};
 use super::no_link::NoLink;
-use super::pool::{Idle, Kind, Offer, Ticket, look_first};
+use super::pool::{Idle, LinkKind, Offer, Ticket, look_first};
 use super::warm;
 use super::way::Way;
 use crate::backoff::Backoff;
@@ -26,11 +26,11 @@ pub struct Checkout {
     pub arrival: Arrival,
     pub connection: Permit,
     /// Who else it can be lent to; None: nobody.
-    pub kind: Option<Kind>,
+    pub kind: Option<LinkKind>,
 }
 
 impl Checkout {
-    fn of(way: &Way, idle: Idle, kind: Kind) -> Self {
+    fn of(way: &Way, idle: Idle, kind: LinkKind) -> Self {
         let Idle {
             link,
             registration,
@@ -67,8 +67,8 @@ pub async fn obtain(
         Offer::Queue(ticket) => ticket,
     };
     let connection = match wait_with(&mut ticket, way, wait).await? {
-        Turn::Link(checkout) => return Ok(*checkout),
-        Turn::Connection(connection) => connection,
+        Got::Link(checkout) => return Ok(*checkout),
+        Got::Connection(connection) => connection,
     };
     let kind = ticket.leave();
     // Boxed: most clients are lent a link.
@@ -117,20 +117,20 @@ async fn log_in_with_room(way: &Way, startup: &Startup, session: u64) -> Result<
     }
 }
 
-enum Turn {
+enum Got {
     Link(Box<Checkout>),
     /// There is room for a link of one's own.
     Connection(Permit),
 }
 
-async fn wait_with(ticket: &mut Ticket, way: &Way, wait: Duration) -> Result<Turn, NoLink> {
+async fn wait_with(ticket: &mut Ticket, way: &Way, wait: Duration) -> Result<Got, NoLink> {
     let pool = &way.pool;
-    let lent = |(idle, kind)| Turn::Link(Box::new(Checkout::of(way, idle, kind)));
+    let lent = |(idle, kind)| Got::Link(Box::new(Checkout::of(way, idle, kind)));
     if let Some(expected) = ticket.expected().await {
         return Ok(lent(expected));
     }
     if let Some(connection) = pool.connections.try_take() {
-        return Ok(Turn::Connection(connection));
+        return Ok(Got::Connection(connection));
     }
     way.metrics().hit(Limit::ConnectionsMax);
     ticket.insist();
@@ -139,7 +139,7 @@ async fn wait_with(ticket: &mut Ticket, way: &Way, wait: Duration) -> Result<Tur
         tokio::select! {
             biased;
             given = ticket.given() => lent(given),
-            connection = pool.connections.take() => Turn::Connection(connection),
+            connection = pool.connections.take() => Got::Connection(connection),
         }
     };
     let limit = pool.target.upstream.connections_max;

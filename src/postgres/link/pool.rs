@@ -48,13 +48,13 @@ const GROUPS_MAX: usize = 64;
 
 /// Who a link can be lent to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Kind {
+pub struct LinkKind {
     group: Arc<GroupName>,
     /// The startup packet, without a user.
     startup: Arc<[u8]>,
 }
 
-impl Kind {
+impl LinkKind {
     pub fn new(role: &RoleName, startup: &Startup) -> Self {
         let group = GroupName {
             role: role.clone(),
@@ -78,7 +78,7 @@ pub struct Pool {
 #[derive(Default)]
 struct State {
     groups: HashMap<Arc<GroupName>, Group>,
-    queue: Queue<Kind, Idle>,
+    queue: Queue<LinkKind, Idle>,
     epochs: u64,
 }
 
@@ -109,7 +109,7 @@ pub type Used = (Arc<RiskyNames>, u64);
 /// What there is for a client.
 pub enum Offer {
     /// For whoever is of its kind.
-    Ready(Box<Idle>, Kind),
+    Ready(Box<Idle>, LinkKind),
     Queue(Ticket),
 }
 
@@ -147,7 +147,7 @@ impl Idle {
 
 impl State {
     /// Of the clients that wait, somebody gets it. If nobody does, it rests. False: it was given up.
-    fn give(&mut self, pool: &Arc<Pool>, kind: &Kind, idle: Idle, seen: Sight) -> bool {
+    fn give(&mut self, pool: &Arc<Pool>, kind: &LinkKind, idle: Idle, seen: Sight) -> bool {
         let Some(group) = self.groups.get_mut(&kind.group) else {
             idle.part();
             return false;
@@ -172,7 +172,7 @@ impl State {
     }
 
     /// Within `limits.warm`: who has rested for longest makes place.
-    fn rest(&mut self, kind: &Kind, mut idle: Idle) -> bool {
+    fn rest(&mut self, kind: &LinkKind, mut idle: Idle) -> bool {
         let Some((limit, metrics)) = self.groups.get(&kind.group).map(Group::limit) else {
             idle.part();
             return false;
@@ -211,7 +211,7 @@ impl State {
     }
 
     /// One that was expected is there, or not.
-    fn came(&mut self, kind: &Kind) {
+    fn came(&mut self, kind: &LinkKind) {
         let group = self.groups.get_mut(&kind.group);
         let coming = group.and_then(|group| group.bucket(kind)).map_or(0, |bucket| {
             bucket.resetting = bucket.resetting.saturating_sub(1);
@@ -230,12 +230,12 @@ enum Sight {
 }
 
 /// A link for whoever waits, or comes. False: it was given up.
-pub fn keep(pool: &Arc<Pool>, kind: &Kind, idle: Idle) -> bool {
+pub fn keep(pool: &Arc<Pool>, kind: &LinkKind, idle: Idle) -> bool {
     pool.lock().give(pool, kind, idle, Sight::Earlier)
 }
 
 /// One that was expected is there.
-fn came_back(pool: &Arc<Pool>, kind: &Kind, idle: Idle, seen: Sight) {
+fn came_back(pool: &Arc<Pool>, kind: &LinkKind, idle: Idle, seen: Sight) {
     let mut state = pool.lock();
     state.give(pool, kind, idle, seen);
     state.came(kind);
@@ -262,13 +262,13 @@ impl Pool {
     /// of its role and database, whoever asks sees to it that their links are kept fit, on the `terms`.
     pub fn offer(
         self: &Arc<Self>,
-        kind: Option<Kind>,
+        kind: Option<LinkKind>,
         startup: &Startup,
         terms: impl FnOnce() -> Terms,
     ) -> (Offer, Option<NewGroup>) {
         let mut state = self.lock();
         let State { groups, queue, .. } = &mut *state;
-        let has_place = |kind: &Kind| groups.len() < GROUPS_MAX || groups.contains_key(&kind.group);
+        let has_place = |kind: &LinkKind| groups.len() < GROUPS_MAX || groups.contains_key(&kind.group);
         let Some(kind) = kind.filter(has_place) else {
             return (Offer::Queue(Ticket::new(self, None, queue, 0)), None);
         };
@@ -310,7 +310,7 @@ impl Pool {
     }
 
     /// The same greeting is idle once.
-    pub fn share(&self, kind: &Kind, greeting: &mut Arc<Greeting>) {
+    pub fn share(&self, kind: &LinkKind, greeting: &mut Arc<Greeting>) {
         let mut state = self.lock();
         let bucket = state
             .groups
@@ -326,7 +326,7 @@ impl Pool {
     }
 
     /// To be asked before a login: what it begins with is at least as new. 0: nobody has looked yet.
-    pub fn epoch(&self, kind: &Kind, endpoint: &Endpoint, user: &str) -> u64 {
+    pub fn epoch(&self, kind: &LinkKind, endpoint: &Endpoint, user: &str) -> u64 {
         let state = self.lock();
         let group = state.groups.get(&kind.group);
         group
@@ -335,14 +335,14 @@ impl Pool {
     }
 
     /// Whether nobody has looked for some time.
-    fn is_look_due(&self, kind: &Kind, endpoint: &Endpoint, user: &str) -> bool {
+    fn is_look_due(&self, kind: &LinkKind, endpoint: &Endpoint, user: &str) -> bool {
         let state = self.lock();
         let group = state.groups.get(&kind.group);
         group.is_some_and(|group| group.is_look_due(endpoint, user))
     }
 
     /// What a look has told that was asked for at `asked_at`. Returns what to call logins that begin from now on.
-    fn looked(&self, kind: &Kind, login: (&Endpoint, &str), look: Look, asked_at: Instant) -> u64 {
+    fn looked(&self, kind: &LinkKind, login: (&Endpoint, &str), look: Look, asked_at: Instant) -> u64 {
         let mut state = self.lock();
         let State { groups, epochs, .. } = &mut *state;
         let Some(group) = groups.get_mut(&kind.group) else {
@@ -351,7 +351,7 @@ impl Pool {
         group.looked(login, look, asked_at, epochs)
     }
 
-    fn expect(&self, kind: &Kind) {
+    fn expect(&self, kind: &LinkKind) {
         let mut state = self.lock();
         if let Some(group) = state.groups.get_mut(&kind.group) {
             group.expect(kind);
@@ -359,7 +359,7 @@ impl Pool {
     }
 
     /// One that was expected is given up.
-    fn lost(&self, kind: &Kind) {
+    fn lost(&self, kind: &LinkKind) {
         self.lock().came(kind);
     }
 
@@ -377,7 +377,7 @@ impl Pool {
     }
 
     /// Links to look with: one for each login whose last look was some time ago. They come back by `came_back`.
-    pub fn due(&self, name: &Arc<GroupName>) -> Vec<(Kind, Idle)> {
+    pub fn due(&self, name: &Arc<GroupName>) -> Vec<(LinkKind, Idle)> {
         let mut state = self.lock();
         state
             .groups
@@ -386,7 +386,7 @@ impl Pool {
     }
 
     /// A kind of which fewer than `warm` links are ready, or will be in a moment, and a place within `limits.warm`.
-    pub fn wanting(&self, name: &Arc<GroupName>, warm: usize) -> Option<(Kind, Startup, Permit)> {
+    pub fn wanting(&self, name: &Arc<GroupName>, warm: usize) -> Option<(LinkKind, Startup, Permit)> {
         let state = self.lock();
         let group = state.groups.get(name)?;
         let (kind, bucket) = group.favourite(name)?;

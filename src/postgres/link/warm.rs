@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::arrival::{Arrival, log_in};
-use super::pool::{Extent, GroupName, Idle, Kind, NewGroup, keep, look_again, look_first};
+use super::pool::{Extent, GroupName, Idle, LinkKind, NewGroup, keep, look_again, look_first};
 use super::way::Way;
 use crate::limit::Permit;
 use crate::metrics::Task;
@@ -84,7 +84,7 @@ async fn make_ready(way: &Arc<Way>, name: &Arc<GroupName>) -> bool {
     }
 }
 
-async fn keep_ready(kind: &Kind, arrival: Arrival, connection: Permit, warm: Permit) -> bool {
+async fn keep_ready(kind: &LinkKind, arrival: Arrival, connection: Permit, warm: Permit) -> bool {
     let Arrival {
         mut link,
         registration,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::complaints::Complaints;
-use super::pool::{Kind, Pool, Terms};
+use super::pool::{LinkKind, Pool, Terms};
 use crate::access::leave::Policy;
 use crate::access::log_in::Access;
 use crate::access::roster::Roster;
@@ -48,11 +48,11 @@ impl Way {
     }
 
     /// None: links of such clients are not lent again.
-    pub fn kind_of(&self, startup: &Startup) -> Option<Kind> {
+    pub fn kind_of(&self, startup: &Startup) -> Option<LinkKind> {
         let upstream = &self.pool.target.upstream;
         let is_lent =
             (upstream.reuse || upstream.warm > 0) && startup.speaks_sql() && !limits_its_idleness(startup);
-        is_lent.then(|| Kind::new(&self.role.name, startup))
+        is_lent.then(|| LinkKind::new(&self.role.name, startup))
     }
 
     pub fn terms(&self) -> Terms {

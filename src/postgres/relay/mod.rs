@@ -21,7 +21,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::postgres::state::notes::Notes;
-use crate::postgres::wire::aftermath::{Again, Still};
+use crate::postgres::wire::aftermath::{Again, Unfinished};
 use crate::postgres::wire::frame::{BadLength, Fate, Piece};
 use crate::postgres::wire::read::error_field;
 use crate::postgres::wire::say;
@@ -29,7 +29,7 @@ use crate::postgres::wire::tag::{field, from_client, from_server};
 use crate::postgres::wire::tracker::Tracker;
 use crate::postgres::wire::work::Statements;
 use lane::{Lane, See, Stop};
-use wake_flag::Bell;
+use wake_flag::WakeFlag;
 
 /// Why a relay has nothing left to do.
 #[derive(Debug)]
@@ -69,16 +69,16 @@ pub struct Relay<C, L> {
     link: L,
     up: Lane,
     down: Lane,
-    bells: Bells,
+    flags: Flags,
     state: State,
     link_shut: bool,
 }
 
 /// Which lane has something to do: most often it is one of them, and to ask the other costs as much.
 #[derive(Debug)]
-struct Bells {
-    up: Bell,
-    down: Bell,
+struct Flags {
+    up: WakeFlag,
+    down: WakeFlag,
 }
 
 /// What passing messages tell.
@@ -87,7 +87,7 @@ struct State {
     tracker: Tracker,
     statements: Statements,
     /// What a lost link has left to do.
-    still: Still,
+    unfinished: Unfinished,
     /// What is in flight, if it may have to be asked for once more.
     again: Again,
     /// For the client, as soon as it can be told.
@@ -168,14 +168,14 @@ impl State {
         if tag == from_client::TERMINATE || self.terminate != Terminate::Unsaid {
             return self.terminated();
         }
-        if self.tracker.skips(tag) && self.still.is_nothing() {
+        if self.tracker.skips(tag) && self.unfinished.is_nothing() {
             self.dropping = false;
             return Fate::PassedOn;
         }
         let asked = self.statements.read(tag, body, whole);
-        let fate = match self.still {
-            Still::Nothing => Fate::PassedOn,
-            ref mut still => still.meet(tag, &asked, &mut self.tracker, &mut self.answers),
+        let fate = match self.unfinished {
+            Unfinished::Nothing => Fate::PassedOn,
+            ref mut unfinished => unfinished.meet(tag, &asked, &mut self.tracker, &mut self.answers),
         };
         self.dropping = fate == Fate::Dropped;
         self.holding = fate == Fate::Held;
@@ -183,7 +183,7 @@ impl State {
             return fate;
         }
         (self.again).asked(tag, body, whole, || {
-            self.tracker.is_idle() && self.still.is_nothing()
+            self.tracker.is_idle() && self.unfinished.is_nothing()
         });
         self.tracker.from_client(tag, asked.work);
         match &mut self.notes {
@@ -200,7 +200,7 @@ impl State {
         let is_first = self.terminate == Terminate::Unsaid;
         if is_first {
             self.client_leaving = true;
-            let is_at_rest = self.tracker.is_idle() && self.still.is_nothing();
+            let is_at_rest = self.tracker.is_idle() && self.unfinished.is_nothing();
             self.terminate = match self.keeps_link && is_at_rest {
                 true => Terminate::KeptBack,
                 false => Terminate::PassedOn,
@@ -368,9 +368,9 @@ where
             link,
             up: Lane::new(from_client),
             down: Lane::new(from_link),
-            bells: Bells {
-                up: Bell::new(),
-                down: Bell::new(),
+            flags: Flags {
+                up: WakeFlag::new(),
+                down: WakeFlag::new(),
             },
             state: State::default(),
             link_shut: false,
@@ -379,13 +379,13 @@ where
 
     /// Until either side ends. May be dropped and called again.
     pub async fn run(&mut self) -> End {
-        self.ring();
+        self.wake_all();
         poll_fn(|cx| self.poll(cx)).await
     }
 
     /// Until there is what is wanted; `Ok` only then.
     pub fn run_until(&mut self, want: Want) -> impl Future<Output = Result<(), End>> {
-        self.ring();
+        self.wake_all();
         poll_fn(move |cx| match self.poll(cx) {
             Poll::Ready(end) => Poll::Ready(Err(end)),
             Poll::Pending if self.has(want) => Poll::Ready(Ok(())),
@@ -394,9 +394,9 @@ where
     }
 
     /// Between two runs, others may have read and written here.
-    fn ring(&self) {
-        self.bells.up.ring();
-        self.bells.down.ring();
+    fn wake_all(&self) {
+        self.flags.up.set();
+        self.flags.down.set();
     }
 
     fn has(&self, want: Want) -> bool {
@@ -435,7 +435,7 @@ where
     pub fn is_at_rest(&self) -> bool {
         let State {
             tracker,
-            still,
+            unfinished,
             fatal,
             farewell,
             terminate,
@@ -448,7 +448,7 @@ where
             Terminate::PassedOn => false,
         };
         tracker.is_idle()
-            && still.is_nothing()
+            && unfinished.is_nothing()
             && asked_for_no_more
             && self.down.is_passed_on()
             && !(fatal.is_some() || *farewell || self.link_shut)
@@ -497,17 +497,17 @@ where
 
     /// The link first: what is known to be lost on it is not asked of it any more.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        if self.bells.down.answer(cx) {
+        if self.flags.down.take(cx) {
             let was_full = self.state.is_full();
             if let Poll::Ready(end) = self.poll_down() {
                 return Poll::Ready(end);
             }
             if was_full {
-                self.bells.up.ring();
+                self.flags.up.set();
             }
         }
         if !self.is_speechless()
-            && self.bells.up.answer(cx)
+            && self.flags.up.take(cx)
             && let Poll::Ready(end) = self.poll_up()
         {
             return Poll::Ready(end);
@@ -525,14 +525,14 @@ where
 
     /// An answer of our own can't be put into a message of the server's.
     fn is_speechless(&self) -> bool {
-        !self.state.still.is_nothing() && self.down.is_cut()
+        !self.state.unfinished.is_nothing() && self.down.is_cut()
     }
 
     fn poll_up(&mut self) -> Poll<End> {
         if self.link_shut {
             return Poll::Pending;
         }
-        let cx = &mut self.bells.up.context();
+        let cx = &mut self.flags.up.context();
         let see = Asking(&mut self.state);
         match ready!(self.up.pump(cx, &mut self.client, &mut self.link, see)) {
             Stop::End => {
@@ -556,7 +556,7 @@ where
     }
 
     fn poll_down(&mut self) -> Poll<End> {
-        let cx = &mut self.bells.down.context();
+        let cx = &mut self.flags.down.context();
         let state = &mut self.state;
         let see = |piece: Piece<'_>| state.see_server(piece);
         let stop = match self.down.pump(cx, &mut self.link, &mut self.client, see) {
@@ -733,7 +733,7 @@ mod tests {
                     false => state.see_server(piece),
                 };
             }
-            let is_kept = keeps_link && state.tracker.is_idle() && state.still.is_nothing();
+            let is_kept = keeps_link && state.tracker.is_idle() && state.unfinished.is_nothing();
             let fate = state.see_client(Piece::Message { tag: b'X', body: &mut [] });
             prop_assert_eq!(fate == Fate::Dropped, is_kept);
             let tracker = format!("{:?}", state.tracker);

@@ -4,32 +4,32 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::wake_flag::Bell;
+use super::wake_flag::WakeFlag;
 
 /// Polls the future inside when something has woken it, and not whenever its task runs.
-pub struct Seldom<F> {
+pub struct PollIfWoken<F> {
     inner: F,
-    bell: Bell,
+    flag: WakeFlag,
 }
 
-impl<F> Seldom<F> {
+impl<F> PollIfWoken<F> {
     pub fn new(inner: F) -> Self {
         Self {
             inner,
-            bell: Bell::new(),
+            flag: WakeFlag::new(),
         }
     }
 }
 
-impl<F: Future + Unpin> Future for Seldom<F> {
+impl<F: Future + Unpin> Future for PollIfWoken<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        if !this.bell.answer(cx) {
+        if !this.flag.take(cx) {
             return Poll::Pending;
         }
-        Pin::new(&mut this.inner).poll(&mut this.bell.context())
+        Pin::new(&mut this.inner).poll(&mut this.flag.context())
     }
 }
 
@@ -49,16 +49,16 @@ mod tests {
         let wanted = Arc::new(Notify::new());
         let mut notified = Box::pin(Arc::clone(&wanted).notified_owned());
         let counted = Arc::clone(&polls);
-        let mut seldom = Seldom::new(poll_fn(move |cx| {
+        let mut woken = PollIfWoken::new(poll_fn(move |cx| {
             counted.fetch_add(1, Ordering::Relaxed);
             notified.as_mut().poll(cx)
         }));
         for _ in 0..10 {
-            let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut seldom).poll(cx))).await;
+            let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut woken).poll(cx))).await;
             assert!(polled.is_pending());
         }
         assert_eq!(polls.load(Ordering::Relaxed), 1);
-        let task = tokio::spawn(seldom);
+        let task = tokio::spawn(woken);
         tokio::task::yield_now().await;
         wanted.notify_one();
         task.await.unwrap();

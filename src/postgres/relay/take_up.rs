@@ -59,7 +59,7 @@ where
             InFlight::AskedAgain => self.up.show_again(&again.take()),
             _ => again.lost(),
         }
-        aftermath.settle(&mut self.state.tracker, &mut self.state.still);
+        aftermath.settle(&mut self.state.tracker, &mut self.state.unfinished);
         self.state.fatal = None;
         self.link_shut = false;
         self.state.process_ids = process_ids;

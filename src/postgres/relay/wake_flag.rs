@@ -4,80 +4,80 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
 
-/// One part's. It begins as if rung.
-pub struct Bell {
-    wire: Arc<Wire>,
-    /// What rings it, made once.
-    ringing: Waker,
+/// One part's. It begins as if woken.
+pub struct WakeFlag {
+    shared: Arc<Shared>,
+    /// What sets it, made once.
+    waker: Waker,
     /// What it wakes, to see whether that has changed.
     task: Option<Waker>,
 }
 
-struct Wire {
-    rung: AtomicBool,
+struct Shared {
+    is_set: AtomicBool,
     task: Mutex<Option<Waker>>,
 }
 
-impl Bell {
+impl WakeFlag {
     pub fn new() -> Self {
-        let wire = Arc::new(Wire {
-            rung: AtomicBool::new(true),
+        let shared = Arc::new(Shared {
+            is_set: AtomicBool::new(true),
             task: Mutex::new(None),
         });
         Self {
-            ringing: Waker::from(Arc::clone(&wire)),
-            wire,
+            waker: Waker::from(Arc::clone(&shared)),
+            shared,
             task: None,
         }
     }
 
-    /// Whether it was rung since the last answer. From now on it wakes the task of `cx`.
+    /// Whether it was set since it was last taken. From now on it wakes the task of `cx`.
     #[inline]
-    pub fn answer(&mut self, cx: &Context<'_>) -> bool {
+    pub fn take(&mut self, cx: &Context<'_>) -> bool {
         if !self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             self.follow(cx.waker());
         }
-        // A ring before this is seen here; one after it wakes the task.
-        let is_rung = self.wire.rung.load(Ordering::Acquire);
-        if is_rung {
-            self.wire.rung.store(false, Ordering::Release);
+        // What is set before this is seen here; what comes after it wakes the task.
+        let was_set = self.shared.is_set.load(Ordering::Acquire);
+        if was_set {
+            self.shared.is_set.store(false, Ordering::Release);
         }
-        is_rung
+        was_set
     }
 
     #[cold]
     fn follow(&mut self, task: &Waker) {
         self.task = Some(task.clone());
-        let wakes = &mut *self.wire.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let wakes = &mut *self.shared.task.lock().unwrap_or_else(PoisonError::into_inner);
         *wakes = Some(task.clone());
     }
 
-    /// The next answer is yes.
-    pub fn ring(&self) {
-        self.wire.rung.store(true, Ordering::Release);
+    /// The next [`take`](Self::take) says yes.
+    pub fn set(&self) {
+        self.shared.is_set.store(true, Ordering::Release);
     }
 
     /// What the part has to be polled with.
     pub fn context(&self) -> Context<'_> {
-        Context::from_waker(&self.ringing)
+        Context::from_waker(&self.waker)
     }
 }
 
-impl std::fmt::Debug for Bell {
+impl std::fmt::Debug for WakeFlag {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bell")
-            .field("rung", &self.wire.rung)
+        f.debug_struct("WakeFlag")
+            .field("is_set", &self.shared.is_set)
             .finish_non_exhaustive()
     }
 }
 
-impl Wake for Wire {
+impl Wake for Shared {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::Release);
+        self.is_set.store(true, Ordering::Release);
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(task) = &*task {
             task.wake_by_ref();
@@ -101,29 +101,29 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_is_answered_once_and_wakes_the_task_that_asked_last() {
-        let mut bell = Bell::new();
+    fn a_wake_is_seen_once_and_wakes_the_task_that_asked_last() {
+        let mut flag = WakeFlag::new();
         let tasks = [Arc::new(Task::default()), Arc::new(Task::default())];
         for (count, task) in tasks.iter().enumerate() {
             let waker = Waker::from(Arc::clone(task));
             let cx = Context::from_waker(&waker);
-            // The first answer is to nothing, the second to a ring for the task before.
-            assert!(bell.answer(&cx) && !bell.answer(&cx));
-            bell.context().waker().wake_by_ref();
+            // The first is of nothing, the second of a wake for the task before.
+            assert!(flag.take(&cx) && !flag.take(&cx));
+            flag.context().waker().wake_by_ref();
             let woken = tasks.each_ref().map(|task| task.0.load(Ordering::Relaxed));
             assert_eq!(woken, [[1, 0], [1, 1]][count]);
         }
     }
 
     #[test]
-    fn a_ring_from_inside_wakes_nobody() {
-        let mut bell = Bell::new();
+    fn a_flag_set_from_inside_wakes_nobody() {
+        let mut flag = WakeFlag::new();
         let task = Arc::new(Task::default());
         let waker = Waker::from(Arc::clone(&task));
         let cx = Context::from_waker(&waker);
-        assert!(bell.answer(&cx));
-        bell.ring();
-        assert!(bell.answer(&cx) && !bell.answer(&cx));
+        assert!(flag.take(&cx));
+        flag.set();
+        assert!(flag.take(&cx) && !flag.take(&cx));
         assert_eq!(task.0.load(Ordering::Relaxed), 0);
     }
 }

@@ -131,7 +131,7 @@ async fn greet(
     out.extend_from_slice(after);
     // Before the client knows, so that nobody counts fewer sessions than there are.
     registration.seat(id);
-    if !matches!(timeout_at(deadline, talk.say(&mut out)).await, Ok(Ok(()))) {
+    if !matches!(timeout_at(deadline, talk.write(&mut out)).await, Ok(Ok(()))) {
         debug!(session = id, "client did not read its greeting");
         tokio::spawn(leave(link.stream, registration));
         return None;

@@ -15,7 +15,7 @@ use crate::postgres::talk::exchange::{Aside, Broken, Marker, SqlState, drain_unt
 use crate::postgres::talk::replay::{
     self, Replay, ReplayError, forget, listen_for, overlap, recall, recall_unnamed,
 };
-use crate::postgres::talk::stream::{Talk, TalkError};
+use crate::postgres::talk::stream::{MessageStream, StreamError};
 use crate::postgres::talk::survey::{Question, Survey, SurveyError};
 use crate::postgres::wire::described::Shape;
 use crate::postgres::wire::read::{is_disowned, passes};
@@ -121,7 +121,7 @@ fn list(differences: &[Difference]) -> String {
 /// Asks within [`SILENCE_MAX`].
 pub async fn survey<S>(
     question: Question,
-    talk: &mut Talk<S>,
+    talk: &mut MessageStream<S>,
     aside: &mut Aside,
 ) -> Result<Ledger, SurveyError>
 where
@@ -136,7 +136,7 @@ where
 pub async fn settle<S>(
     known: &Known,
     question: &Question,
-    link: &mut Talk<S>,
+    link: &mut MessageStream<S>,
     aside: &mut Aside,
 ) -> Result<Ledger, SurveyError>
 where
@@ -152,15 +152,15 @@ where
 }
 
 fn silent<T: std::fmt::Debug>() -> Broken<T> {
-    Broken::Talk(TalkError::Io(ErrorKind::TimedOut.into()))
+    Broken::Stream(StreamError::Io(ErrorKind::TimedOut.into()))
 }
 
 impl Crossing {
     /// `aside` is of the old link: what it has for the client when this fails.
     pub async fn run<O, N>(
         mut self,
-        old: &mut Talk<O>,
-        new: &mut Talk<N>,
+        old: &mut MessageStream<O>,
+        new: &mut MessageStream<N>,
         aside: &mut Aside,
     ) -> Result<Crossed, Failed>
     where
@@ -233,8 +233,8 @@ impl Crossing {
     async fn listen_on_both<O, N>(
         &self,
         ledger: &Ledger,
-        old: &mut Talk<O>,
-        new: &mut Talk<N>,
+        old: &mut MessageStream<O>,
+        new: &mut MessageStream<N>,
         aside: &mut Aside,
         fresh: &mut Aside,
     ) -> Result<Marker, Failed>
@@ -273,8 +273,8 @@ impl Crossing {
     /// What the session holds, and whether its old link has said so itself.
     async fn look<O, N>(
         &self,
-        old: &mut Talk<O>,
-        new: &mut Talk<N>,
+        old: &mut MessageStream<O>,
+        new: &mut MessageStream<N>,
         aside: &mut Aside,
         fresh: &mut Aside,
     ) -> Result<(Ledger, bool), Failed>
@@ -300,7 +300,12 @@ impl Crossing {
         }
     }
 
-    async fn verify<N>(&self, ledger: &Ledger, new: &mut Talk<N>, fresh: &mut Aside) -> Result<Ledger, Failed>
+    async fn verify<N>(
+        &self,
+        ledger: &Ledger,
+        new: &mut MessageStream<N>,
+        fresh: &mut Aside,
+    ) -> Result<Ledger, Failed>
     where
         N: AsyncRead + AsyncWrite + Unpin,
     {
@@ -327,7 +332,7 @@ pub async fn finish<S>(
     ledger: &Ledger,
     mut unnamed: Option<&Unnamed>,
     told: &[(Box<[u8]>, Shape)],
-    new: &mut Talk<S>,
+    new: &mut MessageStream<S>,
     fresh: &mut Aside,
 ) -> Result<(), Failed>
 where
@@ -346,7 +351,7 @@ where
         let mut last = Replay::last(ledger, parsed, told.iter().map(|(name, _)| *name));
         match last.run(new, fresh).await {
             Err(ReplayError::Refused {
-                at: replay::Step::Unnamed,
+                at: replay::ReplayStep::Unnamed,
                 ..
             }) if unnamed.is_some_and(|unnamed| unnamed.doubtful) => unnamed = None,
             Err(error) => return Err(new_failed(error)),
@@ -367,7 +372,7 @@ where
 async fn hear_both<N>(
     ledger: &Ledger,
     marker: &Marker,
-    new: &mut Talk<N>,
+    new: &mut MessageStream<N>,
     fresh: &mut Aside,
 ) -> Result<(), Failed>
 where
@@ -379,7 +384,7 @@ where
     run_new(forget(marker), new, fresh).await
 }
 
-async fn run_new<N>(mut replay: Replay, new: &mut Talk<N>, fresh: &mut Aside) -> Result<(), Failed>
+async fn run_new<N>(mut replay: Replay, new: &mut MessageStream<N>, fresh: &mut Aside) -> Result<(), Failed>
 where
     N: AsyncRead + AsyncWrite + Unpin,
 {
@@ -391,7 +396,7 @@ where
 async fn recalled<O>(
     ledger: &Ledger,
     unnamed: Option<Unnamed>,
-    old: &mut Talk<O>,
+    old: &mut MessageStream<O>,
     aside: &mut Aside,
 ) -> Result<(Vec<(Box<[u8]>, Shape)>, Option<Unnamed>), Failed>
 where
@@ -425,7 +430,7 @@ where
 
 async fn described_by_old<O>(
     mut recall: Replay,
-    old: &mut Talk<O>,
+    old: &mut MessageStream<O>,
     aside: &mut Aside,
 ) -> Result<Vec<Shape>, Failed>
 where
@@ -440,7 +445,7 @@ where
 }
 
 /// A small thing that the old link is asked to do. If it can't, nobody knows what it will say.
-async fn on_old<O>(mut step: Replay, old: &mut Talk<O>, aside: &mut Aside) -> Result<(), Failed>
+async fn on_old<O>(mut step: Replay, old: &mut MessageStream<O>, aside: &mut Aside) -> Result<(), Failed>
 where
     O: AsyncRead + AsyncWrite + Unpin,
 {

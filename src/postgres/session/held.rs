@@ -9,7 +9,7 @@ use crate::limit::Permit;
 use crate::net::Stream;
 use crate::postgres::link::cancel::Address;
 use crate::postgres::link::login::Facts;
-use crate::postgres::link::pool::{Kind, Pool};
+use crate::postgres::link::pool::{LinkKind, Pool};
 use crate::postgres::link::target::Target;
 use crate::postgres::state::ledger::Ledger;
 
@@ -20,7 +20,7 @@ pub struct Held {
     pub pool: Arc<Pool>,
     pub connection: Permit,
     /// Who else the link can be lent to when the session is over.
-    pub kind: Option<Kind>,
+    pub kind: Option<LinkKind>,
     /// What the last survey told; None: there was no reason for one yet.
     pub ledger: Option<Box<Ledger>>,
 }

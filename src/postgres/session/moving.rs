@@ -22,7 +22,7 @@ use crate::postgres::state::ledger::{Ledger, Pin};
 use crate::postgres::state::notes::Notes;
 use crate::postgres::state::risky_names::RiskyNames;
 use crate::postgres::talk::exchange::{Aside, Broken};
-use crate::postgres::talk::stream::Talk;
+use crate::postgres::talk::stream::MessageStream;
 use crate::postgres::talk::survey::{Question, SurveyError, whose_session};
 
 /// How long a request that arrives meanwhile may be held.
@@ -93,7 +93,7 @@ impl Session {
     /// Whether the link's user was dropped: the server does not know then whose session it is.
     pub async fn is_user_gone(&mut self) -> Result<bool, Over> {
         let mut aside = Aside::kept();
-        let mut talk = Talk::new(self.relay.link());
+        let mut talk = MessageStream::new(self.relay.link());
         let asked = timeout(SILENCE_MAX, whose_session().run(&mut talk, &mut aside)).await;
         let (_, unseen) = talk.into_parts();
         self.relay.resume(&aside.take(), &unseen);
@@ -121,7 +121,7 @@ impl Session {
     async fn survey_link(&mut self) -> Result<Ledger, SurveyError> {
         let question = self.question();
         let mut aside = Aside::kept();
-        let mut talk = Talk::new(self.relay.link());
+        let mut talk = MessageStream::new(self.relay.link());
         let ledger = survey(question, &mut talk, &mut aside).await;
         let (_, unseen) = talk.into_parts();
         self.relay.resume(&aside.take(), &unseen);
@@ -219,9 +219,9 @@ impl Session {
             registration,
             pool,
         } = arrival;
-        let mut successor = Talk::resume(link.stream, link.unread);
+        let mut successor = MessageStream::resume(link.stream, link.unread);
         let mut aside = Aside::kept();
-        let mut old = Talk::new(self.relay.link());
+        let mut old = MessageStream::new(self.relay.link());
         let crossed = crossing.run(&mut old, &mut successor, &mut aside).await;
         let (_, unseen) = old.into_parts();
         let (stream, unread) = successor.into_parts();
@@ -282,7 +282,7 @@ pub async fn catch_up(
     let Some(risky) = risky else {
         return (arrival, Ok(()));
     };
-    let mut talk = Talk::resume(arrival.link.stream, arrival.link.unread);
+    let mut talk = MessageStream::resume(arrival.link.stream, arrival.link.unread);
     let caught_up = timeout_at(until, learn::catch_up(&risky, &mut talk)).await;
     (arrival.link.stream, arrival.link.unread) = talk.into_parts();
     let caught_up = match caught_up {

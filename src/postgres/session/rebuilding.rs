@@ -11,7 +11,7 @@ use crate::postgres::state::known::{Again, Known, Unnamed};
 use crate::postgres::state::ledger::Ledger;
 use crate::postgres::talk::exchange::Aside;
 use crate::postgres::talk::replay::{Replay, ReplayError, overlap, put_right, say_again};
-use crate::postgres::talk::stream::Talk;
+use crate::postgres::talk::stream::MessageStream;
 use crate::postgres::talk::survey::{FORBIDDEN, Question, SurveyError, lacking};
 use crate::postgres::wire::say;
 use crate::postgres::wire::tag::from_server;
@@ -39,7 +39,7 @@ impl Rebuilding {
         &self,
         question: &Question,
         user: &[u8],
-        link: &mut Talk<S>,
+        link: &mut MessageStream<S>,
     ) -> Result<Rebuilt, Failed>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -53,7 +53,7 @@ impl Rebuilding {
         &self,
         question: &Question,
         user: &[u8],
-        link: &mut Talk<S>,
+        link: &mut MessageStream<S>,
     ) -> Result<Rebuilt, Failed>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -115,7 +115,7 @@ impl Rebuilding {
         &self,
         before: &Ledger,
         question: &Question,
-        link: &mut Talk<S>,
+        link: &mut MessageStream<S>,
         aside: &mut Aside,
     ) -> Result<Ledger, Failed>
     where
@@ -168,7 +168,7 @@ fn done(replayed: Result<(), ReplayError>) -> Result<(), Failed> {
 }
 
 /// Leaves a fresh link in a failed transaction, as the one was that its client is in.
-pub async fn fail_transaction<S>(link: &mut Talk<S>) -> Result<(), Failed>
+pub async fn fail_transaction<S>(link: &mut MessageStream<S>) -> Result<(), Failed>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -179,9 +179,9 @@ where
         &mut out,
         "/* pgswivel */ BEGIN; ROLLBACK TO the_transaction_was_lost_with_its_connection",
     );
-    link.say(&mut out).await.map_err(|error| lost(&error))?;
+    link.write(&mut out).await.map_err(|error| lost(&error))?;
     loop {
-        let message = link.hear(MESSAGE_MAX).await.map_err(|error| lost(&error))?;
+        let message = link.read(MESSAGE_MAX).await.map_err(|error| lost(&error))?;
         match (message.tag, message.body()) {
             (from_server::READY, b"E") => return Ok(()),
             (from_server::READY, _) => return Err(lost(&"it is in no failed transaction")),

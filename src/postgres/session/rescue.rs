@@ -22,7 +22,7 @@ use crate::postgres::link::farewell::leave;
 use crate::postgres::relay::{End, Loss};
 use crate::postgres::state::known::Unnamed;
 use crate::postgres::state::ledger::{Ledger, Pin};
-use crate::postgres::talk::stream::Talk;
+use crate::postgres::talk::stream::MessageStream;
 use crate::postgres::talk::survey::Question;
 use crate::postgres::wire::aftermath::{Aftermath, InFlight};
 use crate::postgres::wire::read::{error_field, is_going_away};
@@ -123,7 +123,7 @@ impl Session {
                 return Err(gone(reason));
             }
             let is_undone = self.is_undone(loss);
-            let mut talk = Talk::resume(link.stream, link.unread);
+            let mut talk = MessageStream::resume(link.stream, link.unread);
             let mut rebuilt = match caught_up {
                 Ok(()) => self.rebuild(&rebuilding, &registration, &mut talk).await,
                 Err(failed) => Err(failed),
@@ -174,7 +174,7 @@ impl Session {
         &self,
         rebuilding: &Rebuilding,
         registration: &Registration,
-        link: &mut Talk<Stream>,
+        link: &mut MessageStream<Stream>,
     ) -> Result<Rebuilt, Failed> {
         let user = registration.credential().user.as_bytes();
         let names = self.custom_names();

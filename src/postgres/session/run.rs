@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::ending::Over;
 use super::held::Held;
 use crate::postgres::client::admit::Seat;
-use crate::postgres::link::cancel::Place;
+use crate::postgres::link::cancel::Cancellable;
 use crate::postgres::state::notes::Notes;
 
 use crate::access::leave::Leave;
@@ -23,7 +23,7 @@ use crate::limit::Permit;
 use crate::metrics::Move;
 use crate::net::Stream;
 use crate::postgres::link::way::Way;
-use crate::postgres::relay::poll_if_woken::Seldom;
+use crate::postgres::relay::poll_if_woken::PollIfWoken;
 use crate::postgres::relay::{End, Relay, Want};
 use crate::postgres::service::Service;
 use crate::postgres::wire::opening::Startup;
@@ -47,7 +47,7 @@ pub struct Session {
     /// What every link of the session begins with.
     pub startup: Startup,
     pub relay: Relay<Stream, Stream>,
-    pub place: Option<Place>,
+    pub place: Option<Cancellable>,
     pub held: Held,
     pub plan: Plan,
     pub _seat: Seat,
@@ -169,7 +169,7 @@ impl Session {
                 () = at(alarm) => Ok(Event::Alarm),
             }
         });
-        let mut aside = Seldom::new(aside);
+        let mut aside = PollIfWoken::new(aside);
         let mut relaying = pin!(relay.run_until(want));
         poll_fn(|cx| match relaying.as_mut().poll(cx) {
             Poll::Ready(rested) => Poll::Ready(rested.map(|()| Event::Rested).map_err(Over::End)),

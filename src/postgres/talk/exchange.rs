@@ -7,7 +7,7 @@ use std::fmt;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::stream::{Message, Talk, TalkError};
+use super::stream::{Message, MessageStream, StreamError};
 use crate::postgres::wire::described::{Described, Shape};
 use crate::postgres::wire::extended;
 use crate::postgres::wire::read::{channel, error_field};
@@ -113,7 +113,7 @@ pub struct Exchange<T> {
 #[derive(Debug, thiserror::Error)]
 pub enum Broken<T: fmt::Debug> {
     #[error("the link was lost: {0}")]
-    Talk(#[from] TalkError),
+    Stream(#[from] StreamError),
     #[error("the server ended the link with {0}")]
     Fatal(LastWords),
     #[error("the server sent message {0:?} out of place")]
@@ -152,7 +152,7 @@ impl<T: fmt::Debug> Broken<T> {
     /// Wherever it was.
     pub fn anywhere(self) -> Broken<()> {
         match self {
-            Self::Talk(error) => Broken::Talk(error),
+            Self::Stream(error) => Broken::Stream(error),
             Self::Fatal(words) => Broken::Fatal(words),
             Self::Unexpected(tag) => Broken::Unexpected(tag),
             Self::Aside => Broken::Aside,
@@ -197,15 +197,17 @@ impl<T: Copy + fmt::Debug> Exchange<T> {
     /// The next row of any answer; None when everything was answered and the link is at rest.
     pub async fn next_row<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
-        talk: &mut Talk<S>,
+        talk: &mut MessageStream<S>,
         aside: &mut Aside,
     ) -> Result<Option<Message>, Broken<T>> {
         loop {
             if !self.sent {
-                talk.say_and_read(&mut self.out).await.map_err(TalkError::from)?;
+                talk.write_and_read(&mut self.out)
+                    .await
+                    .map_err(StreamError::from)?;
                 self.sent = true;
             }
-            let message = talk.hear(MESSAGE_MAX).await?;
+            let message = talk.read(MESSAGE_MAX).await?;
             let first = self.steps.front().copied();
             match message.tag {
                 from_server::PARAMETER_STATUS | from_server::NOTICE | from_server::NOTIFICATION => {
@@ -257,7 +259,7 @@ impl<T: Copy + fmt::Debug> Exchange<T> {
     /// To the end, whatever the answers are.
     pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
-        talk: &mut Talk<S>,
+        talk: &mut MessageStream<S>,
         aside: &mut Aside,
     ) -> Result<(), Broken<T>> {
         while self.next_row(talk, aside).await?.is_some() {}
@@ -411,11 +413,11 @@ fn is_about_us(notice: &[u8]) -> bool {
 
 /// Hears nothing but asides until the marker has come.
 pub async fn drain_until_marker<S: AsyncRead + AsyncWrite + Unpin>(
-    talk: &mut Talk<S>,
+    talk: &mut MessageStream<S>,
     aside: &mut Aside,
 ) -> Result<(), Broken<()>> {
     while !aside.has_seen_marker() {
-        let message = talk.hear(MESSAGE_MAX).await?;
+        let message = talk.read(MESSAGE_MAX).await?;
         match message.tag {
             from_server::PARAMETER_STATUS | from_server::NOTICE | from_server::NOTIFICATION => {
                 aside.take_in(&message)?
@@ -473,10 +475,10 @@ mod tests {
     }
 
     /// A server that says all this, whatever it is asked, and then no more.
-    async fn server(says: &[u8]) -> (Talk<DuplexStream>, DuplexStream) {
+    async fn server(says: &[u8]) -> (MessageStream<DuplexStream>, DuplexStream) {
         let (near, mut far) = duplex(1 << 16);
         far.write_all(says).await.unwrap();
-        (Talk::new(near), far)
+        (MessageStream::new(near), far)
     }
 
     #[tokio::test]
@@ -497,7 +499,7 @@ mod tests {
             far.shutdown().await.unwrap();
             let broken = two_steps().run(&mut talk, &mut Aside::kept()).await.unwrap_err();
             assert!(
-                matches!(broken, Broken::Talk(TalkError::Closed)),
+                matches!(broken, Broken::Stream(StreamError::Closed)),
                 "cut at {cut}: {broken}"
             );
         }
@@ -584,7 +586,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_does_not_read_before_it_is_read_is_no_deadlock() {
         let (near, mut far) = duplex(64);
-        let mut talk = Talk::new(near);
+        let mut talk = MessageStream::new(near);
         let mut script = Script::new();
         for _ in 0..1000 {
             script.prepare((), b"name", &[b'x'; 100], &[]);

@@ -12,7 +12,7 @@
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::exchange::{Aside, Broken, Exchange, Marker, Script, SqlState};
-use super::stream::Talk;
+use super::stream::MessageStream;
 use super::survey::{BEGIN, COMMIT, TIMEOUT, limit};
 use crate::postgres::state::known::{Again, Parsed};
 use crate::postgres::state::ledger::{LIMITS, Lacks, Ledger, Origin, Pin, Setting, Statement, Text};
@@ -67,7 +67,7 @@ const CLIENT_ENCODING: &[u8] = b"client_encoding";
 
 /// What a step of a replay is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ReplayStep {
     Frame,
     Settings,
     Identity,
@@ -79,15 +79,15 @@ pub enum Step {
 }
 
 /// A replay under way, or another exchange of the same kind. Its future may be dropped and asked for again.
-pub struct Replay(Exchange<Step>);
+pub struct Replay(Exchange<ReplayStep>);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     #[error("the replay was cut off: {0}")]
-    Lost(Broken<Step>),
+    Lost(Broken<ReplayStep>),
     /// The link is at rest.
     #[error("the server refused the replay of {at:?} with {state}")]
-    Refused { at: Step, state: SqlState },
+    Refused { at: ReplayStep, state: SqlState },
 }
 
 impl ReplayError {
@@ -101,11 +101,11 @@ impl ReplayError {
             return None;
         }
         match at {
-            Step::Frame => None,
-            Step::Settings | Step::Said => Some(Pin::UnreplayableSetting),
-            Step::Identity => Some(Pin::UnreplayableRole),
-            Step::Statement | Step::Unnamed => Some(Pin::UnreplayableStatement),
-            Step::Listen => Some(Pin::UnreplayableChannel),
+            ReplayStep::Frame => None,
+            ReplayStep::Settings | ReplayStep::Said => Some(Pin::UnreplayableSetting),
+            ReplayStep::Identity => Some(Pin::UnreplayableRole),
+            ReplayStep::Statement | ReplayStep::Unnamed => Some(Pin::UnreplayableStatement),
+            ReplayStep::Listen => Some(Pin::UnreplayableChannel),
         }
     }
 }
@@ -127,7 +127,7 @@ impl Replay {
             identity(&mut script, ledger);
         }
         keep(&mut script, ledger, KEEP, &early);
-        set(&mut script, ledger, Step::Settings, &settings, Until::Reset);
+        set(&mut script, ledger, ReplayStep::Settings, &settings, Until::Reset);
         if !is_superuser {
             identity(&mut script, ledger);
         }
@@ -141,15 +141,15 @@ impl Replay {
         }
         for parsed in parsed {
             reading.change(&mut script, ledger.parsed_under(&parsed.under));
-            script.prepare_body(Step::Statement, &parsed.body);
+            script.prepare_body(ReplayStep::Statement, &parsed.body);
         }
         reading.change(&mut script, Vec::new());
         keep(&mut script, ledger, KEEP_LATE, &late);
         let last = ledger.settings().iter().filter(|s| is_late(&s.name));
         let last: Vec<(&[u8], &[u8])> = last.map(pair).collect();
-        set(&mut script, ledger, Step::Settings, &last, Until::Reset);
-        script.run(Step::Frame, COMMIT);
-        Self(script.finish(Step::Frame))
+        set(&mut script, ledger, ReplayStep::Settings, &last, Until::Reset);
+        script.run(ReplayStep::Frame, COMMIT);
+        Self(script.finish(ReplayStep::Frame))
     }
 
     /// The unnamed statement, and then what these statements take and give. In a flight of its own: one that is
@@ -164,13 +164,13 @@ impl Replay {
         if let Some(parsed) = unnamed {
             clients_encoding(&mut script, ledger);
             Reading::as_in(ledger).change(&mut script, ledger.parsed_under(&parsed.under));
-            script.prepare_body(Step::Unnamed, &parsed.body);
+            script.prepare_body(ReplayStep::Unnamed, &parsed.body);
         }
         for name in described {
-            script.describe(Step::Statement, name);
+            script.describe(ReplayStep::Statement, name);
         }
-        script.run(Step::Frame, COMMIT);
-        Self(script.finish(Step::Frame))
+        script.run(ReplayStep::Frame, COMMIT);
+        Self(script.finish(ReplayStep::Frame))
     }
 
     /// What the server said of each statement that it was asked about, in that order.
@@ -180,7 +180,7 @@ impl Replay {
 
     pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
-        talk: &mut Talk<S>,
+        talk: &mut MessageStream<S>,
         aside: &mut Aside,
     ) -> Result<(), ReplayError> {
         self.0.run(talk, aside).await.map_err(|broken| match broken {
@@ -196,17 +196,17 @@ pub fn recall(ledger: &Ledger) -> Replay {
     let mut script = Script::new();
     begin(&mut script, ledger);
     for statement in ledger.statements() {
-        script.describe(Step::Statement, &statement.name);
+        script.describe(ReplayStep::Statement, &statement.name);
     }
-    script.run(Step::Frame, COMMIT);
-    Replay(script.finish(Step::Frame))
+    script.run(ReplayStep::Frame, COMMIT);
+    Replay(script.finish(ReplayStep::Frame))
 }
 
 /// The same of the unnamed statement, if there is one: else it is refused.
 pub fn recall_unnamed() -> Replay {
     let mut script = Script::new();
-    script.describe(Step::Unnamed, b"");
-    Replay(script.finish(Step::Unnamed))
+    script.describe(ReplayStep::Unnamed, b"");
+    Replay(script.finish(ReplayStep::Unnamed))
 }
 
 /// Lets the old link hear the marker.
@@ -225,16 +225,16 @@ pub fn overlap(ledger: &Ledger, marker: Option<&Marker>) -> Replay {
     let mut script = Script::new();
     begin(&mut script, ledger);
     for channel in ledger.channels().chain(marker.map(Marker::channel)) {
-        script.run(Step::Listen, [b"LISTEN ", &*identifier(channel)].concat());
+        script.run(ReplayStep::Listen, [b"LISTEN ", &*identifier(channel)].concat());
     }
     if let Some(marker) = marker {
         script.run(
-            Step::Listen,
+            ReplayStep::Listen,
             [b"NOTIFY ", &*identifier(marker.channel())].concat(),
         );
     }
-    script.run(Step::Frame, COMMIT);
-    Replay(script.finish(Step::Frame))
+    script.run(ReplayStep::Frame, COMMIT);
+    Replay(script.finish(ReplayStep::Frame))
 }
 
 /// One unit of what a client said, outside of a transaction, as it was said.
@@ -242,53 +242,58 @@ pub fn say_again(said: &[Again], lacks: Lacks) -> Replay {
     let mut script = Script::new();
     for again in said {
         match again {
-            Again::Text(text) | Again::Alone(text) => script.run(Step::Said, text),
+            Again::Text(text) | Again::Alone(text) => script.run(ReplayStep::Said, text),
             Again::SetConfig { name, value } if lacks.set_config() => {
-                script.run(Step::Said, statement(name, value, Until::Reset));
+                script.run(ReplayStep::Said, statement(name, value, Until::Reset));
             }
             Again::SetConfig { name, value } => {
-                script.ask(Step::Said, SET_ONE, &[TEXT, TEXT], &[Some(name), Some(value)]);
+                script.ask(
+                    ReplayStep::Said,
+                    SET_ONE,
+                    &[TEXT, TEXT],
+                    &[Some(name), Some(value)],
+                );
             }
             // It could not be set by a function, and what was set and reset is there.
             Again::Touch(_) if lacks.set_config() => {}
-            Again::Touch(name) => script.ask(Step::Said, TOUCH, &[TEXT], &[Some(name)]),
-            Again::Parse(body) => script.prepare_body(Step::Statement, body),
+            Again::Touch(name) => script.ask(ReplayStep::Said, TOUCH, &[TEXT], &[Some(name)]),
+            Again::Parse(body) => script.prepare_body(ReplayStep::Statement, body),
         }
     }
-    Replay(script.finish(Step::Frame))
+    Replay(script.finish(ReplayStep::Frame))
 }
 
 /// Gives settings the values that they should have, and do not.
 pub fn put_right(ledger: &Ledger, settings: &[(&[u8], &[u8])]) -> Replay {
     let mut script = Script::new();
     begin(&mut script, ledger);
-    set(&mut script, ledger, Step::Settings, settings, Until::Reset);
-    script.run(Step::Frame, COMMIT);
-    Replay(script.finish(Step::Frame))
+    set(&mut script, ledger, ReplayStep::Settings, settings, Until::Reset);
+    script.run(ReplayStep::Frame, COMMIT);
+    Replay(script.finish(ReplayStep::Frame))
 }
 
 fn alone(sql: &[u8]) -> Replay {
     let mut script = Script::new();
-    script.run(Step::Listen, sql);
-    Replay(script.finish(Step::Listen))
+    script.run(ReplayStep::Listen, sql);
+    Replay(script.finish(ReplayStep::Listen))
 }
 
 /// A transaction in which our own limits hold, and text is in the database's encoding.
-fn begin(script: &mut Script<Step>, ledger: &Ledger) {
-    script.run(Step::Frame, BEGIN);
-    script.run(Step::Frame, TIMEOUT);
-    limit(script, Step::Frame, ledger.lacks());
+fn begin(script: &mut Script<ReplayStep>, ledger: &Ledger) {
+    script.run(ReplayStep::Frame, BEGIN);
+    script.run(ReplayStep::Frame, TIMEOUT);
+    limit(script, ReplayStep::Frame, ledger.lacks());
     let encoding = ledger.reported(b"server_encoding").unwrap_or_default();
     set(
         script,
         ledger,
-        Step::Frame,
+        ReplayStep::Frame,
         &[(CLIENT_ENCODING, encoding)],
         Until::Commit,
     );
 }
 
-fn identity(script: &mut Script<Step>, ledger: &Ledger) {
+fn identity(script: &mut Script<ReplayStep>, ledger: &Ledger) {
     let identity = ledger.identity();
     let mut settings: Vec<(&[u8], &[u8])> = Vec::new();
     if identity.session_changed {
@@ -298,19 +303,22 @@ fn identity(script: &mut Script<Step>, ledger: &Ledger) {
     if identity.role_changed || identity.session_changed {
         settings.push((b"role", &identity.role));
     }
-    set(script, ledger, Step::Identity, &settings, Until::Reset);
+    set(script, ledger, ReplayStep::Identity, &settings, Until::Reset);
     if identity.role_changed || identity.session_changed {
         return;
     }
     if !ledger.lacks().set_config() {
         let values = [Some(&*identity.role), Some(&*identity.session_user)];
-        script.ask(Step::Identity, KEEP_ROLE, &[TEXT, TEXT], &values);
+        script.ask(ReplayStep::Identity, KEEP_ROLE, &[TEXT, TEXT], &values);
     } else if &*identity.role != b"none" {
-        script.run(Step::Identity, statement(b"role", &identity.role, Until::Reset));
+        script.run(
+            ReplayStep::Identity,
+            statement(b"role", &identity.role, Until::Reset),
+        );
     }
 }
 
-fn prepare(script: &mut Script<Step>, statement: &Statement) {
+fn prepare(script: &mut Script<ReplayStep>, statement: &Statement) {
     let Statement {
         name,
         text,
@@ -319,19 +327,19 @@ fn prepare(script: &mut Script<Step>, statement: &Statement) {
         ..
     } = statement;
     match origin {
-        Origin::Parse => script.prepare(Step::Statement, name, text, parameters),
+        Origin::Parse => script.prepare(ReplayStep::Statement, name, text, parameters),
         // Refused if the text has more than this one command.
-        Origin::Sql => script.run(Step::Statement, text),
+        Origin::Sql => script.run(ReplayStep::Statement, text),
     }
 }
 
 /// Bytes of the client's own are in its encoding still.
-fn clients_encoding(script: &mut Script<Step>, ledger: &Ledger) {
+fn clients_encoding(script: &mut Script<ReplayStep>, ledger: &Ledger) {
     let encoding = ledger.reported(CLIENT_ENCODING).unwrap_or_default();
     set(
         script,
         ledger,
-        Step::Frame,
+        ReplayStep::Frame,
         &[(CLIENT_ENCODING, encoding)],
         Until::Commit,
     );
@@ -351,7 +359,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn change(&mut self, script: &mut Script<Step>, other: Vec<(&'static [u8], Text)>) {
+    fn change(&mut self, script: &mut Script<ReplayStep>, other: Vec<(&'static [u8], Text)>) {
         if self.other == other {
             return;
         }
@@ -361,7 +369,7 @@ impl<'a> Reading<'a> {
         let settings: Vec<(&[u8], &[u8])> = back
             .chain(other.iter().map(|(name, value)| (*name, &**value)))
             .collect();
-        set(script, self.ledger, Step::Frame, &settings, Until::Commit);
+        set(script, self.ledger, ReplayStep::Frame, &settings, Until::Commit);
         self.other = other;
     }
 }
@@ -377,7 +385,7 @@ enum Until {
     Reset,
 }
 
-fn keep(script: &mut Script<Step>, ledger: &Ledger, sql: &str, unset: &[(&[u8], &[u8], bool)]) {
+fn keep(script: &mut Script<ReplayStep>, ledger: &Ledger, sql: &str, unset: &[(&[u8], &[u8], bool)]) {
     if unset.is_empty() {
         return;
     }
@@ -387,7 +395,7 @@ fn keep(script: &mut Script<Step>, ledger: &Ledger, sql: &str, unset: &[(&[u8], 
             .iter()
             .filter(|(name, ..)| *name != b"session_replication_role");
         let all: Vec<(&[u8], &[u8])> = unset.map(|(name, value, _)| (*name, *value)).collect();
-        return set(script, ledger, Step::Settings, &all, Until::Reset);
+        return set(script, ledger, ReplayStep::Settings, &all, Until::Reset);
     }
     let names = text_array(unset.iter().map(|(name, ..)| *name));
     let values = text_array(unset.iter().map(|(_, value, _)| *value));
@@ -398,14 +406,20 @@ fn keep(script: &mut Script<Step>, ledger: &Ledger, sql: &str, unset: &[(&[u8], 
     let follow = text_array(follow.into_iter());
     let types = [TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY];
     script.ask(
-        Step::Settings,
+        ReplayStep::Settings,
         sql,
         &types,
         &[Some(&names), Some(&values), Some(&follow)],
     );
 }
 
-fn set(script: &mut Script<Step>, ledger: &Ledger, step: Step, settings: &[(&[u8], &[u8])], until: Until) {
+fn set(
+    script: &mut Script<ReplayStep>,
+    ledger: &Ledger,
+    step: ReplayStep,
+    settings: &[(&[u8], &[u8])],
+    until: Until,
+) {
     if settings.is_empty() {
         return;
     }

@@ -15,7 +15,7 @@ use crate::postgres::wire::frame::{BadLength, HEADER};
 const AHEAD_MAX: usize = 64 * 1024;
 
 #[derive(Debug)]
-pub struct Talk<S> {
+pub struct MessageStream<S> {
     pub stream: S,
     input: BytesMut,
 }
@@ -28,7 +28,7 @@ pub struct Message {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum TalkError {
+pub enum StreamError {
     #[error("connection closed")]
     Closed,
     #[error(transparent)]
@@ -50,7 +50,7 @@ impl Message {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> MessageStream<S> {
     pub fn new(stream: S) -> Self {
         Self {
             stream,
@@ -64,7 +64,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
     }
 
     /// The next message, if its body has at most `max` bytes.
-    pub async fn hear(&mut self, max: usize) -> Result<Message, TalkError> {
+    pub async fn read(&mut self, max: usize) -> Result<Message, StreamError> {
         self.fill(HEADER).await?;
         let tag = self.input[0];
         let length = i32::from_be_bytes([self.input[1], self.input[2], self.input[3], self.input[4]]);
@@ -76,7 +76,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
             }
         };
         if body > max {
-            return Err(TalkError::TooLong {
+            return Err(StreamError::TooLong {
                 tag: char::from(tag),
                 length: body,
                 max,
@@ -88,7 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
     }
 
     /// Sends everything and empties `out`.
-    pub async fn say(&mut self, out: &mut BytesMut) -> io::Result<()> {
+    pub async fn write(&mut self, out: &mut BytesMut) -> io::Result<()> {
         while out.has_remaining() {
             // Not `write_all_buf`: of one piece, a vectored write costs more.
             match poll_fn(|cx| Pin::new(&mut self.stream).poll_write(cx, out)).await? {
@@ -101,12 +101,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
 
     /// Sends everything and empties `out`, and reads meanwhile: neither side waits for the other, however much
     /// there is to say. May be dropped and called again.
-    pub async fn say_and_read(&mut self, out: &mut BytesMut) -> io::Result<()> {
-        poll_fn(|cx| self.poll_say_and_read(cx, out)).await?;
+    pub async fn write_and_read(&mut self, out: &mut BytesMut) -> io::Result<()> {
+        poll_fn(|cx| self.poll_write_and_read(cx, out)).await?;
         self.stream.flush().await
     }
 
-    fn poll_say_and_read(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<io::Result<()>> {
+    fn poll_write_and_read(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<io::Result<()>> {
         while out.has_remaining() {
             match Pin::new(&mut self.stream).poll_write(cx, out) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -142,11 +142,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         (self.stream, self.input)
     }
 
-    async fn fill(&mut self, wanted: usize) -> Result<(), TalkError> {
+    async fn fill(&mut self, wanted: usize) -> Result<(), StreamError> {
         while self.input.len() < wanted {
             self.input.reserve(wanted.max(1024) - self.input.len());
             if self.stream.read_buf(&mut self.input).await? == 0 {
-                return Err(TalkError::Closed);
+                return Err(StreamError::Closed);
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::exchange::{Aside, Broken, Exchange, Script, SqlState};
-use super::stream::Talk;
+use super::stream::MessageStream;
 use crate::postgres::state::ledger::{Draft, LACKS_QUERY, Lacks, Ledger, Pin, watched_names};
 use crate::postgres::wire::extended::{BYTEA, BYTEA_ARRAY, INT4, TEXT_ARRAY, bytea_array, text_array};
 use crate::postgres::wire::read::{Malformed, row};
@@ -203,7 +203,7 @@ impl Question {
 
 /// What a step of a survey is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum SurveyStep {
     Begin,
     Settings,
     Held,
@@ -213,12 +213,12 @@ pub enum Step {
 #[derive(Debug, thiserror::Error)]
 pub enum SurveyError {
     #[error("the survey was cut off: {0}")]
-    Lost(Broken<Step>),
+    Lost(Broken<SurveyStep>),
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// The link is as it was before.
     #[error("the server refused a survey at {at:?} with {state}")]
-    Refused { at: Step, state: SqlState },
+    Refused { at: SurveyStep, state: SqlState },
 }
 
 impl SurveyError {
@@ -239,11 +239,11 @@ impl SurveyError {
 /// A survey under way. The future of [`Survey::run`] may be dropped and asked for again.
 pub struct Survey {
     question: Question,
-    exchange: Exchange<Step>,
+    exchange: Exchange<SurveyStep>,
     draft: Draft,
     attempts: u32,
     /// What was refused, while the server is asked what it would not refuse.
-    forbidden: Option<(Step, SqlState)>,
+    forbidden: Option<(SurveyStep, SqlState)>,
     order: Order,
 }
 
@@ -272,7 +272,7 @@ impl Survey {
     /// The link is at rest before and, unless it is lost, after. What comes for the client meanwhile is in `aside`.
     pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
-        talk: &mut Talk<S>,
+        talk: &mut MessageStream<S>,
         aside: &mut Aside,
     ) -> Result<Ledger, SurveyError> {
         loop {
@@ -317,7 +317,7 @@ impl Survey {
 }
 
 /// What the user of a link may not execute.
-pub async fn lacking<S>(talk: &mut Talk<S>, aside: &mut Aside) -> Result<Lacks, SurveyError>
+pub async fn lacking<S>(talk: &mut MessageStream<S>, aside: &mut Aside) -> Result<Lacks, SurveyError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -335,19 +335,19 @@ where
     }
 }
 
-fn what_is_lacking() -> Exchange<Step> {
+fn what_is_lacking() -> Exchange<SurveyStep> {
     let mut script = Script::new();
-    script.run(Step::Begin, BEGIN);
-    script.run(Step::Held, LACKS_QUERY);
-    script.run(Step::Commit, COMMIT);
-    script.finish(Step::Commit)
+    script.run(SurveyStep::Begin, BEGIN);
+    script.run(SurveyStep::Held, LACKS_QUERY);
+    script.run(SurveyStep::Commit, COMMIT);
+    script.finish(SurveyStep::Commit)
 }
 
 /// Asks whether there is a user whose session it is.
-pub fn whose_session() -> Exchange<Step> {
+pub fn whose_session() -> Exchange<SurveyStep> {
     let mut script = Script::new();
-    script.run(Step::Held, "/* pgswivel */ SELECT session_user");
-    script.finish(Step::Held)
+    script.run(SurveyStep::Held, "/* pgswivel */ SELECT session_user");
+    script.finish(SurveyStep::Held)
 }
 
 /// Our own limits, until the end of the transaction.
@@ -359,34 +359,34 @@ pub fn limit<T: Copy>(script: &mut Script<T>, step: T, lacks: Lacks) {
     script.run(step, "/* pgswivel */ SET LOCAL lock_timeout = '1s'");
 }
 
-fn ask(question: &Question, order: Order) -> (Exchange<Step>, Draft) {
+fn ask(question: &Question, order: Order) -> (Exchange<SurveyStep>, Draft) {
     let mut script = Script::new();
     let max = question.bytes_max.to_be_bytes();
     let max = Some(&max[..]);
-    script.run(Step::Begin, BEGIN);
+    script.run(SurveyStep::Begin, BEGIN);
     if order == Order::Limits {
-        script.run(Step::Settings, TIMEOUT_BEFORE);
-        script.run(Step::Begin, TIMEOUT);
-        script.run(Step::Settings, LIMITS_BEFORE);
-        limit(&mut script, Step::Begin, question.lacks);
+        script.run(SurveyStep::Settings, TIMEOUT_BEFORE);
+        script.run(SurveyStep::Begin, TIMEOUT);
+        script.run(SurveyStep::Settings, LIMITS_BEFORE);
+        limit(&mut script, SurveyStep::Begin, question.lacks);
     }
-    script.ask(Step::Settings, SETTINGS, &[INT4], &[max]);
+    script.ask(SurveyStep::Settings, SETTINGS, &[INT4], &[max]);
     if order == Order::Settings {
-        limit(&mut script, Step::Begin, question.lacks);
+        limit(&mut script, SurveyStep::Begin, question.lacks);
     }
     let reported = text_array(watched_names().collect::<Vec<_>>().into_iter());
     let types = [INT4, BYTEA_ARRAY, TEXT_ARRAY, BYTEA];
     let values = [max, Some(&question.custom), Some(&reported), Some(&question.user)];
     let too = HELD_TOO.iter().filter(|(pin, _)| question.lacks.knows(*pin));
     let held: String = std::iter::once(HELD).chain(too.map(|(_, sql)| *sql)).collect();
-    script.ask(Step::Held, held, &types, &values);
+    script.ask(SurveyStep::Held, held, &types, &values);
     if question.lacks.set_config() {
-        script.run(Step::Held, DEFAULT_ROLE_SET);
-        script.run(Step::Held, DEFAULT_ROLE_ASKED);
+        script.run(SurveyStep::Held, DEFAULT_ROLE_SET);
+        script.run(SurveyStep::Held, DEFAULT_ROLE_ASKED);
     } else {
-        script.run(Step::Held, DEFAULT_ROLE);
+        script.run(SurveyStep::Held, DEFAULT_ROLE);
     }
-    script.run(Step::Commit, COMMIT);
+    script.run(SurveyStep::Commit, COMMIT);
     let draft = Draft::new(question.bytes_max as usize, script.name());
-    (script.finish(Step::Commit), draft)
+    (script.finish(SurveyStep::Commit), draft)
 }

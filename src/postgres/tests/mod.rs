@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 
 use crate::postgres::state::ledger::{Ledger, Pin, Setting};
 use crate::postgres::talk::exchange::Aside;
-use crate::postgres::talk::stream::{Message, Talk};
+use crate::postgres::talk::stream::{Message, MessageStream};
 use crate::postgres::talk::survey::{Question, Survey, SurveyError};
 use crate::postgres::wire::extended;
 use crate::postgres::wire::opening::Startup;
@@ -142,7 +142,7 @@ impl Server {
             startup.set(name.as_bytes(), value.as_bytes());
         }
         let mut side = Side {
-            talk: Talk::new(stream),
+            talk: MessageStream::new(stream),
             user: startup.get(b"user").unwrap().to_vec(),
             aside: Aside::kept(),
         };
@@ -170,20 +170,20 @@ fn is_ready(data: &Path) -> bool {
 
 /// A session, from where pgswivel sits.
 struct Side {
-    talk: Talk<UnixStream>,
+    talk: MessageStream<UnixStream>,
     user: Vec<u8>,
     aside: Aside,
 }
 
 impl Side {
     async fn send(&mut self, bytes: &[u8]) {
-        self.talk.say(&mut BytesMut::from(bytes)).await.unwrap();
+        self.talk.write(&mut BytesMut::from(bytes)).await.unwrap();
     }
 
     async fn until_ready(&mut self) -> Vec<Message> {
         let mut messages = Vec::new();
         loop {
-            let message = self.talk.hear(1 << 20).await.unwrap();
+            let message = self.talk.read(1 << 20).await.unwrap();
             let done = message.tag == b'Z';
             messages.push(message);
             if done {

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::{EVERYTHING, Server, pins, tags, values};
 use crate::postgres::state::ledger::{Origin, Pin};
-use crate::postgres::talk::stream::Talk;
+use crate::postgres::talk::stream::MessageStream;
 use crate::postgres::talk::survey::{Question, Survey};
 use crate::postgres::wire::extended;
 
@@ -317,7 +317,7 @@ async fn a_survey_goes_on_where_it_was_interrupted(server: Server) {
     let (near, mut far) = tokio::io::duplex(3);
     let mut stream = side.talk.into_parts().0;
     tokio::spawn(async move { tokio::io::copy_bidirectional(&mut far, &mut stream).await });
-    let mut talk = Talk::new(near);
+    let mut talk = MessageStream::new(near);
     let mut interruptions = 0;
     let ledger = loop {
         tokio::select! {

@@ -12,9 +12,9 @@
 
 mod again;
 mod repeatable;
-mod still;
 #[cfg(test)]
 mod tests;
+mod unfinished;
 mod walk;
 
 use bytes::{BufMut, BytesMut};
@@ -25,8 +25,8 @@ use super::tag::{field, status};
 use super::tracker::{Copy, Tracker, Transaction};
 use super::work::Status;
 pub use again::Again;
-pub use still::Still;
-use walk::{Course, Step, walk};
+pub use unfinished::Unfinished;
+use walk::{Step, Walked, walk};
 
 /// Bytes of what one client is answered for all that it had in flight.
 const ANSWER_MAX: usize = 16 << 20;
@@ -94,7 +94,7 @@ pub struct Aftermath {
     pub answer: BytesMut,
     /// Messages of the client are ignored up to its Sync, and no server knows.
     skipping: bool,
-    still: Still,
+    unfinished: Unfinished,
 }
 
 impl Aftermath {
@@ -107,9 +107,9 @@ impl Aftermath {
         if !tracker.is_certain() {
             return Err(Unanswerable::Unclear);
         }
-        let course = walk(tracker, more, |_| {});
-        let in_flight = course.in_flight(tracker);
-        let error = course.error(tracker.transaction(), fatal);
+        let outcome = walk(tracker, more, |_| {});
+        let in_flight = outcome.in_flight(tracker);
+        let error = outcome.error(tracker.transaction(), fatal);
         let mut answer = BytesMut::new();
         walk(tracker, more, |step| match step {
             _ if answer.len() > ANSWER_MAX => {}
@@ -120,26 +120,26 @@ impl Aftermath {
         if answer.len() > ANSWER_MAX {
             return Err(Unanswerable::TooMany);
         }
-        let still = if course.skipping {
-            Still::Skips
-        } else if course.news {
+        let unfinished = if outcome.skipping {
+            Unfinished::Skips
+        } else if outcome.news {
             let error = error.freeze();
-            Still::Waits {
+            Unfinished::Waits {
                 error,
                 in_unit: tracker.unit().begun,
             }
         } else if matches!(tracker.copy(), Copy::In { open: true, .. }) {
-            Still::Copies
+            Unfinished::Copies
         } else {
-            Still::Nothing
+            Unfinished::Nothing
         };
         Ok(Self {
             in_flight,
-            outcome_known: !course.unknown,
-            transaction_failed: transaction(course.status) == Transaction::Failed,
+            outcome_known: !outcome.unknown,
+            transaction_failed: transaction(outcome.status) == Transaction::Failed,
             answer,
-            skipping: course.skipping,
-            still,
+            skipping: outcome.skipping,
+            unfinished,
         })
     }
 
@@ -151,26 +151,26 @@ impl Aftermath {
             transaction_failed: false,
             answer: BytesMut::new(),
             skipping: false,
-            still: Still::Nothing,
+            unfinished: Unfinished::Nothing,
         }
     }
 
     /// Everything that was in flight counts as answered, and `still` says what is left to do.
-    pub fn settle(self, tracker: &mut Tracker, still: &mut Still) {
+    pub fn settle(self, tracker: &mut Tracker, unfinished: &mut Unfinished) {
         let transaction = match self.transaction_failed {
             true => Transaction::Failed,
             false => Transaction::Idle,
         };
         tracker.settle(transaction, self.skipping);
-        match (&*still, self.still) {
+        match (&*unfinished, self.unfinished) {
             // The link was lost again before the client could be told of the first time.
-            (Still::Waits { .. }, Still::Nothing) | (Still::Copies, Still::Nothing) => {}
-            (_, new) => *still = new,
+            (Unfinished::Waits { .. }, Unfinished::Nothing) | (Unfinished::Copies, Unfinished::Nothing) => {}
+            (_, new) => *unfinished = new,
         }
     }
 }
 
-impl Course {
+impl Walked {
     fn in_flight(&self, tracker: &Tracker) -> InFlight {
         match (tracker.copy(), tracker.transaction()) {
             (Copy::In { .. }, _) => InFlight::CopyIn,

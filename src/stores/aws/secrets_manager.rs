@@ -206,7 +206,7 @@ struct Round<'a> {
 }
 
 /// Where to find the value of a stage.
-enum Place {
+enum StagePlace {
     Nowhere,
     Version(Arc<str>),
     /// The store has to say which version it is.
@@ -214,22 +214,22 @@ enum Place {
 }
 
 impl Round<'_> {
-    fn place(&self, stage: Stage) -> Place {
+    fn place(&self, stage: Stage) -> StagePlace {
         let Some(stages) = &self.next.stages else {
-            return Place::Stage;
+            return StagePlace::Stage;
         };
         match (stages.versions(stage), self.next.resolved(stage)) {
-            ([], _) => Place::Nowhere,
-            ([version], _) | (_, Some(version)) => Place::Version(Arc::clone(version)),
-            (_, None) => Place::Stage,
+            ([], _) => StagePlace::Nowhere,
+            ([version], _) | (_, Some(version)) => StagePlace::Version(Arc::clone(version)),
+            (_, None) => StagePlace::Stage,
         }
     }
 
-    async fn fetch(&mut self, stage: Stage, place: Place) -> Result<Option<Arc<Value>>, StoreError> {
+    async fn fetch(&mut self, stage: Stage, place: StagePlace) -> Result<Option<Arc<Value>>, StoreError> {
         let version = match place {
-            Place::Nowhere => return Ok(None),
-            Place::Version(version) => Some(version),
-            Place::Stage => None,
+            StagePlace::Nowhere => return Ok(None),
+            StagePlace::Version(version) => Some(version),
+            StagePlace::Stage => None,
         };
         if let Some(known) = version.as_deref().and_then(|version| self.next.value(version)) {
             return Ok(Some(known));
@@ -243,7 +243,7 @@ impl Round<'_> {
 
     async fn current(&mut self) -> Result<Arc<Value>, StoreError> {
         let place = self.place(Stage::Current);
-        let was_described = matches!(place, Place::Version(_));
+        let was_described = matches!(place, StagePlace::Version(_));
         match self.fetch(Stage::Current, place).await {
             Ok(Some(value)) => Ok(value),
             Ok(None) => Err(StoreError::Empty),
@@ -257,7 +257,7 @@ impl Round<'_> {
     async fn beside(&mut self, stage: Stage, current: &Value) -> (Option<Arc<Value>>, Option<Skipped>) {
         let place = self.place(stage);
         let changed_at = self.next.stages.as_ref().and_then(|stages| stages.changed_at);
-        if let (Stage::Pending, Place::Version(version)) = (stage, &place) {
+        if let (Stage::Pending, StagePlace::Version(version)) = (stage, &place) {
             if *version == current.version {
                 self.next.pending = None;
                 return (None, None);

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use zeroize::Zeroizing;
 
-use super::{Bytes, Contents, Place, on_a_blocking_thread, without_line_end};
+use super::{Bytes, Contents, FilePlace, on_a_blocking_thread, without_line_end};
 use crate::config::{FieldPair, Fields};
 use crate::credentials::{Password, Position};
 use crate::stores::payload::change::{self, Found, Values};
@@ -29,7 +29,7 @@ const BESIDE: &str = ".pgswivel-new";
 
 /// A file that holds a payload, or a directory with a file for each value.
 pub fn writable(path: PathBuf, fields: Option<Fields>, digests: DigestKey) -> Box<dyn WritableStore> {
-    let place = Place {
+    let place = FilePlace {
         path,
         fields: fields.clone(),
         digests,
@@ -44,7 +44,7 @@ pub fn writable(path: PathBuf, fields: Option<Fields>, digests: DigestKey) -> Bo
 }
 
 struct OneFile {
-    place: Place,
+    place: FilePlace,
 }
 
 impl Whole for OneFile {
@@ -75,7 +75,7 @@ impl Whole for OneFile {
     }
 }
 
-fn replace_file(place: &Place, payload: &Bytes, since: &Revision) -> Result<(), WriteError> {
+fn replace_file(place: &FilePlace, payload: &Bytes, since: &Revision) -> Result<(), WriteError> {
     let failed = |error: io::Error| WriteError::from(place.failure(&error));
     let real = fs::canonicalize(&place.path).map_err(failed)?;
     refuse_mounts(place, &real)?;
@@ -192,7 +192,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn refuse_mounts(place: &Place, real: &Path) -> Result<(), WriteError> {
+fn refuse_mounts(place: &FilePlace, real: &Path) -> Result<(), WriteError> {
     let refuse = |why: &str| Err(WriteError::ReadOnly(Said::new(why)));
     if place.path.join(super::KUBELET_LINK).symlink_metadata().is_ok()
         || real.parent().is_some_and(|parent| {
@@ -217,7 +217,7 @@ fn refuse_mounts(place: &Place, real: &Path) -> Result<(), WriteError> {
 /// A directory with one file a value. All of it is replaced at once: a user and a password that belong together must
 /// never be seen apart.
 struct Directory {
-    place: Place,
+    place: FilePlace,
 }
 
 impl WritableStore for Directory {
@@ -239,7 +239,7 @@ impl WritableStore for Directory {
     }
 }
 
-fn hold(place: &Place) -> Result<Holding, StoreError> {
+fn hold(place: &FilePlace) -> Result<Holding, StoreError> {
     let contents = place.look()?;
     let revision = Revision::new(place.name(&contents));
     let Contents::Pairs(pairs) = contents else {
@@ -266,7 +266,7 @@ fn hold(place: &Place) -> Result<Holding, StoreError> {
     })
 }
 
-fn fields_of(place: &Place) -> Fields {
+fn fields_of(place: &FilePlace) -> Fields {
     place.fields.clone().unwrap_or_else(|| Fields {
         current: FieldPair {
             user: "username".to_owned(),
@@ -294,7 +294,7 @@ impl Values for Files<'_> {
     }
 }
 
-fn replace_directory(place: &Place, change: &Change, since: &Holding) -> Result<(), WriteError> {
+fn replace_directory(place: &FilePlace, change: &Change, since: &Holding) -> Result<(), WriteError> {
     let failed = |error: io::Error| WriteError::from(place.failure(&error));
     let real = fs::canonicalize(&place.path).map_err(failed)?;
     refuse_mounts(place, &real)?;
@@ -320,7 +320,7 @@ fn replace_directory(place: &Place, change: &Change, since: &Holding) -> Result<
         failed(error)
     })?;
     let is_as_seen = |path: &Path| -> Result<bool, WriteError> {
-        let there = Place {
+        let there = FilePlace {
             path: path.to_owned(),
             ..place.clone()
         };

@@ -4,7 +4,7 @@
 use zeroize::Zeroizing;
 
 use super::dotenv::DotEnv;
-use super::outline::{Edits, Kind, Node, added, quoted};
+use super::outline::{Edits, Node, NodeKind, added, quoted};
 use super::shapes::{Shape, USER_KEYS, variable_fields};
 use super::{Json, Pair, Payload, PayloadError, ShapeName, parse};
 use crate::config::{FieldPair, Fields};
@@ -293,7 +293,7 @@ fn positions(text: &str, found: &Found, change: &Change) -> Result<Zeroizing<Str
 /// The first of a list is what is current, the second what comes next; the others are nobody's business here.
 fn list(text: &str, change: &Change) -> Result<Zeroizing<String>, WriteError> {
     let node = Node::of(text)?;
-    let Kind::List(items) = &node.kind else {
+    let NodeKind::List(items) = &node.kind else {
         return Err(PayloadError::Unrecognised.into());
     };
     let first = items.first().ok_or(PayloadError::EmptyList)?;

@@ -9,10 +9,10 @@ use super::PayloadError;
 
 pub(super) struct Node {
     pub(super) span: Range<usize>,
-    pub(super) kind: Kind,
+    pub(super) kind: NodeKind,
 }
 
-pub(super) enum Kind {
+pub(super) enum NodeKind {
     Text,
     Null,
     Other,
@@ -36,7 +36,7 @@ impl Node {
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
-        let Kind::Object(members) = &self.kind else {
+        let NodeKind::Object(members) = &self.kind else {
             return None;
         };
         let found = members.iter().find(|member| member.key == key);
@@ -53,7 +53,7 @@ impl Node {
             None => (path, None),
         };
         let value = match &self.kind {
-            Kind::List(items) => items.get(head.parse::<usize>().ok()?)?,
+            NodeKind::List(items) => items.get(head.parse::<usize>().ok()?)?,
             _ => self.get(head)?,
         };
         match rest {
@@ -85,17 +85,17 @@ impl Scan<'_> {
         let kind = match self.peek()? {
             b'"' => {
                 self.string()?;
-                Kind::Text
+                NodeKind::Text
             }
-            b'{' => Kind::Object(self.members()?),
-            b'[' => Kind::List(self.items()?),
+            b'{' => NodeKind::Object(self.members()?),
+            b'[' => NodeKind::List(self.items()?),
             b'n' => {
                 self.word();
-                Kind::Null
+                NodeKind::Null
             }
             _ => {
                 self.word();
-                Kind::Other
+                NodeKind::Other
             }
         };
         (self.at > start).then_some(Node {
@@ -226,7 +226,7 @@ pub(super) fn added(
     key: &str,
     value: &str,
 ) -> Option<(Range<usize>, Zeroizing<String>)> {
-    let Kind::Object(members) = &object.kind else {
+    let NodeKind::Object(members) = &object.kind else {
         return None;
     };
     let key = quoted(key);
@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(shown("list.1.deep"), Some("true"));
         assert_eq!(shown("u"), Some("\"é\""));
         assert_eq!(shown("list.2"), None);
-        assert!(matches!(node.at("n").unwrap().kind, Kind::Null));
+        assert!(matches!(node.at("n").unwrap().kind, NodeKind::Null));
         for broken in ["", "{", "[1", "{\"a\" 1}", "\"open", "{1:2}"] {
             assert!(Node::of(broken).is_err(), "{broken}");
         }

@@ -13,11 +13,11 @@ use tokio::task::JoinSet;
 use tokio_postgres::{Client, Config};
 
 pub(super) use self::tally::{Counts, FirstError, Tally};
-use self::worker::{Kept, Worker};
+use self::worker::{Worker, WorkerState};
 use super::failure::Failure;
 
 /// One kind of work that applications do.
-pub(super) struct Kind {
+pub(super) struct RequestKind {
     pub(super) name: &'static str,
     work: Work,
     /// Each with sessions of its own.
@@ -36,7 +36,7 @@ enum Work {
     Idle,
 }
 
-pub(super) const KINDS: [Kind; 6] = [
+pub(super) const KINDS: [RequestKind; 6] = [
     kind("simple queries", Work::Simple, 2, 10),
     kind("prepared statements", Work::Prepared, 2, 10),
     kind("transactions that write", Work::Transaction, 2, 15),
@@ -46,8 +46,8 @@ pub(super) const KINDS: [Kind; 6] = [
     kind("idle sessions", Work::Idle, 2, 100),
 ];
 
-const fn kind(name: &'static str, work: Work, workers: usize, pause_ms: u64) -> Kind {
-    Kind {
+const fn kind(name: &'static str, work: Work, workers: usize, pause_ms: u64) -> RequestKind {
+    RequestKind {
         name,
         work,
         workers,
@@ -59,7 +59,7 @@ const fn kind(name: &'static str, work: Work, workers: usize, pause_ms: u64) -> 
 pub(super) struct Ready {
     side: &'static str,
     tally: Arc<Tally>,
-    workers: Vec<(Worker, Kept)>,
+    workers: Vec<(Worker, WorkerState)>,
 }
 
 /// The load of one side, under way.

@@ -10,7 +10,7 @@ use super::{KINDS, Work};
 
 #[derive(Debug)]
 pub(in crate::cli::demo) struct Tally {
-    kinds: [Kind; KINDS.len()],
+    kinds: [RequestKind; KINDS.len()],
     sessions_open: AtomicU64,
     sessions_lost: AtomicU64,
     acknowledged: AtomicU64,
@@ -20,7 +20,7 @@ pub(in crate::cli::demo) struct Tally {
 }
 
 #[derive(Debug, Default)]
-struct Kind {
+struct RequestKind {
     requests: AtomicU64,
     failed: AtomicU64,
     stall_micros: AtomicU64,

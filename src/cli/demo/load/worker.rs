@@ -29,7 +29,7 @@ pub(super) struct Worker {
 
 /// What a worker keeps from one request to the next.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct WorkerState {
     session: Option<Session>,
     statement: Option<Statement>,
     listener: Option<Session>,
@@ -38,8 +38,8 @@ pub(super) struct Kept {
 
 impl Worker {
     /// Opens its sessions, before anything is counted.
-    pub(super) async fn begin(&self) -> Result<Kept, tokio_postgres::Error> {
-        let mut kept = Kept::default();
+    pub(super) async fn begin(&self) -> Result<WorkerState, tokio_postgres::Error> {
+        let mut kept = WorkerState::default();
         let work = KINDS[self.kind].work;
         if work != Work::Connect {
             kept.session = Some(Session::open(&self.config, &self.tally).await?);
@@ -50,7 +50,7 @@ impl Worker {
         Ok(kept)
     }
 
-    pub(super) async fn run(self, mut kept: Kept, mut stop: watch::Receiver<bool>) {
+    pub(super) async fn run(self, mut kept: WorkerState, mut stop: watch::Receiver<bool>) {
         let is_idle = KINDS[self.kind].work == Work::Idle;
         while !*stop.borrow_and_update() {
             let is_due = !is_idle || kept.session.as_ref().is_none_or(Session::is_lost);
@@ -65,7 +65,7 @@ impl Worker {
     }
 
     /// One request, from wanting it to having its answer.
-    async fn turn(&self, kept: &mut Kept) -> bool {
+    async fn turn(&self, kept: &mut WorkerState) -> bool {
         kept.requests += 1;
         let start = Instant::now();
         let request = timeout(REQUEST_MAX, self.request(kept)).await;
@@ -77,7 +77,7 @@ impl Worker {
         result.is_ok()
     }
 
-    async fn request(&self, kept: &mut Kept) -> Result<(), RequestError> {
+    async fn request(&self, kept: &mut WorkerState) -> Result<(), RequestError> {
         if kept.forget_lost(&self.tally) {
             return Err(RequestError::SessionLost);
         }
@@ -91,7 +91,7 @@ impl Worker {
         }
     }
 
-    async fn simple(&self, kept: &mut Kept) -> Result<(), RequestError> {
+    async fn simple(&self, kept: &mut WorkerState) -> Result<(), RequestError> {
         let session = self.session(&mut kept.session).await?;
         let rows = session
             .client
@@ -104,7 +104,7 @@ impl Worker {
         is_right(answers.eq(["42", "43"]))
     }
 
-    async fn prepared(&self, kept: &mut Kept) -> Result<(), RequestError> {
+    async fn prepared(&self, kept: &mut WorkerState) -> Result<(), RequestError> {
         let session = self.session(&mut kept.session).await?;
         let statement = match kept.statement.take() {
             Some(statement) => statement,
@@ -116,7 +116,7 @@ impl Worker {
         is_right(row.get::<_, i64>(0) == number * 2 && row.get::<_, &str>(1) == text)
     }
 
-    async fn transaction(&self, kept: &mut Kept) -> Result<(), RequestError> {
+    async fn transaction(&self, kept: &mut WorkerState) -> Result<(), RequestError> {
         let session = self.session(&mut kept.session).await?;
         let number = self.tally.next_write();
         let transaction = session.client.transaction().await?;
@@ -131,7 +131,7 @@ impl Worker {
         Ok(())
     }
 
-    async fn notify(&self, kept: &mut Kept) -> Result<(), RequestError> {
+    async fn notify(&self, kept: &mut WorkerState) -> Result<(), RequestError> {
         let listener = match kept.listener.take() {
             Some(listener) => kept.listener.insert(listener),
             None => kept.listener.insert(self.listen().await?),
@@ -183,7 +183,7 @@ impl Worker {
     }
 }
 
-impl Kept {
+impl WorkerState {
     /// Lets go of sessions that have ended, and says whether there were any.
     fn forget_lost(&mut self, tally: &Tally) -> bool {
         let mut lost = 0;

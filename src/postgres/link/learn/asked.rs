@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::postgres::state::risky_names::Digest;
 use crate::postgres::talk::exchange::{Aside, Broken, Exchange, Script, SqlState};
-use crate::postgres::talk::stream::Talk;
+use crate::postgres::talk::stream::MessageStream;
 use crate::postgres::talk::survey::{BEGIN, COMMIT};
 use crate::postgres::wire::read::{Malformed, row};
 use crate::postgres::wire::state_words::{
@@ -21,7 +21,7 @@ const OUR_TERMS: [&str; 2] = [
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum AskStep {
     Terms,
     Question,
 }
@@ -29,7 +29,7 @@ pub enum Step {
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     #[error(transparent)]
-    Lost(Broken<Step>),
+    Lost(Broken<AskStep>),
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// The link is as it was before.
@@ -37,8 +37,8 @@ pub enum AskError {
     Refused(SqlState),
 }
 
-impl From<Broken<Step>> for AskError {
-    fn from(broken: Broken<Step>) -> Self {
+impl From<Broken<AskStep>> for AskError {
+    fn from(broken: Broken<AskStep>) -> Self {
         match broken {
             Broken::Refused { state, .. } => Self::Refused(state),
             broken => Self::Lost(broken),
@@ -46,19 +46,19 @@ impl From<Broken<Step>> for AskError {
     }
 }
 
-fn ask(question: &str) -> Exchange<Step> {
+fn ask(question: &str) -> Exchange<AskStep> {
     let mut script = Script::new();
-    script.run(Step::Terms, BEGIN);
+    script.run(AskStep::Terms, BEGIN);
     for terms in OUR_TERMS {
-        script.run(Step::Terms, terms);
+        script.run(AskStep::Terms, terms);
     }
-    script.run(Step::Question, question);
-    script.run(Step::Terms, COMMIT);
-    script.finish(Step::Terms)
+    script.run(AskStep::Question, question);
+    script.run(AskStep::Terms, COMMIT);
+    script.finish(AskStep::Terms)
 }
 
 /// What the server's counters say of it: less than a digest, and at next to no cost.
-pub async fn defined<S>(talk: &mut Talk<S>, aside: &mut Aside) -> Result<u64, AskError>
+pub async fn defined<S>(talk: &mut MessageStream<S>, aside: &mut Aside) -> Result<u64, AskError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -72,7 +72,7 @@ where
 }
 
 /// What there is, a thousandth of the work of learning it.
-pub async fn digest<S>(talk: &mut Talk<S>, aside: &mut Aside) -> Result<Digest, AskError>
+pub async fn digest<S>(talk: &mut MessageStream<S>, aside: &mut Aside) -> Result<Digest, AskError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -93,7 +93,7 @@ where
 }
 
 /// What all of it does.
-pub async fn definitions<S>(talk: &mut Talk<S>, aside: &mut Aside) -> Result<Learned, AskError>
+pub async fn definitions<S>(talk: &mut MessageStream<S>, aside: &mut Aside) -> Result<Learned, AskError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

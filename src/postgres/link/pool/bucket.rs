@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::super::login::Greeting;
 use super::look::Look;
-use super::{EXPECTED_FOR, IDLE_LIFE, IDLE_LIFE_ONCE, Idle, Kind, TOTAL_LIFE, Terms, Used};
+use super::{EXPECTED_FOR, IDLE_LIFE, IDLE_LIFE_ONCE, Idle, LinkKind, TOTAL_LIFE, Terms, Used};
 use crate::credentials::Page;
 use crate::limit::Limit;
 use crate::metrics::{Metrics, NotLent};
@@ -130,12 +130,12 @@ impl Group {
         (Arc::clone(&self.warm), Arc::clone(&self.metrics))
     }
 
-    pub fn bucket(&mut self, kind: &Kind) -> Option<&mut Bucket> {
+    pub fn bucket(&mut self, kind: &LinkKind) -> Option<&mut Bucket> {
         self.kinds.get_mut(&kind.startup)
     }
 
     /// One more is being made as good as new.
-    pub fn expect(&mut self, kind: &Kind) {
+    pub fn expect(&mut self, kind: &LinkKind) {
         if let Some(bucket) = self.bucket(kind) {
             bucket.resetting += 1;
         }
@@ -145,8 +145,8 @@ impl Group {
         self.kinds.values_mut()
     }
 
-    pub fn kinds(&self, name: &Arc<GroupName>) -> Vec<Kind> {
-        let kind = |startup: &Arc<[u8]>| Kind {
+    pub fn kinds(&self, name: &Arc<GroupName>) -> Vec<LinkKind> {
+        let kind = |startup: &Arc<[u8]>| LinkKind {
             group: Arc::clone(name),
             startup: Arc::clone(startup),
         };
@@ -154,7 +154,7 @@ impl Group {
     }
 
     /// A client of this kind came. All that are of one kind share what says so.
-    pub fn ask(&mut self, kind: Kind, startup: &Startup) -> Kind {
+    pub fn ask(&mut self, kind: LinkKind, startup: &Startup) -> LinkKind {
         let now = Instant::now();
         let is_new = !self.kinds.contains_key(&kind.startup);
         if is_new {
@@ -172,7 +172,7 @@ impl Group {
             bucket.asks = bucket.asks.saturating_add(1);
         }
         self.change.notify_one();
-        Kind {
+        LinkKind {
             startup: shared.unwrap_or(kind.startup),
             ..kind
         }
@@ -190,7 +190,7 @@ impl Group {
     }
 
     /// The latest that is fit. What is older and is not goes.
-    pub fn take(&mut self, kind: &Kind) -> Option<Idle> {
+    pub fn take(&mut self, kind: &LinkKind) -> Option<Idle> {
         let (now, page) = (Instant::now(), self.page.borrow().clone());
         let bucket = self.kinds.get_mut(&kind.startup)?;
         let life = bucket.life(now);
@@ -305,11 +305,11 @@ impl Group {
     }
 
     /// Takes links to look with: one for each login whose last look was some time ago.
-    pub fn due(&mut self, name: &Arc<GroupName>) -> Vec<(Kind, Idle)> {
-        let mut due: Vec<(Kind, Idle)> = Vec::new();
+    pub fn due(&mut self, name: &Arc<GroupName>) -> Vec<(LinkKind, Idle)> {
+        let mut due: Vec<(LinkKind, Idle)> = Vec::new();
         let seen = &self.seen;
         for (startup, bucket) in &mut self.kinds {
-            let is_due = |idle: &Idle, due: &[(Kind, Idle)]| {
+            let is_due = |idle: &Idle, due: &[(LinkKind, Idle)]| {
                 let (endpoint, user) = idle.login();
                 let seen = seen.iter().find(|seen| seen.is_of(endpoint, user));
                 let is_old = seen.is_none_or(|seen| seen.looked_at + LOOK_AGAIN <= Instant::now());
@@ -317,7 +317,7 @@ impl Group {
             };
             while let Some(at) = bucket.idle.iter().position(|idle| is_due(idle, &due)) {
                 bucket.resetting += 1;
-                let kind = Kind {
+                let kind = LinkKind {
                     group: Arc::clone(name),
                     startup: Arc::clone(startup),
                 };
@@ -328,7 +328,7 @@ impl Group {
     }
 
     /// The kind that is asked for most, unless links are not idle now. Of several kinds, one that came once is none.
-    pub fn favourite(&self, name: &Arc<GroupName>) -> Option<(Kind, &Bucket)> {
+    pub fn favourite(&self, name: &Arc<GroupName>) -> Option<(LinkKind, &Bucket)> {
         let now = Instant::now();
         if self.closed_until.is_some_and(|until| now < until) {
             return None;
@@ -339,7 +339,7 @@ impl Group {
             is_new || bucket.is_expected(now)
         });
         let (startup, bucket) = expected.max_by_key(|(_, bucket)| (bucket.asks, bucket.asked_at))?;
-        let kind = Kind {
+        let kind = LinkKind {
             group: Arc::clone(name),
             startup: Arc::clone(startup),
         };

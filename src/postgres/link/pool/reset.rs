@@ -12,9 +12,9 @@ use super::super::cancel::UnderWay;
 use super::super::farewell::leave;
 use super::super::login::Link;
 use super::look::{Extent, Look};
-use super::{Idle, Kind, Pool, Sight, Used, came_back};
+use super::{Idle, LinkKind, Pool, Sight, Used, came_back};
 use crate::metrics::{Metrics, NotLent};
-use crate::postgres::talk::stream::{Talk, TalkError};
+use crate::postgres::talk::stream::{MessageStream, StreamError};
 use crate::postgres::wire::extended::{self, BYTEA_ARRAY, bytea_array};
 use crate::postgres::wire::read::{self, Malformed};
 use crate::postgres::wire::say;
@@ -49,7 +49,7 @@ pub struct Left {
 
 /// Takes back the link that a session has left. Who waits for one of its kind knows from now on that it comes. A
 /// cancel request that is still on its way would hit the next.
-pub fn take_back(pool: Arc<Pool>, kind: Kind, mut idle: Idle, left: Left) {
+pub fn take_back(pool: Arc<Pool>, kind: LinkKind, mut idle: Idle, left: Left) {
     let wait = left.used.as_ref().and_then(|(risky, learned)| match learned {
         0 => risky.until_learned(),
         _ => None,
@@ -87,7 +87,7 @@ pub fn take_back(pool: Arc<Pool>, kind: Kind, mut idle: Idle, left: Left) {
 }
 
 /// Looks over a link that was at rest; then it is for whoever waits.
-pub fn look_again(pool: Arc<Pool>, kind: Kind, mut idle: Idle, extent: Extent) {
+pub fn look_again(pool: Arc<Pool>, kind: LinkKind, mut idle: Idle, extent: Extent) {
     tokio::spawn(async move {
         let asked_at = Instant::now();
         match ask(&mut idle.link, extent, RESET_TIME).await {
@@ -106,7 +106,7 @@ pub fn look_again(pool: Arc<Pool>, kind: Kind, mut idle: Idle, extent: Extent) {
 
 /// Looks over a link of `user` that was just made, if nobody had looked when its login began: nobody could tell later
 /// whether it is as a new one would be. On an error it is not to be used.
-pub async fn look_first(pool: &Pool, kind: &Kind, link: &mut Link, user: &str) -> Result<(), ResetError> {
+pub async fn look_first(pool: &Pool, kind: &LinkKind, link: &mut Link, user: &str) -> Result<(), ResetError> {
     if link.facts.epoch != 0 {
         return Ok(());
     }
@@ -126,7 +126,7 @@ pub async fn look_first(pool: &Pool, kind: &Kind, link: &mut Link, user: &str) -
 #[derive(Debug, thiserror::Error)]
 pub enum ResetError {
     #[error(transparent)]
-    Talk(#[from] TalkError),
+    Stream(#[from] StreamError),
     /// The link is at rest.
     #[error("the server refused")]
     Refused,
@@ -147,7 +147,7 @@ pub enum ResetError {
 impl ResetError {
     fn reason(&self) -> NotLent {
         match self {
-            Self::Talk(_) | Self::Refused | Self::TimedOut | Self::Malformed(_) => NotLent::Failed,
+            Self::Stream(_) | Self::Refused | Self::TimedOut | Self::Malformed(_) => NotLent::Failed,
             Self::CustomSetting => NotLent::CustomSetting,
             Self::TemporaryObjects => NotLent::TemporaryObjects,
             Self::Greeting => NotLent::ChangedDefaults,
@@ -157,7 +157,12 @@ impl ResetError {
 }
 
 /// A session that begins on it must not find out that there was one before.
-async fn reset(pool: &Pool, kind: &Kind, idle: &mut Idle, left: Left) -> Result<Option<Used>, ResetError> {
+async fn reset(
+    pool: &Pool,
+    kind: &LinkKind,
+    idle: &mut Idle,
+    left: Left,
+) -> Result<Option<Used>, ResetError> {
     if let Some(under_way) = left.under_way
         && !under_way.ended().await
     {
@@ -224,15 +229,15 @@ async fn answered(link: &mut Link, parts: &[Part], limit: Duration) -> Result<Op
 
 async fn answers(link: &mut Link, parts: &[Part]) -> Result<Option<Look>, ResetError> {
     let greeting = Arc::clone(&link.facts.greeting);
-    let mut talk = Talk::resume(&mut link.stream, std::mem::take(&mut link.unread));
+    let mut talk = MessageStream::resume(&mut link.stream, std::mem::take(&mut link.unread));
     let mut out = BytesMut::new();
     parts.iter().for_each(|part| part.say(&mut out));
-    talk.say(&mut out).await.map_err(TalkError::from)?;
+    talk.write(&mut out).await.map_err(StreamError::from)?;
     let (mut look, mut refused) = (None, false);
     let mut left = parts.iter();
     let mut part = left.next();
     while let Some(answered) = part {
-        let message = talk.hear(MESSAGE_MAX).await?;
+        let message = talk.read(MESSAGE_MAX).await?;
         match (message.tag, message.body(), answered) {
             (from_server::READY, b"I", _) => part = left.next(),
             (from_server::READY, ..) => return Err(Malformed("ReadyForQuery").into()),

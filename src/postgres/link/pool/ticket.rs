@@ -4,7 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Idle, Kind, Pool, keep};
+use super::{Idle, LinkKind, Pool, keep};
 use crate::access::queue::{Queue, Waiter};
 
 /// Longer than a login takes, a client does not wait for a link that is being made as good as new.
@@ -13,7 +13,7 @@ const RESET_WAIT: Duration = Duration::from_millis(250);
 /// One client's place in the queue, until it is dropped.
 pub struct Ticket {
     pool: Arc<Pool>,
-    kind: Option<Kind>,
+    kind: Option<LinkKind>,
     number: u64,
     waiter: Waiter<Idle>,
 }
@@ -21,8 +21,8 @@ pub struct Ticket {
 impl Ticket {
     pub(super) fn new(
         pool: &Arc<Pool>,
-        kind: Option<Kind>,
-        queue: &mut Queue<Kind, Idle>,
+        kind: Option<LinkKind>,
+        queue: &mut Queue<LinkKind, Idle>,
         coming: usize,
     ) -> Self {
         let (number, waiter) = queue.enter(kind.as_ref(), coming);
@@ -35,7 +35,7 @@ impl Ticket {
     }
 
     /// The link that is being made as good as new. None: there is none, it was given up, or it is late.
-    pub async fn expected(&mut self) -> Option<(Idle, Kind)> {
+    pub async fn expected(&mut self) -> Option<(Idle, LinkKind)> {
         let idle = self.waiter.expected(RESET_WAIT).await?;
         Some((idle, self.kind.clone()?))
     }
@@ -46,12 +46,12 @@ impl Ticket {
     }
 
     /// For who goes on with a link of its own: who else that can be lent to.
-    pub fn leave(self) -> Option<Kind> {
+    pub fn leave(self) -> Option<LinkKind> {
         self.kind.clone()
     }
 
     /// Cancel-safe: what is given is not lost.
-    pub async fn given(&mut self) -> (Idle, Kind) {
+    pub async fn given(&mut self) -> (Idle, LinkKind) {
         let idle = self.waiter.given().await;
         match self.kind.clone() {
             Some(kind) => (idle, kind),

@@ -25,7 +25,7 @@ const PLACES_MAX: usize = 256;
 
 /// One statement that was said.
 #[derive(Clone, Debug)]
-struct Step {
+struct SaidStep {
     /// None: nothing is left to say of it.
     again: Option<Again>,
     effect: Effect,
@@ -34,7 +34,7 @@ struct Step {
 /// In the order in which it has to be said again.
 #[derive(Clone, Debug)]
 enum Entry {
-    Said(Step),
+    Said(SaidStep),
     /// The name of a statement that was parsed at this place.
     Parsed(Box<[u8]>),
 }
@@ -44,7 +44,7 @@ struct Pending {
     unit: u64,
     /// What was executed before it in its unit.
     before: u32,
-    steps: Vec<Step>,
+    steps: Vec<SaidStep>,
 }
 
 /// Its unit, its name, and what its text is if that is plain.
@@ -57,7 +57,7 @@ pub(super) struct Said {
     /// Parsed by name in that unit, and not answered. None: not plain.
     coming: Vec<Coming>,
     /// What is bound to the unnamed portal.
-    portal: Option<Vec<Step>>,
+    portal: Option<Vec<SaidStep>>,
     pending: VecDeque<Pending>,
     /// In the transaction that is open.
     open: Vec<Entry>,
@@ -195,7 +195,7 @@ impl Said {
         done
     }
 
-    fn enter(&mut self, step: Step, parses: &mut Parses) {
+    fn enter(&mut self, step: SaidStep, parses: &mut Parses) {
         if let Effect::Makes(name) = &step.effect {
             parses.is_made_by_sql(name);
         }
@@ -266,7 +266,7 @@ impl Said {
     /// A statement is no more.
     pub fn closed(&mut self, name: &[u8]) {
         let is_gone = |entry: &Entry| match entry {
-            Entry::Said(Step {
+            Entry::Said(SaidStep {
                 effect: Effect::Makes(made),
                 ..
             }) => &**made == name,
@@ -339,7 +339,7 @@ impl Said {
         let kept = mem::take(&mut self.kept);
         self.keep(entry);
         for entry in kept {
-            if let Entry::Said(Step {
+            if let Entry::Said(SaidStep {
                 effect: Effect::Setting(Some(name)),
                 ..
             }) = entry
@@ -355,7 +355,7 @@ impl Said {
         let end = end.min(self.open.len());
         for entry in self.open.drain(..end).collect::<Vec<_>>() {
             match entry {
-                Entry::Said(Step {
+                Entry::Said(SaidStep {
                     effect: Effect::Setting(Some(name)),
                     ..
                 }) => self.touch(&name),
@@ -368,7 +368,7 @@ impl Said {
         if !name.contains(&b'.') || self.kept.iter().any(|entry| entry.sets(name)) {
             return;
         }
-        self.keep(Entry::Said(Step {
+        self.keep(Entry::Said(SaidStep {
             again: Some(Again::Touch(name.into())),
             effect: Effect::Setting(Some(name.into())),
         }));
@@ -419,7 +419,7 @@ impl Said {
         let is_touch = |entry: &Entry| {
             matches!(
                 entry,
-                Entry::Said(Step {
+                Entry::Said(SaidStep {
                     again: Some(Again::Touch(_)),
                     ..
                 })
@@ -503,7 +503,7 @@ impl Entry {
         self.is_statement()
             || matches!(
                 self,
-                Self::Said(Step {
+                Self::Said(SaidStep {
                     effect: Effect::Discards,
                     ..
                 })
@@ -511,7 +511,7 @@ impl Entry {
     }
 
     fn sets(&self, name: &[u8]) -> bool {
-        matches!(self, Self::Said(Step { effect: Effect::Setting(Some(set)), .. }) if **set == *name)
+        matches!(self, Self::Said(SaidStep { effect: Effect::Setting(Some(set)), .. }) if **set == *name)
     }
 
     fn bytes(&self) -> usize {
@@ -529,7 +529,7 @@ impl Entry {
 }
 
 /// What a plain statement comes to with the parameters of `bind`. None: it can't be told.
-fn steps(plain: &Plain, bind: Option<&[u8]>) -> Option<Vec<Step>> {
+fn steps(plain: &Plain, bind: Option<&[u8]>) -> Option<Vec<SaidStep>> {
     match plain {
         Plain::Nothing => Some(Vec::new()),
         Plain::Text { text, effect } => {
@@ -537,7 +537,7 @@ fn steps(plain: &Plain, bind: Option<&[u8]>) -> Option<Vec<Step>> {
                 Effect::Discards => Again::Alone(text.clone()),
                 _ => Again::Text(text.clone()),
             };
-            Some(vec![Step {
+            Some(vec![SaidStep {
                 again: Some(again),
                 effect: effect.clone(),
             }])
@@ -552,7 +552,7 @@ fn steps(plain: &Plain, bind: Option<&[u8]>) -> Option<Vec<Step>> {
     }
 }
 
-fn set_config(call: &Call, parameters: &[Option<&[u8]>]) -> Option<Step> {
+fn set_config(call: &Call, parameters: &[Option<&[u8]>]) -> Option<SaidStep> {
     let value = |argument: &Argument| match argument {
         Argument::Value(value) => Some(value.clone()),
         Argument::Parameter(number) => {
@@ -571,7 +571,7 @@ fn set_config(call: &Call, parameters: &[Option<&[u8]>]) -> Option<Step> {
         _ => return None,
     };
     let again = Again::SetConfig { name, value: new };
-    Some(Step {
+    Some(SaidStep {
         again: Some(again),
         effect,
     })

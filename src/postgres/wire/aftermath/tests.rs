@@ -218,7 +218,7 @@ fn letter(transaction: Transaction) -> char {
 struct World {
     tracker: Tracker,
     statements: Statements,
-    still: Still,
+    unfinished: Unfinished,
     again: Again,
     /// What was passed on since everything was answered.
     unit: Vec<Say>,
@@ -238,7 +238,7 @@ impl World {
         Self {
             tracker: Tracker::new(),
             statements: Statements::default(),
-            still: Still::Nothing,
+            unfinished: Unfinished::Nothing,
             again: Again::up_to(1000),
             unit: Vec::new(),
             backend: Backend::new(Transaction::Idle, BTreeMap::new()),
@@ -269,10 +269,10 @@ impl World {
         let (tag, body) = say.message();
         let asked = self.statements.read(tag, &body, true);
         let mut out = BytesMut::new();
-        let fate = self.still.meet(tag, &asked, &mut self.tracker, &mut out);
+        let fate = self.unfinished.meet(tag, &asked, &mut self.tracker, &mut out);
         self.hear(&out);
         if fate == Fate::PassedOn {
-            let is_idle = self.tracker.is_idle() && self.still.is_nothing();
+            let is_idle = self.tracker.is_idle() && self.unfinished.is_nothing();
             if is_idle {
                 self.unit.clear();
             }
@@ -348,7 +348,7 @@ impl World {
             count += 1;
         }
         self.unit.drain(..self.unit.len() - count);
-        Aftermath::unnoticed().settle(&mut self.tracker, &mut self.still);
+        Aftermath::unnoticed().settle(&mut self.tracker, &mut self.unfinished);
         let behind = std::mem::take(&mut self.held);
         self.held = std::mem::take(&mut self.unit).into();
         self.held.extend(behind);
@@ -371,7 +371,7 @@ impl World {
         self.to_server.clear();
         self.to_client.clear();
         self.hear(&aftermath.answer);
-        aftermath.settle(&mut self.tracker, &mut self.still);
+        aftermath.settle(&mut self.tracker, &mut self.unfinished);
         self.looks();
     }
 
@@ -570,7 +570,7 @@ fn judge(world: &World) -> Heard {
         let known = heard.acknowledged.contains(id) || heard.unknown;
         assert!(known, "{id} was said not to have been done");
     }
-    if world.still.is_nothing() && world.tracker.is_quiet() && !heard.status.is_empty() {
+    if world.unfinished.is_nothing() && world.tracker.is_quiet() && !heard.status.is_empty() {
         assert_eq!(heard.status, letter(world.tracker.transaction()).to_string());
     }
     heard

@@ -13,7 +13,7 @@ pub(super) enum Step {
 
 /// What comes of walking through what is owed.
 #[derive(Debug)]
-pub(super) struct Course {
+pub(super) struct Walked {
     pub status: Status,
     pub unknown: bool,
     /// The client gets an error.
@@ -24,7 +24,7 @@ pub(super) struct Course {
 }
 
 /// The server's way through the client's messages, had it failed at all of them.
-pub(super) fn walk(tracker: &Tracker, more: bool, mut say: impl FnMut(Step)) -> Course {
+pub(super) fn walk(tracker: &Tracker, more: bool, mut say: impl FnMut(Step)) -> Walked {
     let unit = tracker.unit();
     let mut walk = Walk {
         status: status(tracker.transaction()),
@@ -71,7 +71,7 @@ pub(super) fn walk(tracker: &Tracker, more: bool, mut say: impl FnMut(Step)) -> 
     if walk.work.names_begin() && walk.status == Status::Idle {
         walk.status = Status::Loose;
     }
-    Course {
+    Walked {
         status: walk.status,
         unknown: walk.unknown,
         says: walk.says,

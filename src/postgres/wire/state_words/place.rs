@@ -11,14 +11,14 @@ pub(super) const AFTER_MAX: usize = 256;
 /// A word in its surroundings. What can be told of it depends on nothing else, so that it does not matter in
 /// which pieces a text arrives.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct SqlPlace<'a> {
     before: &'a [u8],
     after: &'a [u8],
     /// There is more text than `after` shows.
     cut: bool,
 }
 
-impl<'a> Place<'a> {
+impl<'a> SqlPlace<'a> {
     /// The word of `length` that begins at `start`.
     pub(super) fn new(text: &'a [u8], start: usize, length: usize) -> Self {
         let end = text.len().min(start + AFTER_MAX);

@@ -1,7 +1,7 @@
 //! Names of settings, where SET, RESET and set_config name them.
 
 use super::blanks::{identifier, is_name_byte, literal, skip, word};
-use super::place::Place;
+use super::place::SqlPlace;
 
 /// What a text says about the name of a setting.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ const HIDDEN: [&[u8]; 4] = [
 
 /// What SET or RESET names. In UPDATE, SET is followed by a column, which has no dot, or if it has one, costs
 /// nothing but a name too many.
-pub(super) fn after_set(place: Place<'_>) -> Named {
+pub(super) fn after_set(place: SqlPlace<'_>) -> Named {
     let rest = skip(place.after());
     let Some((mut first, mut rest)) = identifier(rest) else {
         return unreadable(place, rest);
@@ -50,7 +50,7 @@ pub(super) fn after_set(place: Place<'_>) -> Named {
     }
 }
 
-fn dotted(place: Place<'_>, first: &[u8], mut rest: &[u8]) -> Named {
+fn dotted(place: SqlPlace<'_>, first: &[u8], mut rest: &[u8]) -> Named {
     let mut end = rest;
     rest = skip(rest);
     if !rest.starts_with(b".") && !first.contains(&b'.') {
@@ -77,7 +77,7 @@ fn dotted(place: Place<'_>, first: &[u8], mut rest: &[u8]) -> Named {
     }
 }
 
-fn undotted(place: Place<'_>, name: &[u8], end: &[u8]) -> Named {
+fn undotted(place: SqlPlace<'_>, name: &[u8], end: &[u8]) -> Named {
     if place.is_cut(skip(end)) {
         return Named::Unknown;
     }
@@ -102,7 +102,7 @@ fn plain(name: &[u8]) -> Named {
 }
 
 /// No identifier at `rest`: because the text shows none, or because it can't be seen from here.
-fn unreadable(place: Place<'_>, rest: &[u8]) -> Named {
+fn unreadable(place: SqlPlace<'_>, rest: &[u8]) -> Named {
     let quoted = rest.starts_with(b"\"");
     let is_put_in = match rest.first() {
         Some(b'%' | b'{') => true,
@@ -136,7 +136,7 @@ fn is_template(name: &[u8]) -> bool {
 }
 
 /// What the first argument of set_config names, and whether it holds for the transaction only.
-pub(super) fn after_set_config(place: Place<'_>) -> (Named, bool) {
+pub(super) fn after_set_config(place: SqlPlace<'_>) -> (Named, bool) {
     let rest = place.after();
     let rest = skip(rest.strip_prefix(b"\"").unwrap_or(rest));
     let Some(arguments) = rest.strip_prefix(b"(") else {

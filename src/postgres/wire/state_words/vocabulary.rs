@@ -8,7 +8,7 @@ use super::blanks::{is_blank, literal, skip, starts_with, word};
 use super::execute::{Runs, runs};
 use super::glance::Glance;
 use super::learning::{Learned, News, Risk};
-use super::place::Place;
+use super::place::SqlPlace;
 use super::plain::is_harmless;
 use super::setting::{Named, after_set, after_set_config};
 use super::words::{BODY_WORDS, Bounds, Fixed, Meaning, STATE_WORDS};
@@ -278,14 +278,14 @@ impl Vocabulary {
                     break;
                 }
                 let word = &self.words[found.pattern().as_usize()];
-                self.judge(word, Place::new(text, start, found.len()), spotted);
+                self.judge(word, SqlPlace::new(text, start, found.len()), spotted);
                 at = found.start() + 1;
             }
             from = whole;
         }
     }
 
-    fn judge(&self, word: &Word, place: Place<'_>, spotted: &mut Spotted) {
+    fn judge(&self, word: &Word, place: SqlPlace<'_>, spotted: &mut Spotted) {
         if let Some((bounds, risk)) = word.learned
             && is_bounded(place, bounds)
         {
@@ -319,7 +319,7 @@ impl Vocabulary {
         }
     }
 
-    fn interpret(&self, meaning: Meaning, place: Place<'_>, spotted: &mut Spotted) {
+    fn interpret(&self, meaning: Meaning, place: SqlPlace<'_>, spotted: &mut Spotted) {
         let in_function = self.role == Role::Function;
         spotted.lasting |= match meaning {
             Meaning::Advisory => !starts_with(place.after(), b"xact_"),
@@ -410,7 +410,7 @@ fn pattern(name: &str) -> (Vec<u8>, Bounds) {
     (text, Bounds::Whole)
 }
 
-fn is_bounded(place: Place<'_>, bounds: Bounds) -> bool {
+fn is_bounded(place: SqlPlace<'_>, bounds: Bounds) -> bool {
     match bounds {
         Bounds::Whole => place.begins() && place.ends(),
         Bounds::Beginning => place.begins(),
@@ -420,14 +420,14 @@ fn is_bounded(place: Place<'_>, bounds: Bounds) -> bool {
 }
 
 /// LOAD in a DO, or in a text that is executed: no tag tells.
-fn names_a_library(place: Place<'_>) -> bool {
+fn names_a_library(place: SqlPlace<'_>) -> bool {
     let after = place.after();
     let named = matches!(skip(after).first(), Some(b'\'' | b'$' | b'%' | b'e' | b'E'));
     named && after.first().copied().is_some_and(is_blank)
 }
 
 /// The text that is run is not the one that is written down.
-fn runs_unknown(place: Place<'_>) -> bool {
+fn runs_unknown(place: SqlPlace<'_>) -> bool {
     let after = place.after();
     let after = &after[word(after).len()..];
     let after = skip(after.strip_prefix(b"\"").unwrap_or(after));

@@ -10,7 +10,7 @@ use super::ready;
 
 /// What a client that was answered is still to be told or kept from, on its next link.
 #[derive(Debug, Default)]
-pub enum Still {
+pub enum Unfinished {
     #[default]
     Nothing,
     /// This error is the answer to its next request, whatever it is: it has sent nothing since it was told that
@@ -23,7 +23,7 @@ pub enum Still {
     Copies,
 }
 
-impl Still {
+impl Unfinished {
     pub fn is_nothing(&self) -> bool {
         matches!(self, Self::Nothing)
     }

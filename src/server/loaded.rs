@@ -12,7 +12,7 @@ use crate::net::tls::{ServerTls, TlsFilesError};
 use crate::postgres::{Pool, Target};
 use crate::stores::{self, DigestKey, Store, Surroundings};
 
-pub struct Parts {
+pub struct Loaded {
     /// Of the listeners.
     pub tls: Option<ServerTls>,
     pub pools: Pools,
@@ -40,7 +40,7 @@ impl OpenSecret {
     }
 }
 
-impl Parts {
+impl Loaded {
     /// All of them, or everything that is wrong with the files and places that the configuration names. `digests` are for
     /// secrets that share no key with any other process.
     pub fn load(config: &Config, digests: &DigestKey, connections: &Connections) -> Result<Self, Problems> {

@@ -9,13 +9,13 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::Failure;
-use super::doors::{Doors, Hall, is_exposed};
+use super::doors::{Accept, Doors, is_exposed};
 use super::fleet::{Fleet, Surroundings};
 use super::keepers::Keepers;
 use super::limits;
-use super::parts::{Connections, Parts, Pools};
+use super::loaded::{Connections, Loaded, Pools};
 use crate::access::leave::Policy;
-use crate::admin::Scene;
+use crate::admin::Active;
 use crate::config::{Auth, Config, Problem, Problems};
 use crate::keeper::Records;
 use crate::limit::Limit;
@@ -25,7 +25,7 @@ use crate::net::tls::ServerTls;
 use crate::postgres::{Credentials, Service, Shared};
 use crate::stores::DigestKey;
 
-pub struct House {
+pub struct Running {
     shared: Shared,
     digests: DigestKey,
     passed: Passed,
@@ -34,12 +34,12 @@ pub struct House {
     doors: Doors,
     places: Arc<Limit>,
     service: watch::Sender<Arc<Service>>,
-    scene: watch::Sender<Arc<Scene>>,
+    active: watch::Sender<Arc<Active>>,
     records: Records,
     fleet: Option<Fleet>,
 }
 
-impl House {
+impl Running {
     /// Nobody is let in before everything is there.
     pub async fn open(
         mut config: Config,
@@ -51,26 +51,26 @@ impl House {
         limits::fit_open_files(&mut config);
         shared.set_limits(&config.limits);
         let (config, digests) = (Arc::new(config), DigestKey::random());
-        let parts = load(&config, &digests, &Connections::new()).await?;
+        let loaded = load(&config, &digests, &Connections::new()).await?;
         let bound = bind(&config.listen.addresses, &passed, &[]).await?;
         check_exposure(&config, &bound)?;
         let mut keepers = Keepers::none(shared.clone(), records.clone());
-        keepers.change(parts.secrets, config.login);
-        let scene = scene(config, &keepers);
-        let connections = connections_of(&parts.pools);
-        let service = assemble(&scene, parts.tls, parts.pools, &shared).await;
-        let (scene, service) = (Arc::new(scene), service.open());
-        let fleet = fleet_of(&scene, &service, &shared, records);
+        keepers.change(loaded.secrets, config.login);
+        let active = active(config, &keepers);
+        let connections = connections_of(&loaded.pools);
+        let service = assemble(&active, loaded.tls, loaded.pools, &shared).await;
+        let (active, service) = (Arc::new(active), service.open());
+        let fleet = fleet_of(&active, &service, &shared, records);
         let service = watch::Sender::new(service);
-        let hall = Hall {
+        let accept = Accept {
             sessions,
-            places: Limit::new(limits::places(&scene.config.limits)),
+            places: Limit::new(limits::places(&active.config.limits)),
             numbers: Arc::new(AtomicU64::new(1)),
             service: service.subscribe(),
             metrics: Arc::clone(&records.metrics),
         };
-        let places = Arc::clone(&hall.places);
-        let mut doors = Doors::none(hall);
+        let places = Arc::clone(&accept.places);
+        let mut doors = Doors::none(accept);
         doors.change(bound);
         Ok(Self {
             shared,
@@ -81,7 +81,7 @@ impl House {
             doors,
             places,
             service,
-            scene: watch::Sender::new(scene),
+            active: watch::Sender::new(active),
             records: records.clone(),
             fleet,
         })
@@ -91,20 +91,20 @@ impl House {
     pub async fn change(&mut self, mut config: Config) -> Result<(), Problems> {
         limits::fit_open_files(&mut config);
         let config = Arc::new(config);
-        let parts = load(&config, &self.digests, &self.connections).await?;
+        let loaded = load(&config, &self.digests, &self.connections).await?;
         let bound = self.bind(&config).await?;
         check_exposure(&config, &bound)?;
         self.set_limits(&config);
-        self.keepers.change(parts.secrets, config.login);
-        let scene = scene(config, &self.keepers);
-        self.remember_connections(&parts.pools);
-        let service = assemble(&scene, parts.tls, parts.pools, &self.shared).await;
-        let (scene, service) = (Arc::new(scene), service.open());
-        self.fleet = fleet_of(&scene, &service, &self.shared, &self.records);
+        self.keepers.change(loaded.secrets, config.login);
+        let active = active(config, &self.keepers);
+        self.remember_connections(&loaded.pools);
+        let service = assemble(&active, loaded.tls, loaded.pools, &self.shared).await;
+        let (active, service) = (Arc::new(active), service.open());
+        self.fleet = fleet_of(&active, &service, &self.shared, &self.records);
         self.service.send_replace(service);
-        self.keepers.announce(scene.config.login);
+        self.keepers.announce(active.config.login);
         self.doors.change(bound);
-        self.scene.send_replace(scene);
+        self.active.send_replace(active);
         Ok(())
     }
 
@@ -113,8 +113,8 @@ impl House {
     }
 
     /// What is in use.
-    pub fn scene(&self) -> watch::Receiver<Arc<Scene>> {
-        self.scene.subscribe()
+    pub fn active(&self) -> watch::Receiver<Arc<Active>> {
+        self.active.subscribe()
     }
 
     async fn bind(&self, config: &Config) -> Result<Bound, Problems> {
@@ -149,18 +149,18 @@ impl House {
     }
 }
 
-fn scene(config: Arc<Config>, keepers: &Keepers) -> Scene {
-    Scene {
+fn active(config: Arc<Config>, keepers: &Keepers) -> Active {
+    Active {
         tell_fleet: config.fleet.as_ref().map(|_| Arc::default()),
         config,
         keepers: keepers.handles(),
     }
 }
 
-fn fleet_of(scene: &Arc<Scene>, service: &Service, shared: &Shared, records: &Records) -> Option<Fleet> {
-    let (fleet, told) = (scene.config.fleet.as_ref()?, scene.tell_fleet.as_ref()?);
+fn fleet_of(active: &Arc<Active>, service: &Service, shared: &Shared, records: &Records) -> Option<Fleet> {
+    let (fleet, told) = (active.config.fleet.as_ref()?, active.tell_fleet.as_ref()?);
     let around = Surroundings {
-        scene: Arc::clone(scene),
+        active: Arc::clone(active),
         databases: service.databases(),
         roster: Arc::clone(shared.roster()),
         metrics: Arc::clone(&records.metrics),
@@ -178,17 +178,17 @@ async fn load(
     config: &Arc<Config>,
     digests: &DigestKey,
     connections: &Connections,
-) -> Result<Parts, Problems> {
+) -> Result<Loaded, Problems> {
     let (config, digests, connections) = (Arc::clone(config), digests.clone(), connections.clone());
-    let loading = spawn_blocking(move || Parts::load(&config, &digests, &connections));
+    let loading = spawn_blocking(move || Loaded::load(&config, &digests, &connections));
     loading
         .await
         .expect("reading files does not panic, and nobody cancels it")
 }
 
 /// A role's password is made into a verifier, which takes its time.
-async fn assemble(scene: &Scene, tls: Option<ServerTls>, pools: Pools, shared: &Shared) -> Service {
-    let (config, keepers) = (Arc::clone(&scene.config), scene.keepers.clone());
+async fn assemble(active: &Active, tls: Option<ServerTls>, pools: Pools, shared: &Shared) -> Service {
+    let (config, keepers) = (Arc::clone(&active.config), active.keepers.clone());
     let shared = shared.clone();
     let assembling = spawn_blocking(move || {
         let mut service = Service::new(&config.listen, tls, config.limits, shared);

@@ -12,7 +12,7 @@ use crate::names::{Endpoint, SecretName};
 use crate::stores::{Calls, HostInSecret, Made, StoreError, Warning};
 
 /// Where the reader, the prover and every login meet: the book, and the page made from it.
-pub(super) struct Desk {
+pub(super) struct Shared {
     secret: SecretName,
     book: Mutex<Book>,
     pages: watch::Sender<Arc<Page>>,
@@ -33,7 +33,7 @@ pub(super) struct Desk {
     pub(super) judged: Notify,
 }
 
-impl Desk {
+impl Shared {
     pub(super) fn new(
         secret: &Secret,
         policy: Policy,
@@ -42,7 +42,7 @@ impl Desk {
     ) -> (Arc<Self>, watch::Receiver<Arc<Page>>) {
         let book = Book::new(policy.endpoints, policy.refused_retry);
         let (pages, page) = watch::channel(book.page().clone());
-        let desk = Self {
+        let shared = Self {
             secret: secret.name.clone(),
             book: Mutex::new(book),
             pages,
@@ -57,7 +57,7 @@ impl Desk {
             offered: Notify::new(),
             judged: Notify::new(),
         };
-        (Arc::new(desk), page)
+        (Arc::new(shared), page)
     }
 
     pub(super) fn page(&self) -> Arc<Page> {
@@ -213,7 +213,7 @@ impl Desk {
     }
 }
 
-impl Verdicts for Desk {
+impl Verdicts for Shared {
     fn proven(&self, credential: &Credential, endpoint: &Endpoint) {
         let before = self.page();
         let after = self.write(|book, now| book.confirm(credential, endpoint, now));
