@@ -31,17 +31,20 @@
 //!
 //! # The way of a client
 //!
-//! `server::doors` accepts → `postgres::session` → `entry`: `startup` settles encryption and says what the client came
-//! for, `auth` makes it prove its role → `links` gets a link by way of `access::log_in` (which credential, which endpoint, how
-//! long to wait) and `login` (one real login) → `relay`, two `lane`s of it, until either side ends. `lender` has links that
-//! are ready, and takes them back.
+//! `server::doors` accepts → [`postgres::serve`] → `session::begin` → `client::admit`: `startup` settles encryption and
+//! says what the client came for, `auth` makes it prove its role → `link::obtain` gets a link: one that is ready in the
+//! `pool`, or one that is made by way of `access::log_in` (which credential, which endpoint, how long to wait) and
+//! `link::login` (one real login) → `session::run` on the `relay`, two `lane`s of it, until either side ends →
+//! `session::close`, which gives the link back.
 //!
 //! # The way of a session
 //!
-//! `converse` relays, and meanwhile: `notes` of what passes say whether the session may have changed (`lore` knows what
-//! functions do out of sight), and then `survey` asks Postgres and writes a `ledger`. When the credential is replaced,
-//! `access::leave` says when to leave; `move_` logs in beside, and `crossing` carries the session over with a `replay`. When the
-//! link is lost, `rescue` has it made again by the ledger (`rebuilding`). The `access::roster` knows who is logged in with what.
+//! `session::run` relays, and meanwhile: `state::notes` of what passes say whether the session may have changed
+//! (`state::risky_names` has what functions do out of sight, as `link::learn` has learned it), and then `talk::survey` asks
+//! Postgres and writes a `state::ledger`. When the credential is replaced, `access::leave` says when to leave;
+//! `session::moving` logs in beside, and `crossing` carries the session over with a `talk::replay`. When the link is lost,
+//! `session::rescue` has it made again by the ledger (`rebuilding`). Either way `session::relink` puts the session on it.
+//! The `access::roster` knows who is logged in with what.
 //!
 //! # The way of a secret
 //!
