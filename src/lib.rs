@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //!
-//! A house with floors. Imports point down only; `tests/floor_plan.rs` enforces it.
+//! Rooms on floors. Imports point down only; `tests/floor_plan.rs` enforces it.
 //!
 //! | floor | room | what it is for |
 //! |---|---|---|

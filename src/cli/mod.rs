@@ -39,7 +39,7 @@ enum Command {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 fine, 1 failed, 64 bad configuration or usage, 69 what is asked (upstream, store, a running pgswivel) can't be reached.
+Exit codes: 0 fine, 1 failed, 2 a rotation is half done, 64 bad configuration or usage, 69 what is asked (upstream, store, a running pgswivel) can't be reached.
 Of health: 0 and 1 only.";
 
 /// Runs one command to its end.

@@ -236,7 +236,7 @@ pub(super) const ROTATION: Keys = Keys {
         key("kind", Text("postgres"), "what is rotated: logins of Postgres"),
         key("style", Means("`alternating` with `users`, else `single`, or `next` with `keep_next`"), "`single` (a new password of the same user), `next` (the same, and the one after it waits in the secret), `alternating` (`users` take turns)"),
         key("owner", Means("none"), "`alternating`: the role that owns what the users make, and that each of them is in"),
-        key("min_interval", Means("`max_age`"), "`rotate run --if-due` does nothing before the credential is this old"),
+        key("min_interval", Means("the rotation's `max_age`"), "`rotate run --if-due`, which needs one of the two, does nothing before the credential is this old"),
         key("soak", Text("15m"), "`alternating`: between the moment when nobody is on the old login and its end"),
         key("password", Means("see below"), "how passwords are made"),
         key("keep_next", Switch(false), "leave the password after the new one in the secret's place for what comes next"),
@@ -256,7 +256,7 @@ pub(super) const ROTATION_PASSWORD: Keys = Keys {
 pub(super) const FLEET: Keys = Keys {
     title: "[fleet]",
     keys: &[
-        key("channel", Means("required"), "of the database that is served: `LISTEN` and `NOTIFY` on it are how a change reaches every process at once; at most 63 bytes"),
+        key("channel", Means("required"), "the channel to `LISTEN` and `NOTIFY` on in each database that is served, by which a change reaches every process at once; at most 63 bytes"),
         key("instance", Means("host and process id"), "what this process is called in `pg_stat_activity`; its last 24 characters are shown"),
     ],
 };

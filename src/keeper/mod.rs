@@ -1,9 +1,9 @@
 //! The keeper of one secret: reads its store, offers what it finds to the book, proves it by a real login,
 //! and publishes the page. It knows no Postgres: whoever starts it says how to prove.
 //!
-//! Two tasks share the [`desk`]: the reader, which is the only one to touch the store, and the prover, so
-//! that a slow store does not hold up a proof nor a slow endpoint a read. Logins report to the same
-//! desk. A failed read, a bad value and a failed proof change nothing that works.
+//! Two tasks have what is in [`shared`] in common: the reader, which is the only one to touch the store, and the prover, so
+//! that a slow store does not hold up a proof nor a slow endpoint a read. Logins report there
+//! as well. A failed read, a bad value and a failed proof change nothing that works.
 
 mod ages;
 mod pace;

@@ -4,35 +4,33 @@
 //!
 //! Nothing depends on it: stores are polled, and read when a login is refused, as without it.
 
+mod member;
+mod standing;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast, mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{debug, info};
 
+use self::member::Member;
+use self::standing::secret_word;
 use crate::access::roster::Roster;
 use crate::admin::Active;
-use crate::backoff::{Backoff, chance};
 use crate::config;
-use crate::credentials::{Page, Position};
-use crate::fleet::{Call, Pace, SecretDigest, SecretWord, Standing, Wish, Word, of_secret, of_version};
-use crate::keeper;
+use crate::credentials::Page;
+use crate::fleet::{Call, Pace, SecretDigest, Wish, Word, of_secret};
 use crate::metrics::{FleetWake, Metrics, Task};
 use crate::names::SecretName;
-use crate::postgres::{FleetLink, FleetLinkError, ServedDatabase};
+use crate::postgres::ServedDatabase;
 use crate::supervise::supervise;
 
 /// How often a process says where it stands, if that changes.
 const SAY_EVERY: Duration = Duration::from_secs(1);
 /// Whoever heard of a change so lately was told, and need not tell.
 const HEARD_LATELY: Duration = Duration::from_secs(10);
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_CAP: Duration = Duration::from_secs(60);
-/// Links that listen leave a replaced credential within this, spread out: there may be thousands of them.
-const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 /// What was heard and not looked at yet, and what is still to be told.
 const QUEUE: usize = 64;
 
@@ -157,51 +155,6 @@ impl Secrets {
             is_cut: false,
         }
     }
-}
-
-fn secret_word(
-    secret: SecretDigest,
-    name: &SecretName,
-    keeper: &keeper::Handle,
-    roster: &Roster,
-) -> SecretWord {
-    let page = keeper.page.borrow().clone();
-    let leader = page.leader().map(|leader| Arc::clone(&leader.user));
-    let (mut left, mut pinned) = (0, 0);
-    for aboard in roster.aboard(name) {
-        let is_left = page.retirement(&aboard.credential).is_some()
-            && leader
-                .as_ref()
-                .is_none_or(|leader| *leader != aboard.credential.user);
-        if is_left {
-            left += aboard.sessions;
-            pinned += aboard.pinned.len();
-        }
-    }
-    let is_seen_only = page.first_choice().zip(page.leader());
-    let is_seen_only = is_seen_only.is_some_and(|(first, leader)| !first.is_same_login(leader));
-    let standing = match () {
-        () if page.reads == 0 => Standing::Unread,
-        () if !page.has_proof() => Standing::Broken,
-        () if left > 0 => Standing::Moving,
-        () if is_seen_only => Standing::Seen,
-        () => Standing::Current,
-    };
-    SecretWord {
-        secret,
-        version: newest(&page).map_or(0, of_version),
-        standing,
-        left: left.try_into().unwrap_or(u32::MAX),
-        pinned: pinned.try_into().unwrap_or(u32::MAX),
-    }
-}
-
-/// Its version: of what the store announces, or puts first.
-fn newest(page: &Page) -> Option<&str> {
-    let mut listed = page.entries().iter().filter(|entry| entry.listed);
-    let next = listed.find(|entry| entry.credential.position == Position::Next);
-    let newest = next.map(|entry| &entry.credential).or(page.first_choice());
-    newest.map(|credential| &*credential.version)
 }
 
 /// Hears, decides and has told.
@@ -339,118 +292,6 @@ async fn follow(
         }
         if is_news && events.send(Event::Changed(secret)).await.is_err() {
             return;
-        }
-    }
-}
-
-/// Who listens in one database.
-struct Member {
-    database: ServedDatabase,
-    channel: String,
-    name: watch::Receiver<String>,
-    calls: broadcast::Sender<Call>,
-    events: mpsc::Sender<Event>,
-    metrics: Arc<Metrics>,
-    stop: CancellationToken,
-}
-
-/// Why a link is left.
-enum Left {
-    Stopped,
-    /// New logins begin with another credential.
-    Replaced,
-}
-
-impl Member {
-    async fn keep_listening(&self) {
-        let (upstream, mut pause) = (self.database.upstream(), Backoff::starting_at(RETRY_FIRST));
-        let mut was_there = false;
-        loop {
-            let error = match self.log_in().await {
-                None => return,
-                Some(Err(error)) => error,
-                Some(Ok(link)) => {
-                    info!(%upstream, channel = self.channel, "listening for the fleet");
-                    if was_there && self.events.send(Event::Reconnected).await.is_err() {
-                        return;
-                    }
-                    (was_there, pause) = (true, Backoff::starting_at(RETRY_FIRST));
-                    match self.stay(link).await {
-                        Ok(()) => return,
-                        Err(error) => error,
-                    }
-                }
-            };
-            debug!(%upstream, %error, "does not listen for the fleet");
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = sleep(pause.next(RETRY_CAP)) => {}
-            }
-        }
-    }
-
-    /// None: it has to stop.
-    async fn log_in(&self) -> Option<Result<FleetLink, FleetLinkError>> {
-        let name = self.name.borrow().clone();
-        tokio::select! {
-            () = self.stop.cancelled() => None,
-            link = self.database.listen(&self.channel, &name) => Some(link),
-        }
-    }
-
-    /// On one link after the other: the next is there before the last one is left.
-    async fn stay(&self, mut link: FleetLink) -> Result<(), FleetLinkError> {
-        let _listening = self.metrics.fleet_listening();
-        loop {
-            match self.listen_on(&mut link).await {
-                Ok(Left::Stopped) => {
-                    link.leave();
-                    return Ok(());
-                }
-                Ok(Left::Replaced) => match self.log_in().await {
-                    Some(Ok(next)) => std::mem::replace(&mut link, next).leave(),
-                    None => {
-                        link.leave();
-                        return Ok(());
-                    }
-                    Some(Err(error)) => {
-                        link.leave();
-                        return Err(error);
-                    }
-                },
-                Err(error) => {
-                    link.leave();
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    async fn listen_on(&self, link: &mut FleetLink) -> Result<Left, FleetLinkError> {
-        let (mut name, mut calls, mut page) =
-            (self.name.clone(), self.calls.subscribe(), self.database.page());
-        name.mark_changed();
-        let mut leaves_at = None;
-        loop {
-            if leaves_at.is_none() && link.is_replaced() {
-                leaves_at = Some(Instant::now() + LEAVE_WITHIN.mul_f64(chance()));
-            }
-            tokio::select! {
-                () = self.stop.cancelled() => return Ok(Left::Stopped),
-                () = sleep_until(leaves_at.unwrap_or_else(Instant::now)), if leaves_at.is_some() => return Ok(Left::Replaced),
-                heard = link.heard() => {
-                    let heard = Event::Heard(heard?);
-                    if self.events.send(heard).await.is_err() {
-                        return Ok(Left::Stopped);
-                    }
-                }
-                Ok(call) = calls.recv() => link.tell(&self.channel, &call.payload()).await?,
-                Ok(()) = name.changed() => {
-                    let name = name.borrow_and_update().clone();
-                    link.change_name(&name).await?;
-                }
-                Ok(()) = page.changed() => {}
-            }
         }
     }
 }

@@ -1,14 +1,13 @@
-"""A Secrets Manager rotation function that does not close anything while somebody is on it.
+"""A Secrets Manager rotation function that does not begin while somebody is on the user whose turn it is.
 
-It stands in front of the function that rotates today, which keeps its steps. `finishSecret` makes AWSPENDING current, and
-most functions lock the old user in the next rotation, or in the same step. Before that happens, `pgswivel rotate gate`
-waits until no server has a backend of the user that is to go. When it does not get there in time, the step fails, Secrets
-Manager tries again later, and the old user still works.
+It stands in front of the function that rotates today, which keeps its steps. `createSecret` chooses the user that is not
+current, and what follows gives it another password or closes it: whoever is still logged in as that user, since the last
+rotation, is cut off. So before `createSecret`, `pgswivel rotate gate` waits until no server has a backend of it. When it
+does not get there in time, the step fails, Secrets Manager tries again later, and everything still works.
 
-Environment: NEXT, the ARN of the function that does the work; ROTATION, the name in rotate.toml; WITHIN, less than this
-function's time limit; GATE_STEP, the step before which it waits (`createSecret` where the work is done on a user that
-nobody should be on any more, `finishSecret` where the old user is closed there). The program and rotate.toml are in the
-function's package, beside this file.
+Environment: NEXT, the ARN of the function that does the work; ROTATION, the name in rotate.toml, where `users` lists the
+users that take turns; WITHIN, less than this function's time limit. The program and rotate.toml are in the function's
+package, beside this file.
 """
 
 import json
@@ -37,7 +36,7 @@ def wait_until_nobody_is_on_it():
 
 def lambda_handler(event, context, invoke=None):
     """`invoke` calls another function by its ARN; the default is AWS's."""
-    if event["Step"] == os.environ.get("GATE_STEP", "finishSecret"):
+    if event["Step"] == "createSecret":
         wait_until_nobody_is_on_it()
     answer = (invoke or invoke_function)(os.environ["NEXT"], event)
     if "FunctionError" in answer:

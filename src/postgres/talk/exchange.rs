@@ -1,5 +1,5 @@
 //! One flight of pgswivel's own questions over a link at rest, and the answers. Progress lives in `self` and in
-//! the [`Talk`]: a future that was dropped is taken up again by calling once more.
+//! the [`MessageStream`]: a future that was dropped is taken up again by calling once more.
 
 use std::collections::VecDeque;
 use std::fmt;

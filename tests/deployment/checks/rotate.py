@@ -22,9 +22,13 @@ COMMAND = re.compile(r"rotate,? (run|gate|age),? ")
 
 
 def check_kubernetes():
-    text = (HERE / "kubernetes.yaml").read_text()
-    kubernetes.valid(text, "rotate/kubernetes.yaml")
-    for manifest in kubernetes.manifests_of(text):
+    manifests = []
+    for name in ("kubernetes.yaml", "gate.yaml"):
+        text = (HERE / name).read_text()
+        kubernetes.valid(text, f"rotate/{name}")
+        manifests += kubernetes.manifests_of(text)
+    must([manifest["kind"] for manifest in manifests] == ["CronJob", "Job"], "what rotates, and what waits")
+    for manifest in manifests:
         job = manifest["spec"]["jobTemplate"] if manifest["kind"] == "CronJob" else manifest
         pod = job["spec"]["template"]["spec"]
         where = f"{manifest['kind']} {manifest['metadata']['name']}"
@@ -66,7 +70,7 @@ def check_systemd():
 
 
 def check_lambda():
-    """It waits before the step that it is told to, and calls the other function for each."""
+    """It waits before a rotation begins, and calls the other function for each step."""
     with tempfile.TemporaryDirectory(prefix="deployment-") as directory:
         home = Path(directory)
         shutil.copy(HERE / "lambda/function.py", home)
@@ -84,14 +88,15 @@ def check_lambda():
             module["lambda_handler"]({"Step": name}, None, lambda arn, event: called.append((arn, event["Step"])) or {})
             return called
 
-        must(step("createSecret", 1) == [("arn:next", "createSecret")], "a step that closes nothing is passed on")
+        for later in ("setSecret", "testSecret", "finishSecret"):
+            must(step(later, 1) == [("arn:next", later)], "what was begun is brought to its end")
         must(not (home / "asked").exists(), "and nothing is waited for")
-        must(step("finishSecret", 0) == [("arn:next", "finishSecret")], "nobody is left: passed on")
+        must(step("createSecret", 0) == [("arn:next", "createSecret")], "nobody is left: passed on")
         asked = (home / "asked").read_text()
         must(asked.startswith("rotate gate orders --within 1s --json --config"), asked)
         for code in (1, 69):
             try:
-                step("finishSecret", code)
+                step("createSecret", code)
             except Exception as error:  # noqa: BLE001 its class is the function's own
                 must(type(error).__name__ == "NotYet" and "somebody" in str(error), repr(error))
             else:

@@ -33,13 +33,14 @@ const READ_BY_USERS: [&str; 9] = [
 ];
 
 /// What else people read and type from.
-const READ_BESIDE: [&str; 8] = [
+const READ_BESIDE: [&str; 9] = [
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "deploy/README.md",
     "deploy/ecs/README.md",
+    "deploy/rotate/README.md",
     "deploy/prometheus/README.md",
     "deploy/recipes.md",
 ];
@@ -277,7 +278,7 @@ fn every_link_leads_somewhere() {
 #[test]
 fn every_document_is_held_against_the_product() {
     let known: Vec<&str> = READ_BY_USERS.into_iter().chain(READ_BESIDE).collect();
-    for directory in ["", "docs", "deploy", "deploy/ecs", "deploy/prometheus"] {
+    for directory in ["", "docs", "deploy", "deploy/ecs", "deploy/prometheus", "deploy/rotate"] {
         for entry in std::fs::read_dir(root().join(directory)).unwrap() {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(root()).unwrap().to_str().unwrap();

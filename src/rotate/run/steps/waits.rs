@@ -91,6 +91,10 @@ impl Run<'_> {
             Err(error) => return Some(format!("the fleet was not told: {error}")),
         };
         let begun = Instant::now();
+        let limit = match self.wish.goal {
+            Goal::Emergency { .. } => EMERGENCY_MAX,
+            _ => FLEET_MAX,
+        };
         loop {
             let mut members: Vec<Member> = Vec::new();
             for server in &self.opened.servers {
@@ -112,7 +116,7 @@ impl Run<'_> {
             if members.is_empty() {
                 return Some(format!("by {count} of {count} of the fleet"));
             }
-            if begun.elapsed() > FLEET_MAX {
+            if begun.elapsed() > limit {
                 let names: Vec<&str> = members.iter().map(|member| member.instance.as_str()).collect();
                 return Some(format!("gone on without {} of the fleet", names.join(", ")));
             }
