@@ -137,6 +137,12 @@ impl Server {
         match self.log_in_with(&credential).await {
             Ok(_) => Ok(Ok(())),
             Err(error) if error.is_about_the_credential() => Ok(Err(error.to_string())),
+            // Postgres says so only to who has proven the password: the role's own CONNECTION LIMIT is reached.
+            Err(DatabaseError::Refused { sqlstate, message })
+                if sqlstate == "53300" && message.contains(&format!("\"{}\"", login.user)) =>
+            {
+                Ok(Ok(()))
+            }
             Err(error) => Err(error),
         }
     }

@@ -48,6 +48,8 @@ pub struct Done {
     pub ended: Vec<String>,
     pub refused: Vec<String>,
     pub kept_next: bool,
+    /// A server has the current password again.
+    pub restored: bool,
     /// What was staged is taken back.
     pub withdrawn: bool,
     /// A rotation back to what was current before is under way.

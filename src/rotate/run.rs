@@ -197,6 +197,8 @@ impl Run<'_> {
                 if !refusals.is_empty() {
                     return Err(Stop::Refused(refusals));
                 }
+                // Somebody began it: to stop now is to stop half-way.
+                self.changed |= plan.situation != Situation::Rest;
             } else if let (true, Some(refusal)) = (plan.steps.is_empty(), plan.refusals.first()) {
                 return Err(Stop::Failed(refusal.words.clone()));
             }
@@ -315,7 +317,8 @@ impl Run<'_> {
     /// Before anything new was current, everything is taken back.
     async fn give_up(&mut self, why: String) -> Outcome {
         let is_back = self.wish.goal == Goal::Back;
-        if self.done.promoted.is_some() || is_back {
+        let is_ending = !self.done.left.is_empty() || !self.done.ended.is_empty();
+        if self.done.promoted.is_some() || is_back || is_ending {
             return self.halfway(why);
         }
         (self.tell)(Event::Note(&format!("{why}: what was done is taken back")));
@@ -351,10 +354,18 @@ impl Run<'_> {
 
     fn halfway(&self, why: String) -> Outcome {
         let name = &self.opened.rotation.name;
-        let how = format!(
-            "`pgswivel rotate run {name}` goes on when that is mended, `pgswivel rotate rollback {name}` goes back, `pgswivel rotate \
-             show {name}` says where it stands"
-        );
+        let how = match &self.wish.goal {
+            // Back would be to what somebody knows.
+            Goal::Emergency { role } => {
+                format!(
+                    "`pgswivel rotate emergency {name} --role {role}` goes on when that is mended, and is not to be rolled back"
+                )
+            }
+            Goal::Forward | Goal::Back => format!(
+                "`pgswivel rotate run {name}` goes on when that is mended, `pgswivel rotate rollback {name}` goes back, \
+                 `pgswivel rotate show {name}` says where it stands"
+            ),
+        };
         Outcome::Halfway { why, how }
     }
 }

@@ -62,6 +62,13 @@ impl Lock {
         Ok(Self { sessions })
     }
 
+    /// What is changed is changed over the session that holds the lock there: a change that is still under way when
+    /// whoever asked for it is gone keeps everybody else away until it is over.
+    pub fn session(&self, endpoint: &Endpoint) -> Option<&Session> {
+        let mut all = self.sessions.iter();
+        all.find(|(of, _)| of == endpoint).map(|(_, session)| session)
+    }
+
     /// It lives as long as its sessions.
     pub async fn is_held(&self) -> Result<(), LockError> {
         for (endpoint, session) in &self.sessions {

@@ -176,7 +176,8 @@ impl Session {
         self.execute(&statement.text).await
     }
 
-    /// A setting as the server itself would write it: lists are told from text that looks like one.
+    /// As it stands with the other role, so that both have the same text. Only lists of names have to be taken apart by the
+    /// server: to it one name with a comma in it is another thing than two.
     pub async fn set_for(&self, role: &str, setting: &Setting) -> Result<(), DatabaseError> {
         let Setting {
             database,
@@ -188,9 +189,12 @@ impl Session {
             database => format!(" IN DATABASE {}", identifier(database)),
         };
         let role = identifier(role);
-        // To become another role here would change who makes the change.
-        if name == "role" {
-            let text = format!("ALTER ROLE {role}{place} SET role TO {}", literal(value));
+        if !LISTS.contains(&name.as_str()) {
+            let text = format!(
+                "ALTER ROLE {role}{place} SET {} TO {}",
+                setting_name(name),
+                literal(value)
+            );
             return self.execute(&text).await;
         }
         self.query("SELECT pg_catalog.set_config($1, $2, false)", &[name, value])
@@ -199,6 +203,15 @@ impl Session {
         self.execute(&text).await
     }
 }
+
+/// Settings whose value is a list of names.
+const LISTS: [&str; 5] = [
+    "search_path",
+    "temp_tablespaces",
+    "local_preload_libraries",
+    "session_preload_libraries",
+    "createrole_self_grant",
+];
 
 /// One statement, wiped when dropped: a verifier is nothing to leave lying about.
 pub struct Statement {

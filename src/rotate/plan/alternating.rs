@@ -20,7 +20,15 @@ pub(super) fn steps(
     };
     let ending = match goal {
         Goal::Emergency { role } if *role != current && done.promoted.is_none() => {
-            return Ok(close(facts, role, goal, done));
+            let mut steps = close(facts, role, goal, done);
+            // Or the next run would let it in again, with the password that somebody knows.
+            let is_next = facts
+                .holding
+                .next
+                .as_ref()
+                .is_some_and(|next| *next.user == **role);
+            steps.extend(is_next.then(|| Step::Withdraw { user: role.clone() }));
+            return Ok(steps);
         }
         // Others can wait.
         Goal::Emergency { .. } => done.promoted.iter().map(|old| old.user.to_string()).collect(),
@@ -175,7 +183,8 @@ pub(super) fn close(facts: &Facts, old: &str, goal: &Goal, done: &Done) -> Vec<S
         user: old(),
         on: server.endpoint.clone(),
     }));
-    if !is_in(&done.ended) {
+    // Once more if somebody came in by a replica that had not heard of it yet.
+    if !is_in(&done.ended) || is_in(&done.refused) && facts.is_on(&old()) {
         steps.push(Step::End { user: old() });
     }
     if !is_in(&done.refused) {

@@ -12,7 +12,12 @@ pub(super) fn steps(
     notes: &mut Vec<String>,
 ) -> Result<Vec<Step>, Refusal> {
     if done.withdrawn {
-        return Ok(Vec::new());
+        // It was in the store, so somebody may be on it: that is waited for, as always.
+        let open = ending(facts, rotation, done);
+        let steps = open
+            .iter()
+            .flat_map(|old| close(facts, old, &Goal::Forward, done));
+        return Ok(steps.filter(|step| !matches!(step, Step::Soak { .. })).collect());
     }
     if done.promoted.is_some() || done.goes_back {
         return match rotation.style {
@@ -20,7 +25,8 @@ pub(super) fn steps(
             Style::Alternating => super::alternating::steps(facts, rotation, &Goal::Forward, done, notes),
         };
     }
-    let is_kept = rotation.keep_next && !facts.primaries().any(|server| server.next == Standing::In);
+    let is_kept =
+        rotation.keep_next && !done.restored && !facts.primaries().any(|server| server.next == Standing::In);
     if let Some(next) = facts.next().filter(|_| !is_kept) {
         return Ok(before_promotion(facts, rotation, done, &next.user));
     }
@@ -49,7 +55,7 @@ fn before_promotion(facts: &Facts, rotation: &Rotation, done: &Done, next: &str)
         Style::Alternating => {
             let open = facts
                 .primaries()
-                .filter(|server| next != current && server.can_log_in(next));
+                .filter(|server| facts.holding.next.is_none() && next != current && server.can_log_in(next));
             steps.extend(open.map(|server| Step::Close {
                 user: next.to_owned(),
                 on: server.endpoint.clone(),

@@ -350,3 +350,54 @@ fn a_run_that_has_ended_what_was_begun_makes_nothing_new() {
         assert_eq!(labels(&plan(&closed, &rotation, &goal, &done)), [""; 0]);
     }
 }
+
+/// b waits in the store, and the server takes it.
+fn staged_and_taken() -> Facts {
+    let server = ServerFacts {
+        next: Standing::In,
+        ..server("x", &[("a", true), ("b", true)])
+    };
+    facts(NextPlace::AnyUser, Some(another("b")), vec![server])
+}
+
+#[test]
+fn what_may_have_somebody_on_it_is_taken_out_of_the_store_before_it_is_closed_and_waited_for() {
+    let rotation = rotation(Style::Alternating, &["a", "b"]);
+    let steps = |done: &Done, facts: &Facts| labels(&plan(facts, &rotation, &Goal::Back, done));
+    assert_eq!(
+        steps(&Done::default(), &staged_and_taken()),
+        ["prove", "withdraw"]
+    );
+    let withdrawn = Done {
+        withdrawn: true,
+        ..Done::default()
+    };
+    let mut without = staged_and_taken();
+    without.holding.next = None;
+    assert_eq!(steps(&withdrawn, &without), ["left", "close", "end", "refused"]);
+}
+
+#[test]
+fn a_login_that_somebody_knows_does_not_stay_in_the_store_as_what_comes_next() {
+    let rotation = rotation(Style::Alternating, &["a", "b"]);
+    let leaked = Goal::Emergency { role: "b".to_owned() };
+    let plan = plan(&staged_and_taken(), &rotation, &leaked, &Done::default());
+    assert_eq!(labels(&plan), ["followed", "close", "end", "refused", "withdraw"]);
+}
+
+#[test]
+fn what_a_server_has_again_is_proven_although_something_always_waits() {
+    let mut rotation = rotation(Style::Single, &[]);
+    rotation.keep_next = true;
+    let back_again = ServerFacts {
+        next: refused("no"),
+        ..server("x", &[("a", true)])
+    };
+    let half = facts(NextPlace::SameUser, Some(another("a")), vec![back_again]);
+    let restored = Done {
+        restored: true,
+        ..Done::default()
+    };
+    let back = plan(&half, &rotation, &Goal::Back, &restored);
+    assert_eq!(labels(&back), ["prove"]);
+}

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -340,7 +340,8 @@ fn replace_directory(place: &FilePlace, change: &Change, since: &Holding) -> Res
 fn copy_directory(real: &Path, beside: &Path, set: &BTreeMap<String, Zeroizing<String>>) -> io::Result<()> {
     remove(beside);
     let was = fs::metadata(real)?;
-    fs::create_dir(beside)?;
+    // Nobody else's until it has the mode of the other: that alone may be what keeps the files closed.
+    DirBuilder::new().mode(0o700).create(beside)?;
     for entry in fs::read_dir(real)? {
         let entry = entry?;
         let is_set = entry

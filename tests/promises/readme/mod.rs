@@ -278,7 +278,14 @@ fn every_link_leads_somewhere() {
 #[test]
 fn every_document_is_held_against_the_product() {
     let known: Vec<&str> = READ_BY_USERS.into_iter().chain(READ_BESIDE).collect();
-    for directory in ["", "docs", "deploy", "deploy/ecs", "deploy/prometheus", "deploy/rotate"] {
+    for directory in [
+        "",
+        "docs",
+        "deploy",
+        "deploy/ecs",
+        "deploy/prometheus",
+        "deploy/rotate",
+    ] {
         for entry in std::fs::read_dir(root().join(directory)).unwrap() {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(root()).unwrap().to_str().unwrap();

@@ -200,3 +200,29 @@ promise! {
         assert_ne!(Some(held.password.as_str()), pair["password"].as_str());
     }
 }
+
+promise! {
+    async fn a_user_that_is_at_its_connection_limit_or_has_settings_of_its_own_is_rotated(version) {
+        let scene = Scene::of(version, Style::Alternating).await;
+        let sql = format!(
+            "ALTER ROLE {A} CONNECTION LIMIT 1; ALTER ROLE {A} SET statement_timeout = '60s'; \
+             ALTER ROLE {A} SET default_transaction_read_only = 'true'; ALTER ROLE {A} SET search_path = public, \"a,b\""
+        );
+        scene.postgres.execute(&sql).await;
+        let full = stranger(&scene).await;
+        let (code, words) = scene.rotate(&["run", "orders", "--yes", "--force"]).await;
+        assert_eq!(code, Some(0), "{words}");
+        assert!(full.simple_query("SELECT 1").await.is_err());
+        let settings = "SELECT array_to_string(setconfig, ' | ') FROM pg_db_role_setting s \
+                        JOIN pg_roles r ON r.oid = s.setrole WHERE rolname = $1";
+        let admin = scene.postgres.admin().await;
+        let of = async |user: &str| -> String { admin.query_one(settings, &[&user]).await.unwrap().get(0) };
+        let (mut one, mut other) = (of(A).await, of(B).await);
+        for list in [&mut one, &mut other] {
+            let mut parts: Vec<&str> = list.split(" | ").collect();
+            parts.sort_unstable();
+            *list = parts.join(" | ");
+        }
+        assert_eq!(one, other);
+    }
+}

@@ -58,12 +58,14 @@ impl Run<'_> {
             unreachable!("{step} sets no password");
         };
         let (_, session) = at(on, facts, sessions)?;
+        let session = self.locked(on).unwrap_or(session);
         let verifier = password::verifier(&credential(*which, facts)?.password);
         let statement = Statement::password(user, *login, &verifier);
         session
             .change(&statement)
             .await
             .map_err(|error| on_server(on, error))?;
+        self.done.restored |= *which == Which::Current;
         Ok("told a SCRAM-SHA-256 verifier".to_owned())
     }
 
@@ -75,6 +77,7 @@ impl Run<'_> {
         sessions: &[Session],
     ) -> Result<String, StepError> {
         let (_, session) = at(on, facts, sessions)?;
+        let session = self.locked(on).unwrap_or(session);
         let closed = session.change(&Statement::close(user)).await;
         closed.map_err(|error| on_server(on, error))?;
         Ok(String::new())
@@ -138,7 +141,12 @@ impl Run<'_> {
         }
     }
 
-    /// Without those of this process.
+    fn locked(&self, on: &Endpoint) -> Option<&Session> {
+        self.lock.as_ref()?.session(on)
+    }
+
+    /// Without those of this process, which are there where the admin's own credential is rotated. A name is anybody's to
+    /// take, so it counts nowhere else.
     async fn backends(
         &self,
         server: &ServerFacts,
@@ -149,7 +157,8 @@ impl Run<'_> {
             .backends_of(user)
             .await
             .map_err(|error| on_server(&server.endpoint, error))?;
-        found.retain(|backend| backend.application != *self.opened.application);
+        let is_admin = *user == *server.greeting.admin;
+        found.retain(|backend| !is_admin || backend.application != *self.opened.application);
         Ok(found)
     }
 

@@ -46,8 +46,11 @@ impl Run<'_> {
         };
         let mut told: Vec<Reason> = Vec::new();
         loop {
-            let asked = tokio::time::timeout(within.max(LOOK_EVERY), self.opened.sidecars.ask(user)).await;
-            let answers = asked.unwrap_or_default();
+            let limit = within.max(LOOK_EVERY);
+            let Ok(answers) = tokio::time::timeout(limit, self.opened.sidecars.ask(user)).await else {
+                let words = format!("not within {} s: some sidecar does not answer", limit.as_secs());
+                return self.without_them(&words);
+            };
             let count = answers.len();
             let left: Vec<Reason> = answers
                 .into_iter()
@@ -68,13 +71,18 @@ impl Run<'_> {
             if begun.elapsed() >= within {
                 let shown: Vec<String> = left.iter().map(ToString::to_string).collect();
                 let words = format!("not within {} s: {}", within.as_secs(), shown.join("; "));
-                return match is_emergency || self.wish.force {
-                    true => Ok(format!("gone on without them, {words}")),
-                    false => Err(StepError::Failed(words)),
-                };
+                return self.without_them(&words);
             }
             self.sign().await?;
             sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn without_them(&self, words: &str) -> Result<String, StepError> {
+        let is_emergency = matches!(self.wish.goal, Goal::Emergency { .. });
+        match is_emergency || self.wish.force {
+            true => Ok(format!("gone on without them, {words}")),
+            false => Err(StepError::Failed(words.to_owned())),
         }
     }
 

@@ -67,8 +67,9 @@ impl SecretsManagerWriter {
             _ => Err(StoreError::Unsettled),
         };
         let current = one(Stage::Current)?.ok_or(StoreError::Empty)?;
-        let pending = one(Stage::Pending)?.filter(|id| *id != current);
         let previous = one(Stage::Previous)?.filter(|id| *id != current);
+        // What was current before does not come next: the label was left behind.
+        let pending = one(Stage::Pending)?.filter(|id| *id != current && Some(id) != previous.as_ref());
         Ok(State {
             pending: self.beside(&client, Stage::Pending, pending.as_deref()).await?,
             pending_id: pending,
