@@ -353,3 +353,34 @@ promise! {
         assert!(error.message().contains("\"app\"") && !error.message().contains("orders_v2"), "{error:?}");
     }
 }
+
+#[tokio::test]
+async fn a_server_that_says_notices_for_ever_is_hung_up_on_before_its_time_is_over() {
+    let (told, mut said) = tokio::sync::mpsc::unbounded_channel();
+    let forged = Forged::start(move |wire| {
+        let told = told.clone();
+        async move {
+            let mut wire = receive(wire).await;
+            let notice = b"SNOTICE\0VNOTICE\0C00000\0Mwait\0\0";
+            let mut count = 0_usize;
+            while wire
+                .try_send(&crate::support::wire::message(b'N', notice))
+                .await
+                .is_ok()
+            {
+                count += notice.len();
+            }
+            let _ = told.send(count);
+            wire
+        }
+    })
+    .await;
+    let swivel = Swivel::in_front_of_port(forged.port())
+        .upstream_line("connect_timeout = \"1h\"")
+        .start()
+        .await;
+    // What sockets hold may be said and not heard.
+    let count = within(PATIENCE, "it hangs up", said.recv()).await.unwrap();
+    assert!(count < 64 << 20, "{count} bytes");
+    drop(swivel);
+}

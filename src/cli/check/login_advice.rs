@@ -192,6 +192,7 @@ fn about_failure(error: &LoginError, question: Question<'_>) -> (&'static str, S
         | LoginError::Malformed(_)
         | LoginError::Unexpected(_)
         | LoginError::Greeting
+        | LoginError::Chatter
         | LoginError::Server { .. } => ("protocol", elsewhere()),
     }
 }

@@ -64,7 +64,8 @@ async fn listen(link: &mut Stream, mut goes_on: impl FnMut(usize) -> bool) -> bo
     loop {
         match link.read(&mut ignored).await {
             Ok(0) | Err(_) => return true,
-            Ok(more) if goes_on(more) => {}
+            // One piece at a time: what nobody needs must not keep the thread from those who wait for it.
+            Ok(more) if goes_on(more) => tokio::task::yield_now().await,
             Ok(_) => return false,
         }
     }

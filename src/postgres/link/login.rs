@@ -27,6 +27,9 @@ use crate::random;
 /// As libpq bounds an authentication request or an error before the login is through.
 const MESSAGE_MAX: usize = 30_000;
 
+/// What a server may say before AuthenticationOk that asks for nothing.
+const ASIDE_MAX: usize = 64 * 1024;
+
 /// A logged-in connection at rest.
 #[derive(Debug)]
 pub struct Link {
@@ -147,13 +150,20 @@ async fn authenticate(
 ) -> Result<(), LoginError> {
     let mut scram = Scram::NotUsed;
     let mut out = BytesMut::new();
+    let mut aside = 0;
     loop {
         let message = talk.read(MESSAGE_MAX).await?;
         match message.tag {
             from_server::AUTHENTICATION => {}
             from_server::ERROR => return Err(refused(message.body(), false)),
             // The version and the extensions are settled with the client; a notice at this point is for nobody.
-            from_server::NEGOTIATE_VERSION | from_server::NOTICE => continue,
+            from_server::NEGOTIATE_VERSION | from_server::NOTICE => {
+                aside += message.raw().len();
+                if aside > ASIDE_MAX {
+                    return Err(LoginError::Chatter);
+                }
+                continue;
+            }
             other => return Err(LoginError::Unexpected(char::from(other))),
         }
         match read::authentication(message.body())? {

@@ -52,6 +52,8 @@ pub enum LoginError {
     Unproven,
     #[error("the server sent more than {GREETING_MAX} bytes before it was ready")]
     Greeting,
+    #[error("the server went on with notices and did not come to the login")]
+    Chatter,
     #[error("the server refused the login with {}", sqlstate(.body))]
     Server {
         /// Of the server's ErrorResponse.
@@ -91,7 +93,11 @@ impl LoginError {
     fn verdict(&self) -> Verdict {
         let (sqlstate, authenticated) = match self {
             Self::Server { body, authenticated } => (sqlstate(body), *authenticated),
-            Self::Dial(_) | Self::TimedOut | Self::Stream(StreamError::Closed | StreamError::Io(_)) => {
+            // As if it had said nothing: only the wait is spared.
+            Self::Dial(_)
+            | Self::TimedOut
+            | Self::Chatter
+            | Self::Stream(StreamError::Closed | StreamError::Io(_)) => {
                 return Verdict::NotYet;
             }
             _ => ("", false),

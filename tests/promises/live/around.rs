@@ -147,7 +147,11 @@ async fn stand_before(listener: TcpListener, database: u16, mode: watch::Receive
                     };
                     tokio::select! {
                         () = well => return,
-                        how = mode.wait_for(Option::is_some) => how.unwrap().unwrap(),
+                        how = mode.wait_for(Option::is_some) => match how.ok().and_then(|how| *how) {
+                            Some(how) => how,
+                            // The scene is over.
+                            None => return,
+                        },
                     }
                 }
             };

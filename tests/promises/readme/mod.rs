@@ -81,7 +81,7 @@ fn every_block_says_what_it_is() {
     // Each of these but `text`, which shows what is printed, is held against something below or in `commands`.
     for block in blocks() {
         assert!(
-            ["sh", "toml", "json", "dockerfile", "text"].contains(&block.language.as_str()),
+            ["sh", "toml", "json", "sql", "dockerfile", "text"].contains(&block.language.as_str()),
             "below {:?} there is a block of {:?}, which no test knows:\n{}",
             block.heading,
             block.language,
@@ -96,9 +96,26 @@ fn every_configuration_that_is_shown_is_loaded() {
     assert!(!blocks.is_empty());
     for block in blocks {
         let place = Place(HashMap::from([("pgswivel.toml".into(), block.text.clone())]));
-        if let Err(problems) = config::load(&Flags::default(), &place) {
+        let load = match block.text.contains("[rotation.") {
+            true => config::load_for_rotation,
+            false => config::load,
+        };
+        if let Err(problems) = load(&Flags::default(), &place) {
             panic!("{problems}\n{}", block.text);
         }
+    }
+}
+
+#[tokio::test]
+async fn every_statement_that_is_shown_is_taken_by_a_server() {
+    let postgres = Postgres::start(18);
+    postgres
+        .execute("CREATE ROLE orders_a; CREATE ROLE orders_owner")
+        .await;
+    let blocks = blocks_of("sql");
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        postgres.execute(&block.text).await;
     }
 }
 
