@@ -30,6 +30,8 @@ pub struct ServerFacts {
     pub drift: Vec<Drift>,
     pub current: Standing,
     pub next: Standing,
+    /// Where users take turns: the one before the current one.
+    pub previous: Standing,
     /// It lets the user in whatever the password: then no login proves anything.
     pub trusts: bool,
 }
@@ -161,6 +163,10 @@ async fn look_at(
         true => Standing::NotTried,
         false => try_login(server, &holding.current).await?,
     };
+    let previous = match &holding.previous {
+        Some(previous) if opened.rotation.style == Style::Alternating => try_login(server, previous).await?,
+        _ => Standing::NotTried,
+    };
     let impossible = Login {
         user: holding.current.user.clone(),
         password: password::generate(opened.rotation.recipe),
@@ -175,6 +181,7 @@ async fn look_at(
         drift,
         current,
         next,
+        previous,
         trusts,
     };
     Ok((facts, session))

@@ -84,8 +84,10 @@ fn after_promotion(
 ) -> Result<Vec<Step>, Refusal> {
     let current = &*facts.holding.current.user;
     let open = ending(facts, rotation, done);
-    // Who is being closed is not made current again.
-    let previous = facts.holding.previous.as_ref().filter(|_| done.left.is_empty());
+    // Who is being closed is not made current again, nor who can't log in: that may be the twin, retired long ago.
+    let logs_in = facts.primaries().any(|server| server.previous == Standing::In);
+    let previous = facts.holding.previous.as_ref();
+    let previous = previous.filter(|_| done.left.is_empty() && logs_in);
     if let Some(previous) = previous.filter(|previous| open.contains(&previous.user.to_string())) {
         notes.push(format!(
             "{current} is current already: this is a rotation back to {}, with the password that the store holds as previous",

@@ -62,7 +62,7 @@ pub(super) fn all(facts: &Facts, rotation: &Rotation, goal: &Goal, steps: &[Step
         )));
     }
     if rotation.style == Style::Alternating && !matches!(goal, Goal::Emergency { .. }) {
-        refusals.extend(twins(facts, rotation, steps));
+        refusals.extend(twins(facts, rotation, goal, steps));
     }
     refusals
 }
@@ -156,7 +156,7 @@ fn rights(server: &ServerFacts, steps: &[Step]) -> Vec<Refusal> {
 }
 
 /// Whether an application can't tell one user from the other.
-fn twins(facts: &Facts, rotation: &Rotation, steps: &[Step]) -> Vec<Refusal> {
+fn twins(facts: &Facts, rotation: &Rotation, goal: &Goal, steps: &[Step]) -> Vec<Refusal> {
     let target = steps.iter().find_map(|step| match step {
         Step::Promote { user } => Some(user.as_str()),
         _ => None,
@@ -184,9 +184,13 @@ fn twins(facts: &Facts, rotation: &Rotation, steps: &[Step]) -> Vec<Refusal> {
             )));
         }
     }
+    let previous = facts.holding.previous.as_ref();
+    let is_previous = *goal == Goal::Back && previous.is_some_and(|previous| *previous.user == *target);
     for server in &facts.servers {
         let there = server.backends_of(target);
-        if server.next != Standing::In && !there.is_empty() {
+        // It gets the password that it has.
+        let is_kept = is_previous && server.previous == Standing::In;
+        if server.next != Standing::In && !is_kept && !there.is_empty() {
             let shown: Vec<String> = there.iter().take(5).map(ToString::to_string).collect();
             refusals.push(Refusal::soft(format!(
                 "{target} is about to get another password, and somebody is logged in with the one it has, on {}: {}",

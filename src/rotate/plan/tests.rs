@@ -80,6 +80,7 @@ fn server(name: &str, users: &[(&str, bool)]) -> ServerFacts {
         drift: Vec::new(),
         current: Standing::In,
         next: Standing::NotTried,
+        previous: Standing::In,
         trusts: false,
     }
 }
