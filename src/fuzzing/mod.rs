@@ -9,8 +9,11 @@ pub use configuration::configuration;
 pub use crate::postgres::fuzzing::{conversation, scram, startup};
 pub use crate::stores::payload::fuzzing::payload;
 
+/// What takes the bytes.
+pub type Target = fn(&[u8]);
+
 /// By the names that files in `fuzz/fuzz_targets` have.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+pub const TARGETS: [(&str, Target); 5] = [
     ("configuration", configuration),
     ("conversation", conversation),
     ("payload", payload),

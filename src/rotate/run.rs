@@ -129,7 +129,7 @@ pub async fn run<'a>(
         signals,
         failpoint: Failpoint::from_environment(),
     };
-    let outcome = run.to_its_end().await;
+    let outcome = run.complete().await;
     let lost = run.evidence.end(&outcome);
     if let Some(lost) = lost {
         (run.tell)(Event::Note(&lost));
@@ -138,7 +138,7 @@ pub async fn run<'a>(
 }
 
 impl Run<'_> {
-    async fn to_its_end(&mut self) -> Outcome {
+    async fn complete(&mut self) -> Outcome {
         if let Err(outcome) = self.take_lock().await {
             return outcome;
         }
@@ -371,6 +371,10 @@ impl Run<'_> {
 }
 
 /// A server's answer to a change.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what `map_err` gives away ends here"
+)]
 fn on_server(endpoint: &Endpoint, error: DatabaseError) -> StepError {
     let words = format!("{endpoint}: {error}");
     match error {
@@ -380,6 +384,10 @@ fn on_server(endpoint: &Endpoint, error: DatabaseError) -> StepError {
 }
 
 /// A store's answer to a write.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what `map_err` gives away ends here"
+)]
 fn on_store(error: WriteError) -> StepError {
     let words = error.to_string();
     match error {

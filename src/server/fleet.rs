@@ -68,7 +68,7 @@ impl Fleet {
             };
             let metrics = Arc::clone(&around.metrics);
             tokio::spawn(supervise(Task::Fleet, metrics, async move || {
-                member.keep_listening().await
+                member.keep_listening().await;
             }));
         }
         for (secret, keeper) in &around.active.keepers {

@@ -211,11 +211,11 @@ impl<T: Copy + fmt::Debug> Exchange<T> {
             let first = self.steps.front().copied();
             match message.tag {
                 from_server::PARAMETER_STATUS | from_server::NOTICE | from_server::NOTIFICATION => {
-                    aside.take_in(&message)?
+                    aside.take_in(&message)?;
                 }
                 from_server::DATA_ROW => return Ok(Some(message)),
                 from_server::ERROR if !self.cleaning_up => {
-                    self.refused = Some(refusal(message.body(), first)?)
+                    self.refused = Some(refusal(message.body(), first)?);
                 }
                 from_server::READY => match self.refused {
                     Some((at, _)) if !self.cleaning_up => self.clean_up(at, message.body() != b"I"),
@@ -420,7 +420,7 @@ pub async fn drain_until_marker<S: AsyncRead + AsyncWrite + Unpin>(
         let message = talk.read(MESSAGE_MAX).await?;
         match message.tag {
             from_server::PARAMETER_STATUS | from_server::NOTICE | from_server::NOTIFICATION => {
-                aside.take_in(&message)?
+                aside.take_in(&message)?;
             }
             from_server::ERROR => return Err(Broken::Fatal(LastWords::of(message.body()))),
             other => return Err(Broken::Unexpected(char::from(other))),

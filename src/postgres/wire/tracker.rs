@@ -225,7 +225,7 @@ impl Tracker {
             from_client::SYNC => self.push(Owed::Sync(1)),
             from_client::FUNCTION_CALL => self.push(Owed::Function(1)),
             from_client::COPY_DONE | from_client::COPY_FAIL if !self.owed.is_empty() => {
-                self.push(Owed::CopyEnd(1))
+                self.push(Owed::CopyEnd(1));
             }
             _ => {}
         }

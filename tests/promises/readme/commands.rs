@@ -88,6 +88,10 @@ const COMMANDS: &[(&str, Fate)] = &[
         "make clients",
         looked("it fetches and runs ten test suites, by itself", TARGETS),
     ),
+    (
+        "make rotate-kills",
+        looked("it takes an hour; the short form is among the promises", TARGETS),
+    ),
     ("make image-check", looked("it needs root, and minutes", TARGETS)),
     ("PG_MATRIX=all make test", looked(THIS_RUN, TARGETS)),
     (
