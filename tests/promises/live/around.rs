@@ -283,7 +283,7 @@ async fn goes_on(postgres: Arc<Postgres>, harms: Vec<Harm>) {
     }
     scene.crowd.spawn(async move {
         let _ = others.simple_query("SELECT 1").await;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     });
 
     let began = Instant::now();

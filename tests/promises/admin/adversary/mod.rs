@@ -160,7 +160,7 @@ impl<'a> Schedule<'a> {
 
     /// Its store may take a minute.
     fn is_slow(&self) -> bool {
-        is_long() && self.seed % SLOW_EVERY == 0
+        is_long() && self.seed.is_multiple_of(SLOW_EVERY)
     }
 
     fn note(&mut self, what: &str) {
