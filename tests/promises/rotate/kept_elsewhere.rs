@@ -1,6 +1,9 @@
 //! The same, where the secret is in a store that is not a file; and several servers in one rotation.
 
-use serde_json::{Value, json};
+#[cfg(any(feature = "aws", feature = "vault"))]
+use serde_json::Value;
+#[cfg(feature = "aws")]
+use serde_json::json;
 
 use super::scene::{A, B, FIRST, Held, Scene, Style, held, people};
 use crate::rotation::Application;
