@@ -7,8 +7,10 @@ use bytes::BytesMut;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
+use super::departure::Plan;
 use super::held::{Held, address_of};
-use super::run::{Plan, Session};
+use super::run::Session;
+use crate::backoff::chance;
 use crate::postgres::client::Client;
 use crate::postgres::client::admit::{Guest, enter, turn_away};
 use crate::postgres::client::refusal::TurnedAway;
@@ -154,7 +156,10 @@ async fn greet(
         startup: upstream,
         relay,
         place,
-        plan: Plan::new(way.access.page.clone()),
+        plan: Plan::new(Instant::now().into_std()),
+        page: way.access.page.clone(),
+        chance: chance(),
+        pinned: None,
         held: Held {
             facts,
             registration,

@@ -65,11 +65,7 @@ impl Session {
             .filter(|_| self.way.pool.target.upstream.reuse);
         let is_at_rest = self.relay.is_at_rest();
         let left = kind.is_some().then(|| self.left()).flatten();
-        let is_live = self
-            .plan
-            .page
-            .borrow()
-            .is_live(self.held.registration.credential())
+        let is_live = self.page.borrow().is_live(self.held.registration.credential())
             && Arc::ptr_eq(&self.held.pool, &self.way.pool);
         let (client, stream) = self.relay.into_streams();
         let Held {

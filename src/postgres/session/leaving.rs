@@ -1,113 +1,74 @@
-//! Whether and when a session leaves its link, and what keeps it there.
-
-use std::time::Duration;
+//! A session leaves its link, or is kept there.
 
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::departure::{Haste, User};
 use super::ending::Over;
-use super::run::{SETTLE, Session};
+use super::run::Session;
 use crate::access;
 use crate::access::leave::Departure;
 use crate::access::roster::Pinned;
-use crate::backoff::jittered;
 use crate::credentials::Change;
 use crate::metrics::{Limit, Move};
 use crate::postgres::state::ledger::Pin;
 use crate::postgres::state::notes::Notes;
 
-/// How often a session that is pinned, or could not move, is looked at again.
-const RECHECK_MIN: Duration = Duration::from_millis(500);
-const RECHECK_MAX: Duration = Duration::from_secs(30);
-const RECHECK_JITTER: f64 = 0.2;
-/// Whoever inserts a row and wants to know its number asks within this.
-const ASKED_WITHIN: Duration = Duration::from_secs(1);
-
 impl Session {
-    /// The server has refused something, and no wonder: the link's user is about to be taken away, or has been.
-    pub async fn is_disowned(&mut self) -> Result<bool, Over> {
-        if !self.plan.user_changed {
-            return Ok(false);
-        }
-        // Who is to stay leaves only what is certain to be dead.
-        Ok(self.plan.leave.is_some() || self.is_user_gone().await?)
-    }
-
-    /// The time has come: now, or at the next quiet moment.
-    pub async fn leave(&mut self, now: Instant) -> Result<(), Over> {
-        let rests = self.relay.turns() == self.plan.turns || self.plan.is_pressing();
-        self.hear();
-        if !(rests && self.relay.is_safe()) {
-            if !self.plan.is_pressing() {
-                self.plan.leave_at = Some(now + SETTLE);
-            }
-            return Ok(());
-        }
-        if self.has_to_ask_first() {
-            self.plan.leave_at = Some(now + SETTLE);
-            return Ok(());
+    /// Tries to move, and plans what comes next.
+    pub async fn leave(&mut self, haste: Haste) -> Result<(), Over> {
+        if haste == Haste::Flight {
+            // They are gone with the user.
+            self.relay.notes_mut().into_iter().for_each(Notes::lose_sequences);
         }
         let moved = self.move_on().await?;
-        self.hear();
-        if !moved && self.plan.leave.is_some() {
-            let grace = self.way.policy.grace / 8;
-            let wait = jittered(grace.clamp(RECHECK_MIN, RECHECK_MAX), RECHECK_JITTER);
-            self.plan.leave_at = Some(Instant::now() + wait);
+        let now = Instant::now().into_std();
+        if haste == Haste::Planned {
+            self.plan.hear(self.relay.turns(), now);
+        }
+        if !moved {
+            self.plan.put_off(haste, self.way.policy.grace, now);
         }
         Ok(())
     }
 
-    /// Whether the client would be told after a move that no sequence gave it anything, and is likely to ask.
-    fn has_to_ask_first(&self) -> bool {
-        !self.needs_not_ask() && self.relay.notes().is_some_and(Notes::may_ask_sequences)
-    }
-
-    /// Who says nothing for long will not ask any more, and when grace is over it does not matter.
-    pub fn needs_not_ask(&self) -> bool {
-        let is_silent =
-            self.plan.turns == self.relay.turns() && Instant::now() >= self.plan.silent_since + ASKED_WITHIN;
-        is_silent || self.is_late()
-    }
-
-    pub fn is_late(&self) -> bool {
-        let now = Instant::now().into_std();
-        self.plan.leave.is_some_and(|leave| now >= leave.deadline)
+    /// A survey that is not urgent. It may find that nothing keeps the session any more.
+    pub async fn survey_at_rest(&mut self) -> Result<(), Over> {
+        let was_pinned = self.pinned.is_some();
+        self.survey().await?;
+        if was_pinned && self.pins().next().is_none() {
+            self.plan.unpinned(Instant::now().into_std());
+        }
+        Ok(())
     }
 
     /// By the page there is now.
     pub fn replan(&mut self) {
-        let now = Instant::now();
+        let now = Instant::now().into_std();
         self.follow();
-        let page = self.plan.page.borrow_and_update().clone();
+        let page = self.page.borrow_and_update().clone();
         let credential = self.held.registration.credential();
-        let departure = (self.way.policy).departure(&page, credential, self.plan.chance, now.into_std());
-        let retirement = page.retirement(credential);
-        self.plan.user_changed = retirement.is_some_and(|retirement| retirement.change == Change::User);
+        let departure = self.way.policy.departure(&page, credential, self.chance, now);
+        let user = match page.retirement(credential) {
+            Some(retirement) if retirement.change == Change::User => User::Replaced,
+            _ => User::Same,
+        };
         match departure {
-            // It never rests. What is to be cut is, all the same.
             Departure::Leave(leave) if self.relay.notes().is_none() => {
-                self.plan.leave = Some(leave);
+                self.plan.heed_in_vain(leave, user);
                 self.pin(vec![Pin::Replication]);
             }
-            Departure::Leave(leave) => {
-                // A page says many things; that it says this again is no reason to start anew.
-                if self.plan.leave.is_none() {
-                    self.plan.leave_at = Some(leave.start.into());
-                    self.hear();
-                }
-                self.plan.leave = Some(leave);
-            }
-            Departure::Stay => {
-                (self.plan.leave, self.plan.leave_at) = (None, None);
-                self.unpin();
-            }
+            departure => self.plan.heed(departure, user, self.relay.turns(), now),
+        }
+        if departure == Departure::Stay {
+            self.unpin();
         }
     }
 
     /// A configuration that changed meanwhile may map the role to the same database and secret in another way.
     pub fn follow(&mut self) {
         if let Some(way) = self.service.shared.successor(&self.way) {
-            self.plan.page = way.access.page.clone();
+            self.page = way.access.page.clone();
             self.way = way;
         }
     }
@@ -118,23 +79,19 @@ impl Session {
         let notes = self.relay.notes();
         let noted = notes.into_iter().flat_map(Notes::pins);
         let is_known = notes.is_some_and(Notes::is_all_there_is);
-        let refused = self
-            .plan
-            .refused
-            .filter(|_| !is_known)
-            .map(|_| Pin::SurveyRefused);
+        let refused = (self.plan.was_refused() && !is_known).then_some(Pin::SurveyRefused);
         surveyed.chain(noted).chain(refused)
     }
 
     pub fn pin(&mut self, mut reasons: Vec<Pin>) {
         reasons.sort_unstable();
         reasons.dedup();
-        let before = self.plan.pinned.as_ref();
+        let before = self.pinned.as_ref();
         let labels: Vec<_> = reasons.iter().copied().map(access::pin::Pin::from).collect();
         if before.is_some_and(|pinned| pinned.reasons == labels) {
             return;
         }
-        let until = self.plan.leave.and_then(|leave| leave.cut).map(Instant::from_std);
+        let until = self.plan.cut_at().map(Instant::from_std);
         debug!(
             session = self.id,
             ?reasons,
@@ -152,11 +109,11 @@ impl Session {
             until,
         };
         self.held.registration.pin(Some(pinned.clone()));
-        self.plan.pinned = Some(pinned);
+        self.pinned = Some(pinned);
     }
 
     pub fn unpin(&mut self) {
-        if self.plan.pinned.take().is_some() {
+        if self.pinned.take().is_some() {
             self.held.registration.pin(None);
         }
     }

@@ -3,6 +3,7 @@
 pub mod begin;
 pub mod close;
 pub mod crossing;
+pub mod departure;
 pub mod ending;
 pub mod held;
 pub mod leaving;

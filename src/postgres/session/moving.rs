@@ -186,10 +186,12 @@ impl Session {
 
     /// Until it would miss nothing after a move.
     async fn rests(&mut self) -> Result<(), End> {
-        let (turns, is_asking) = (self.relay.turns(), !self.needs_not_ask());
+        let turns = self.relay.turns();
+        let is_asking = !self.plan.needs_not_ask(turns, Instant::now().into_std());
         self.relay.run_until(Want::Safe).await?;
         // It may have spoken just now.
-        match is_asking || turns != self.relay.turns() && !self.is_late() {
+        let has_spoken = turns != self.relay.turns() && !self.plan.is_late(Instant::now().into_std());
+        match is_asking || has_spoken {
             true => self.relay.run_until(Want::Asked).await,
             false => Ok(()),
         }

@@ -4,40 +4,26 @@ use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::departure::{Cause, Facts, Haste, Plan, Step};
 use super::ending::Over;
 use super::held::Held;
 use crate::postgres::client::admit::Seat;
 use crate::postgres::link::cancel::Cancellable;
-use crate::postgres::state::notes::Notes;
 
-use crate::access::leave::Leave;
 use crate::access::roster::Pinned;
-use crate::backoff::{Backoff, chance};
 use crate::credentials::Page;
 use crate::limit::Permit;
 use crate::metrics::Move;
 use crate::net::Stream;
 use crate::postgres::link::way::Way;
 use crate::postgres::relay::poll_if_woken::PollIfWoken;
-use crate::postgres::relay::{End, Relay, Want};
+use crate::postgres::relay::{End, Relay};
 use crate::postgres::service::Service;
 use crate::postgres::wire::opening::Startup;
-
-/// A client that says nothing for so long is at rest.
-pub const SETTLE: Duration = Duration::from_millis(50);
-/// One that never rests is surveyed nevertheless, between two of its queries.
-const RESTLESS_FOR: Duration = Duration::from_secs(1);
-
-/// A session whose user is gone tries again to leave.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// A server that refuses to be asked is asked again after this, then less and less often.
-const REFUSED_FIRST: Duration = Duration::from_millis(500);
-const REFUSED_CAP: Duration = Duration::from_secs(60);
 
 /// A client, and what it holds of a link.
 pub struct Session {
@@ -50,95 +36,18 @@ pub struct Session {
     pub place: Option<Cancellable>,
     pub held: Held,
     pub plan: Plan,
-    pub _seat: Seat,
-}
-
-/// When the session has to do something of its own accord.
-pub struct Plan {
+    /// What the session's credentials are now.
     pub page: watch::Receiver<Arc<Page>>,
     /// The session's own place among all that leave a credential.
     pub chance: f64,
-    pub leave: Option<Leave>,
-    /// New logins are another user's.
-    pub user_changed: bool,
-    /// When to leave, or to try again.
-    pub leave_at: Option<Instant>,
-    /// When to survey if the client still rests, and since when that is wanted.
-    pub survey_at: Option<(Instant, Instant)>,
-    /// The server refused the last survey.
-    pub refused: Option<Backoff>,
-    /// What the client had said when it was last looked at, and since when it is known to have said no more.
-    pub turns: u64,
-    pub silent_since: Instant,
+    /// As others see it.
     pub pinned: Option<Pinned>,
+    pub _seat: Seat,
 }
 
 enum Event {
-    Rested,
     Page,
-    Alarm,
-}
-
-impl Plan {
-    pub fn new(page: watch::Receiver<Arc<Page>>) -> Self {
-        Self {
-            page,
-            chance: chance(),
-            leave: None,
-            user_changed: false,
-            leave_at: None,
-            survey_at: None,
-            refused: None,
-            turns: 0,
-            silent_since: Instant::now(),
-            pinned: None,
-        }
-    }
-
-    /// What to wait for, and until when.
-    fn next(&self, now: Instant) -> (Want, Option<Instant>) {
-        let cut = self.leave.and_then(|leave| leave.cut).map(Instant::from_std);
-        let survey_at = self.survey_at.map(|(at, _)| at);
-        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        // A client that never rests is caught between two of its queries.
-        if is_due(self.leave_at) {
-            return (Want::Safe, cut);
-        }
-        let earliest = |times: [Option<Instant>; 3]| times.into_iter().flatten().min();
-        if is_due(survey_at) && self.is_restless(now) {
-            return (Want::Safe, earliest([self.leave_at, cut, None]));
-        }
-        let want = match survey_at {
-            None => Want::Unsure,
-            Some(_) => Want::End,
-        };
-        (want, earliest([self.leave_at, cut, survey_at]))
-    }
-
-    pub fn survey_is_refused(&mut self) {
-        self.refused = self.refused.or(Some(Backoff::starting_at(REFUSED_FIRST)));
-    }
-
-    pub fn survey_is_answered(&mut self) {
-        self.refused = None;
-    }
-
-    /// How long a client has to be at rest for a survey.
-    fn settle(&mut self) -> Duration {
-        let refused = self.refused.as_mut();
-        refused.map_or(SETTLE, |refused| refused.next(REFUSED_CAP))
-    }
-
-    /// A survey has been wanted for too long.
-    fn is_restless(&self, now: Instant) -> bool {
-        self.survey_at
-            .is_some_and(|(_, since)| now >= since + RESTLESS_FOR)
-    }
-
-    pub fn is_pressing(&self) -> bool {
-        self.leave
-            .is_some_and(|leave| Instant::now().into_std() >= leave.press)
-    }
+    Due(Cause),
 }
 
 impl Session {
@@ -156,23 +65,23 @@ impl Session {
 
     /// Relays until there is something else to do.
     async fn next_event(&mut self) -> Result<Event, Over> {
+        let (want, alarm) = self.plan.next(Instant::now().into_std());
         let Self {
-            relay, plan, service, ..
+            relay, page, service, ..
         } = self;
-        let (want, alarm) = plan.next(Instant::now());
         let mut stop = service.shared.stop.clone();
         let aside = pin!(async {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => Err(Over::Stopping),
-                () = published(&mut plan.page) => Ok(Event::Page),
-                () = at(alarm) => Ok(Event::Alarm),
+                () = published(page) => Ok(Event::Page),
+                () = at(alarm) => Ok(Event::Due(Cause::Alarm)),
             }
         });
         let mut aside = PollIfWoken::new(aside);
         let mut relaying = pin!(relay.run_until(want));
         poll_fn(|cx| match relaying.as_mut().poll(cx) {
-            Poll::Ready(rested) => Poll::Ready(rested.map(|()| Event::Rested).map_err(Over::End)),
+            Poll::Ready(rested) => Poll::Ready(rested.map(|()| Event::Due(Cause::Rested)).map_err(Over::End)),
             Poll::Pending => Pin::new(&mut aside).poll(cx),
         })
         .await
@@ -191,76 +100,56 @@ impl Session {
     }
 
     async fn respond(&mut self, event: Event) -> Result<(), Over> {
-        let now = Instant::now();
-        if matches!(event, Event::Page) {
+        let Event::Due(cause) = event else {
             self.replan();
             return Ok(());
+        };
+        let now = Instant::now();
+        let mut facts = self.facts();
+        let mut step = self.plan.decide(cause, &facts, now.into_std());
+        if step == Step::AskForUser {
+            step = match self.is_user_gone().await? {
+                true => Step::Move(Haste::Flight),
+                false => {
+                    facts = Facts {
+                        is_disowned: false,
+                        ..self.facts()
+                    };
+                    self.plan.decide(cause, &facts, now.into_std())
+                }
+            };
         }
-        if let Some(cut) = self.plan.leave.and_then(|leave| leave.cut)
-            && cut <= now.into_std()
-        {
-            let reasons = self
-                .plan
-                .pinned
-                .take()
-                .map_or_else(Vec::new, |pinned| pinned.reasons);
-            self.count_move(Move::Cut, now);
-            return Err(Over::Cut(reasons));
-        }
-        if self.relay.is_safe()
-            && self.relay.notes_mut().is_some_and(Notes::take_disowned)
-            && self.is_disowned().await?
-        {
-            // No use in waiting for a better moment: nothing works here any more.
-            self.relay.notes_mut().into_iter().for_each(Notes::lose_sequences);
-            if !self.move_on().await? {
-                self.plan.leave_at = Some(Instant::now() + RETRY_AFTER);
-            }
-            return Ok(());
-        }
-        if let Some(at) = self.plan.leave_at
-            && at <= now
-        {
-            return self.leave(now).await;
-        }
-        if !self.relay.notes().is_some_and(Notes::is_unsure) {
-            self.plan.survey_at = None;
-            return Ok(());
-        }
-        match self.plan.survey_at {
-            None if matches!(event, Event::Rested) => {
-                self.plan.survey_at = Some((now + self.plan.settle(), now));
-                self.hear();
-                Ok(())
-            }
-            Some((at, since)) if at <= now => self.survey_if_at_rest(now, since).await,
-            _ => Ok(()),
+        match step {
+            Step::Relay | Step::AskForUser => Ok(()),
+            Step::Cut => Err(self.cut(now)),
+            Step::Move(haste) => self.leave(haste).await,
+            Step::Survey => self.survey_at_rest().await,
         }
     }
 
-    /// A survey that is not urgent.
-    async fn survey_if_at_rest(&mut self, now: Instant, since: Instant) -> Result<(), Over> {
-        let rests = self.relay.turns() == self.plan.turns || self.plan.is_restless(now);
-        if !(rests && self.relay.is_safe()) {
-            self.hear();
-            self.plan.survey_at = Some((now + SETTLE, since));
-            return Ok(());
+    /// What the plan goes by. That the server has disowned the session is asked once.
+    fn facts(&mut self) -> Facts {
+        let (turns, is_safe) = (self.relay.turns(), self.relay.is_safe());
+        let Some(notes) = self.relay.notes_mut() else {
+            return Facts {
+                turns,
+                is_safe,
+                ..Facts::default()
+            };
+        };
+        Facts {
+            turns,
+            is_safe,
+            is_unsure: notes.is_unsure(),
+            may_ask_sequences: notes.may_ask_sequences(),
+            is_disowned: is_safe && notes.take_disowned(),
         }
-        self.plan.survey_at = None;
-        let was_pinned = self.plan.pinned.is_some();
-        self.survey().await?;
-        if was_pinned && self.pins().next().is_none() {
-            self.plan.leave_at = Some(Instant::now());
-        }
-        Ok(())
     }
 
-    /// How far the client has come.
-    pub fn hear(&mut self) {
-        let turns = self.relay.turns();
-        if self.plan.turns != turns {
-            (self.plan.turns, self.plan.silent_since) = (turns, Instant::now());
-        }
+    fn cut(&mut self, now: Instant) -> Over {
+        let pinned = self.pinned.take();
+        self.count_move(Move::Cut, now);
+        Over::Cut(pinned.map_or_else(Vec::new, |pinned| pinned.reasons))
     }
 
     /// Relays until `done` is.
@@ -282,9 +171,9 @@ async fn published(page: &mut watch::Receiver<Arc<Page>>) {
     }
 }
 
-async fn at(when: Option<Instant>) {
+async fn at(when: Option<std::time::Instant>) {
     match when {
-        Some(when) => sleep_until(when).await,
+        Some(when) => sleep_until(when.into()).await,
         None => pending().await,
     }
 }
