@@ -235,11 +235,11 @@ impl Plan {
     /// A move was tried, and did not come to pass.
     pub fn put_off(&mut self, haste: Haste, grace: Duration, now: Instant) {
         let wait = match haste {
-            Haste::Flight => RETRY_AFTER,
             Haste::Planned if self.leave.is_some() => {
                 jittered((grace / 8).clamp(RECHECK_MIN, RECHECK_MAX), RECHECK_JITTER)
             }
-            Haste::Planned => return,
+            // Who fled once, though it was to stay, goes on trying.
+            Haste::Planned | Haste::Flight => RETRY_AFTER,
         };
         self.leave_at = Some(now + wait);
     }
@@ -592,6 +592,18 @@ mod tests {
             Step::Relay,
             "not in the middle of something"
         );
+    }
+
+    #[test]
+    fn a_flight_of_who_was_to_stay_is_tried_again_after_a_pause_each_time() {
+        let mut bench = Bench::new();
+        bench.plan.heed(Departure::Stay, User::Replaced, 0, bench.now);
+        bench.plan.put_off(Haste::Flight, GRACE, bench.now);
+        for _ in 0..3 {
+            assert_eq!(bench.rings_in(), Some(RETRY_AFTER));
+            assert_eq!(bench.alarm(), Step::Move(Haste::Planned));
+            bench.plan.put_off(Haste::Planned, GRACE, bench.now);
+        }
     }
 
     #[test]
