@@ -165,7 +165,7 @@ impl Notes {
     pub fn is_signalled(&self) -> bool {
         self.is_unsure()
             || !self.parses.made.is_empty()
-            || self.said.as_ref().is_some_and(|said| said.is_news())
+            || self.said.as_ref().is_some_and(|said| said.kept().is_news())
     }
 
     /// Whether something may have changed that these notes do not tell, or not for long. Statements that came and went
@@ -177,7 +177,7 @@ impl Notes {
             || self.eased
             || *untold
             || made.len() > MADE_MAX
-            || self.said.as_ref().is_some_and(|said| said.wants_survey())
+            || self.said.as_ref().is_some_and(|said| said.kept().wants_survey())
     }
 
     /// Whether the server has refused something as it does when the user was dropped. Asking ends it.
@@ -200,7 +200,7 @@ impl Notes {
             && !self.lasted
             && !self.parses.untold
             && self.lasting_pins().next().is_none()
-            && self.said.as_ref().is_none_or(|said| said.is_complete())
+            && self.said.as_ref().is_none_or(|said| said.kept().is_complete())
     }
 
     /// What no survey sees.

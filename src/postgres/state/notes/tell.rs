@@ -49,7 +49,7 @@ impl Notes {
     pub fn known(&self, ledger: Option<&Ledger>, greeting: &Values) -> Known {
         let since = self.since(greeting);
         let (said, placed) = match &self.said {
-            Some(said) => said.again(&self.parses),
+            Some(said) => said.kept().again(&self.parses),
             None => Default::default(),
         };
         let made = self.parses.made.iter();
