@@ -1,5 +1,6 @@
 //! What passing messages give away about the state of a session, between two surveys.
 
+mod changes;
 mod client;
 mod judgement;
 mod names;
@@ -25,6 +26,7 @@ use super::risky_names::RiskyNames;
 use crate::postgres::wire::described::{Shape, digest};
 use crate::postgres::wire::state_words::{Listener, Spotted, Vocabulary, tag_signals};
 use crate::postgres::wire::tag::{from_client, from_server};
+use changes::Changes;
 use client::bound_to;
 use judgement::Judgement;
 use names::Names;
@@ -52,14 +54,7 @@ pub struct Notes {
     listener: Listener,
     /// Which message the listener is in the middle of.
     listening: Option<u8>,
-    /// Something may have changed for good.
-    settled: bool,
-    /// Something may have changed in what is under way, or in the transaction that is open.
-    present: bool,
-    /// What is under way may do something that a rollback would not undo.
-    lasting: bool,
-    /// Something in the open transaction has, or was answered in what is under way.
-    lasted: bool,
+    changes: Changes,
     /// What kept the session on its link may be gone.
     eased: bool,
     /// The server refused something as if the user were gone.
@@ -123,10 +118,7 @@ impl Notes {
             news,
             listener: Listener::default(),
             listening: None,
-            settled: false,
-            present: false,
-            lasting: false,
-            lasted: false,
+            changes: Changes::default(),
             eased: false,
             disowned: false,
             hidden: false,
@@ -172,8 +164,7 @@ impl Notes {
     /// they do, as long as it is not too many.
     pub fn is_unsure(&self) -> bool {
         let Parses { made, untold, .. } = &self.parses;
-        self.settled
-            || self.present
+        self.changes.are_possible()
             || self.eased
             || *untold
             || made.len() > MADE_MAX
@@ -196,8 +187,7 @@ impl Notes {
 
     /// Whether the last survey and these notes tell all there is once what is under way is undone.
     pub fn is_rebuildable(&self) -> bool {
-        !self.settled
-            && !self.lasted
+        self.changes.would_be_undone()
             && !self.parses.untold
             && self.lasting_pins().next().is_none()
             && self.said.as_ref().is_none_or(|said| said.kept().is_complete())
@@ -258,10 +248,12 @@ impl Notes {
         let statements = ledger.statements().iter();
         let names = statements.map(|statement| digest(&statement.name));
         self.parses.told.surveyed(&names.collect());
-        self.settled &= is_news;
-        self.present = false;
+        match is_news {
+            true => self.changes.surveyed_in_part(),
+            false => self.changes.surveyed(),
+        }
         self.surveyed_at = self.parses.units_sent;
-        (self.lasting, self.lasted, self.eased) = (false, false, false);
+        self.eased = false;
         self.parses.surveyed();
         if let Some(said) = &mut self.said {
             said.surveyed();
@@ -279,7 +271,7 @@ impl Notes {
 
     /// What was under way is lost, and its transaction with it.
     pub fn undone(&mut self) {
-        (self.present, self.lasting, self.lasted) = (false, false, false);
+        self.changes.undone();
         self.quiet();
         self.unnamed.doubtful = true;
         if let Some(said) = &mut self.said {
@@ -341,7 +333,7 @@ impl Notes {
                 self.done += 1;
                 self.sequences.completed(body);
                 // The client may count on it, whatever becomes of the rest.
-                self.lasted |= self.lasting;
+                self.changes.answered();
             }
             from_server::EMPTY_QUERY | from_server::PORTAL_SUSPENDED => self.done += 1,
             from_server::READY => self.ready(body.first().copied()),
@@ -379,8 +371,7 @@ fn is_of_note(spotted: &Spotted) -> bool {
 impl std::fmt::Debug for Notes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Notes")
-            .field("settled", &self.settled)
-            .field("present", &self.present)
+            .field("changes", &self.changes)
             .field("pins", &self.pins)
             .finish_non_exhaustive()
     }

@@ -123,7 +123,7 @@ impl Notes {
         if let Some(body) = kept {
             self.parses.bytes += body.len();
         } else {
-            (self.present, self.lasting) = (true, true);
+            self.changes.may_do_anything();
         }
         let name = known_as(name);
         self.judgement.judged(name);
@@ -178,7 +178,7 @@ impl Notes {
         } else {
             let statement = known_as(statement);
             if self.judgement.doubts(statement) {
-                (self.present, self.lasting) = (true, true);
+                self.changes.may_do_anything();
             }
             let known = self.spotted.get(statement);
             known.or_else(|| self.spotted.get(ANY_OTHER)).cloned()
@@ -216,7 +216,7 @@ impl Notes {
         let name = statement.map_or(&b""[..], |(_, name)| name_in(name));
         let is_unnamed = statement.is_some() && name.is_empty();
         if name.len() > NAME_MAX {
-            (self.present, self.lasting) = (true, true);
+            self.changes.may_do_anything();
         }
         let is_kept = !name.is_empty() && name.len() <= NAME_MAX;
         self.parses
@@ -248,7 +248,8 @@ impl Notes {
         let oid = body.first_chunk().map_or(0, |oid| u32::from_be_bytes(*oid));
         let called = function_called(oid);
         if called != Called::Nothing {
-            (self.present, self.lasting, self.hidden) = (true, true, true);
+            self.changes.may_do_anything();
+            self.hidden = true;
             self.settings.may_change(self.parses.units_sent);
         }
         match called {

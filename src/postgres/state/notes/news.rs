@@ -31,7 +31,9 @@ impl Notes {
             let mut spotted = self.vocabulary.read(text);
             // Their values were seen when they passed.
             spotted.parameters = Parameters::default();
-            self.settled |= spotted.signalled;
+            if spotted.signalled {
+                self.changes.may_have_settled();
+            }
             self.ran(&spotted, None);
         }
         // What a function did before it was known for it can be seen now, or never.
@@ -47,7 +49,9 @@ impl Notes {
         }
         if let Some(news) = news {
             let has_run = self.parses.units_sent != self.surveyed_at || self.executed > 0;
-            self.settled |= has_run || !news.shows();
+            if has_run || !news.shows() {
+                self.changes.may_have_settled();
+            }
             self.unknown(news.risk.blind, news.risk.unseen);
         }
         self.judgement.doubt();

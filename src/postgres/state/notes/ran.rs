@@ -20,9 +20,11 @@ impl Notes {
             // What is said before anything is known is read again.
             self.hidden |= self.vocabulary.is_learned();
             self.settings.may_change(self.parses.units_sent);
+            self.changes.may_change();
         }
-        self.present |= spotted.signalled;
-        self.lasting |= spotted.lasting;
+        if spotted.lasting {
+            self.changes.may_last();
+        }
         if spotted.asks {
             self.sequences.asked();
             self.risky.sequences_asked();

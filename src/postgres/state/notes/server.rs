@@ -2,6 +2,7 @@
 
 use super::super::ledger::Pin;
 use super::Notes;
+use super::changes::Transaction;
 use super::parses::{Answered, Under};
 use super::said::Done;
 use crate::postgres::wire::read::{error_field, is_disowned};
@@ -37,7 +38,9 @@ impl Notes {
             Answered::Replaced(name, None) => drop(self.spotted.remove(&name)),
         }
         // It stays made, or closed, whatever becomes of the rest.
-        self.lasted |= self.lasting && tag != from_server::PARAMETER_DESCRIPTION;
+        if tag != from_server::PARAMETER_DESCRIPTION {
+            self.changes.answered();
+        }
     }
 
     /// Whether a description is on its way that is to be remembered.
@@ -103,8 +106,9 @@ impl Notes {
             let done = said.done(unit, self.done, tag, &mut self.parses);
             if done != Done::Other {
                 // What was parsed before it, and is not the statement itself, can't be put in its place.
-                self.present |=
-                    done >= Done::PlainAndRead && !self.unnamed.body.is_empty() && !said.is_unnamed_plain();
+                if done >= Done::PlainAndRead && !self.unnamed.body.is_empty() && !said.is_unnamed_plain() {
+                    self.changes.may_change();
+                }
                 return self.completed_plain(tag, done);
             }
         }
@@ -119,9 +123,9 @@ impl Notes {
             true => self.settings.prepared(unit, None),
             false => self.settings.may_have_changed(unit),
         }
-        self.present = true;
+        self.changes.may_change();
         self.hidden |= !tag_tells_all(tag);
-        self.lasting |= tag_lasts(tag);
+        self.may_last(tag);
         if tag.starts_with(b"DO") {
             for pin in std::mem::take(&mut self.in_do) {
                 self.pin(pin);
@@ -136,7 +140,7 @@ impl Notes {
     }
 
     pub(super) fn completed_plain(&mut self, tag: &[u8], done: Done) {
-        self.lasting |= tag_lasts(tag);
+        self.may_last(tag);
         let unit = self.parses.units_done;
         if tag.starts_with(b"PREPARE") {
             let name = self.parses.made_by_sql.take();
@@ -154,21 +158,26 @@ impl Notes {
         if self.said.is_some() {
             self.said_ready(status);
         }
-        if status == Some(status::IDLE) {
-            self.settled |= self.present;
-            (self.present, self.lasted) = (false, false);
-        } else {
-            self.lasted |= self.lasting;
-        }
-        self.lasting = false;
+        self.changes.ready(match status {
+            Some(status::IDLE) => Transaction::Over,
+            _ => Transaction::GoesOn,
+        });
         self.parses.unit_done();
     }
 
     #[inline(never)]
     pub(super) fn said_ready(&mut self, status: Option<u8>) {
-        if let Some(said) = &mut self.said {
-            self.present |= said.ready(status, self.parses.units_done);
+        if let Some(said) = &mut self.said
+            && said.ready(status, self.parses.units_done)
+        {
+            self.changes.may_change();
         }
         self.tidy();
+    }
+
+    fn may_last(&mut self, tag: &[u8]) {
+        if tag_lasts(tag) {
+            self.changes.may_last();
+        }
     }
 }
