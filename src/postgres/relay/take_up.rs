@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::mem;
 
 use super::{Loss, ProcessIds, Relay};
-use crate::postgres::wire::aftermath::{Aftermath, InFlight, Unanswerable};
+use crate::postgres::wire::aftermath::{Aftermath, Behind, InFlight, Unanswerable};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 impl<C, L> Relay<C, L>
@@ -23,8 +23,11 @@ where
         if self.down.is_cut() {
             return Err(Unanswerable::CutOff);
         }
-        let more = self.up.has_unseen() || self.up.is_cut();
-        Aftermath::of(&self.state.tracker, more, loss.fatal.as_deref())
+        let behind = match self.up.has_unseen() || self.up.is_cut() {
+            true => Behind::More,
+            false => Behind::Nothing,
+        };
+        Aftermath::of(&self.state.tracker, behind, loss.fatal.as_deref())
     }
 
     /// Whether the lost server has undone what was in flight, and it can be asked of another. `text_of`: what the client

@@ -26,7 +26,8 @@ use super::tracker::{Copy, Tracker, Transaction};
 use super::work::Status;
 pub use again::Again;
 pub use unfinished::Unfinished;
-use walk::{Step, Walked, walk};
+pub use walk::Behind;
+use walk::{Left, Step, Walked, walk};
 
 /// Bytes of what one client is answered for all that it had in flight.
 const ANSWER_MAX: usize = 16 << 20;
@@ -98,20 +99,20 @@ pub struct Aftermath {
 }
 
 impl Aftermath {
-    /// `more`: the client has sent more than the tracker was shown. `fatal`: the body of the last words of the
+    /// `behind`: what the client has sent that the tracker was not shown. `fatal`: the body of the last words of the
     /// server, if it had any.
-    pub fn of(tracker: &Tracker, more: bool, fatal: Option<&[u8]>) -> Result<Self, Unanswerable> {
+    pub fn of(tracker: &Tracker, behind: Behind, fatal: Option<&[u8]>) -> Result<Self, Unanswerable> {
         if tracker.copy() == Copy::Both {
             return Err(Unanswerable::Replication);
         }
         if !tracker.is_certain() {
             return Err(Unanswerable::Unclear);
         }
-        let outcome = walk(tracker, more, |_| {});
+        let outcome = walk(tracker, behind, |_| {});
         let in_flight = outcome.in_flight(tracker);
         let error = outcome.error(tracker.transaction(), fatal);
         let mut answer = BytesMut::new();
-        walk(tracker, more, |step| match step {
+        walk(tracker, behind, |step| match step {
             _ if answer.len() > ANSWER_MAX => {}
             Step::Fails => answer.put_slice(&error),
             Step::RolledBack => say::command_complete(&mut answer, "ROLLBACK"),
@@ -120,25 +121,21 @@ impl Aftermath {
         if answer.len() > ANSWER_MAX {
             return Err(Unanswerable::TooMany);
         }
-        let unfinished = if outcome.skipping {
-            Unfinished::Skips
-        } else if outcome.news {
-            let error = error.freeze();
-            Unfinished::Waits {
-                error,
+        let unfinished = match outcome.left {
+            Left::Skipping => Unfinished::Skips,
+            Left::News => Unfinished::Waits {
+                error: error.freeze(),
                 in_unit: tracker.unit().begun,
-            }
-        } else if matches!(tracker.copy(), Copy::In { open: true, .. }) {
-            Unfinished::Copies
-        } else {
-            Unfinished::Nothing
+            },
+            Left::Nothing if matches!(tracker.copy(), Copy::In { open: true, .. }) => Unfinished::Copies,
+            Left::Nothing => Unfinished::Nothing,
         };
         Ok(Self {
             in_flight,
             outcome_known: !outcome.unknown,
             transaction_failed: transaction(outcome.status) == Transaction::Failed,
             answer,
-            skipping: outcome.skipping,
+            skipping: outcome.left == Left::Skipping,
             unfinished,
         })
     }
@@ -175,8 +172,10 @@ impl Walked {
         match (tracker.copy(), tracker.transaction()) {
             (Copy::In { .. }, _) => InFlight::CopyIn,
             (Copy::Out, _) => InFlight::CopyOut,
-            (_, Transaction::Open) if self.news && !tracker.unit().begun => InFlight::OpenTransaction,
-            _ if !self.says && !self.news => match self.status {
+            (_, Transaction::Open) if self.left == Left::News && !tracker.unit().begun => {
+                InFlight::OpenTransaction
+            }
+            _ if !self.says && self.left != Left::News => match self.status {
                 Status::Idle => InFlight::Nothing,
                 _ => InFlight::FailedTransaction,
             },

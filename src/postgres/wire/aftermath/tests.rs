@@ -358,8 +358,11 @@ impl World {
     /// The link is lost, and the next one taken up.
     fn lose(&mut self, more: bool) {
         self.again.lost();
-        let more = more || !self.held.is_empty();
-        let aftermath = Aftermath::of(&self.tracker, more, None).unwrap();
+        let behind = match more || !self.held.is_empty() {
+            true => Behind::More,
+            false => Behind::Nothing,
+        };
+        let aftermath = Aftermath::of(&self.tracker, behind, None).unwrap();
         let transaction = match aftermath.transaction_failed {
             true => Transaction::Failed,
             false => Transaction::Idle,
@@ -740,7 +743,7 @@ fn what_was_in_flight_is_named_and_its_outcome_known_or_not() {
             true,
         ),
     ] {
-        let aftermath = Aftermath::of(&after(steps), false, None).unwrap();
+        let aftermath = Aftermath::of(&after(steps), Behind::Nothing, None).unwrap();
         assert_eq!(
             (aftermath.in_flight, aftermath.outcome_known),
             (expected, known),
@@ -763,7 +766,9 @@ fn one_error_is_enough_for_what_fails_together() {
         (&[">QBEGIN", "<ZT"], ""),
         (&[">QBEGIN", "<ZT", ">QROLLBACK"], "CZ"),
     ] {
-        let answer = Aftermath::of(&after(steps), false, None).unwrap().answer;
+        let answer = Aftermath::of(&after(steps), Behind::Nothing, None)
+            .unwrap()
+            .answer;
         let (mut rest, mut tags) = (&answer[..], String::new());
         while let Some((header, after)) = rest.split_first_chunk::<5>() {
             tags.push(char::from(header[0]));
@@ -777,7 +782,9 @@ fn one_error_is_enough_for_what_fails_together() {
 fn an_error_says_what_the_server_said_unless_nobody_knows() {
     let fatal = b"SFATAL\0VFATAL\0C57P02\0Mcra\xffshed\0Hretry\0\0";
     let error = |steps: &[&'static str], fatal: Option<&[u8]>| {
-        let answer = Aftermath::of(&after(steps), false, fatal).unwrap().answer;
+        let answer = Aftermath::of(&after(steps), Behind::Nothing, fatal)
+            .unwrap()
+            .answer;
         let length = u32::from_be_bytes(answer[1..5].try_into().unwrap()) as usize;
         answer[5..=length].to_vec()
     };
@@ -799,7 +806,7 @@ fn an_error_says_what_the_server_said_unless_nobody_knows() {
 
 #[test]
 fn what_can_not_be_told_is_not() {
-    let of = |steps: &[&'static str]| Aftermath::of(&after(steps), false, None).map(|_| ());
+    let of = |steps: &[&'static str]| Aftermath::of(&after(steps), Behind::Nothing, None).map(|_| ());
     assert_eq!(of(&[">QSTART_REPLICATION", "<W"]), Err(Unanswerable::Replication));
     // Whether the Sync that was sent during the COPY is answered shows later.
     let copy = [">ECOPY t FROM STDIN", ">Sahead", "<1", "<2", "<G", "<E"];
