@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::refusal::TurnedAway;
 use crate::postgres::talk::stream::{Message, MessageStream, StreamError};
+use crate::postgres::wire::parts::{string, value};
 use crate::postgres::wire::say;
 use crate::postgres::wire::scram::server::{ExpectMechanism, Verdict, Verifier};
 use crate::postgres::wire::scram::{EndPointHash, Nonce};
@@ -82,11 +83,9 @@ async fn password<S: AsyncRead + AsyncWrite + Unpin>(
 /// The mechanism's name, and the first message of the exchange, which may be absent (length -1).
 fn initial_response(body: &[u8]) -> Result<(&[u8], Option<&[u8]>), TurnedAway> {
     const BAD: TurnedAway = TurnedAway::NoPassword('p');
-    let end = body.iter().position(|byte| *byte == 0).ok_or(BAD)?;
-    let (length, data) = body[end + 1..].split_first_chunk().ok_or(BAD)?;
-    match i32::from_be_bytes(*length) {
-        -1 if data.is_empty() => Ok((&body[..end], None)),
-        length if usize::try_from(length) == Ok(data.len()) => Ok((&body[..end], Some(data))),
+    let (mechanism, rest) = string(body).ok_or(BAD)?;
+    match value(rest) {
+        Some((response, b"")) => Ok((mechanism, response)),
         _ => Err(BAD),
     }
 }

@@ -17,9 +17,10 @@ use crate::names::{SecretName, UpstreamName};
 use crate::net::Stream;
 use crate::postgres::talk::exchange::{Aside, Broken, LastWords, Script};
 use crate::postgres::talk::stream::{MessageStream, StreamError};
-use crate::postgres::wire::frame::HEADER;
 use crate::postgres::wire::opening::Startup;
+use crate::postgres::wire::parts::messages;
 use crate::postgres::wire::read::notification;
+use crate::postgres::wire::tag::from_server;
 
 /// Notifications are shorter, and so is what else comes unasked.
 const MESSAGE_MAX: usize = 64 * 1024;
@@ -117,7 +118,7 @@ impl FleetLink {
             }
             let message = self.talk.read(MESSAGE_MAX).await?;
             match message.tag {
-                b'A' => self.take(message.body()),
+                from_server::NOTIFICATION => self.take(message.body()),
                 b'S' | b'N' => {}
                 b'E' => return Err(Broken::Fatal(LastWords::of(message.body())).into()),
                 other => return Err(Broken::Unexpected(char::from(other)).into()),
@@ -166,15 +167,11 @@ impl FleetLink {
     }
 
     /// Whole messages.
-    fn take_aside(&mut self, mut messages: &[u8]) {
-        while let Some((header, rest)) = messages.split_first_chunk::<HEADER>() {
-            let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
-            let body = (length as usize).saturating_sub(4).min(rest.len());
-            let (body, rest) = rest.split_at(body);
-            if header[0] == b'A' {
+    fn take_aside(&mut self, aside: &[u8]) {
+        for (tag, body) in messages(aside) {
+            if tag == from_server::NOTIFICATION {
                 self.take(body);
             }
-            messages = rest;
         }
     }
 

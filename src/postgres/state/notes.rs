@@ -13,7 +13,6 @@ mod server;
 mod settings;
 mod tell;
 mod told;
-mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

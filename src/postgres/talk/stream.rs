@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::io::poll_read_buf;
 
-use crate::postgres::wire::frame::{BadLength, HEADER};
+use crate::postgres::wire::frame::{BadLength, HEADER, read_header};
 
 /// What a client may send before it has been answered.
 const AHEAD_MAX: usize = 64 * 1024;
@@ -66,15 +66,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> MessageStream<S> {
     /// The next message, if its body has at most `max` bytes.
     pub async fn read(&mut self, max: usize) -> Result<Message, StreamError> {
         self.fill(HEADER).await?;
-        let tag = self.input[0];
-        let length = i32::from_be_bytes([self.input[1], self.input[2], self.input[3], self.input[4]]);
-        let body = match usize::try_from(length) {
-            Ok(length @ 4..) => length - 4,
-            _ => {
-                let tag = char::from(tag);
-                return Err(BadLength { tag, length }.into());
-            }
-        };
+        let header = self.input.first_chunk().copied().unwrap_or_default();
+        let (tag, body) = read_header(header)?;
         if body > max {
             return Err(StreamError::TooLong {
                 tag: char::from(tag),

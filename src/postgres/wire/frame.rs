@@ -107,7 +107,7 @@ impl Cutter {
         let Some((header, after)) = bytes.split_first_chunk_mut::<HEADER>() else {
             return Ok(None);
         };
-        let (tag, length) = parse(*header)?;
+        let (tag, length) = read_header(*header)?;
         if length > after.len() {
             if HEADER + length <= WHOLE_MAX {
                 return Ok(None);
@@ -130,7 +130,8 @@ impl Cutter {
     }
 }
 
-fn parse([tag, length @ ..]: [u8; HEADER]) -> Result<(u8, usize), BadLength> {
+/// A message's tag, and the length of its body.
+pub fn read_header([tag, length @ ..]: [u8; HEADER]) -> Result<(u8, usize), BadLength> {
     let length = i32::from_be_bytes(length);
     match usize::try_from(length) {
         Ok(length @ 4..) => Ok((tag, length - 4)),

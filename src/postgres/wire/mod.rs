@@ -6,6 +6,7 @@ pub mod described;
 pub mod extended;
 pub mod frame;
 pub mod opening;
+pub mod parts;
 pub mod read;
 pub mod say;
 pub mod scram;

@@ -1,5 +1,7 @@
 //! The untagged packets that open a connection, as they arrive and as they are sent.
 
+use super::parts::string;
+
 /// As in Postgres, the length field itself not counted.
 const BODY_MAX: usize = 10_000;
 const BODY_MIN: usize = 4;
@@ -82,7 +84,7 @@ impl Opening {
 fn parameters(mut rest: &[u8]) -> Result<Vec<Parameter>, BadOpening> {
     let mut parameters = Vec::new();
     loop {
-        let (name, after) = text(rest).ok_or(BadOpening::Layout)?;
+        let (name, after) = string(rest).ok_or(BadOpening::Layout)?;
         if name.is_empty() {
             return if after.is_empty() {
                 Ok(parameters)
@@ -90,16 +92,10 @@ fn parameters(mut rest: &[u8]) -> Result<Vec<Parameter>, BadOpening> {
                 Err(BadOpening::Layout)
             };
         }
-        let (value, after) = text(after).ok_or(BadOpening::Layout)?;
+        let (value, after) = string(after).ok_or(BadOpening::Layout)?;
         parameters.push((name.to_vec(), value.to_vec()));
         rest = after;
     }
-}
-
-/// Splits at the first NUL.
-fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|byte| *byte == 0)?;
-    Some((&bytes[..end], &bytes[end + 1..]))
 }
 
 impl Startup {

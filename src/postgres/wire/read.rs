@@ -1,7 +1,7 @@
 //! Bodies of the few server messages that are read rather than passed on. Every field is bounds-checked: the
 //! server is not trusted to keep to the protocol.
 
-use super::frame::HEADER;
+use super::parts::{count, messages, string, string_here, value};
 use super::tag::from_server;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,12 +47,12 @@ pub fn authentication(body: &[u8]) -> Result<Authentication<'_>, Malformed> {
 fn mechanisms(mut rest: &[u8]) -> Option<Vec<&[u8]>> {
     let mut names = Vec::new();
     loop {
-        let end = rest.iter().position(|byte| *byte == 0)?;
-        if end == 0 {
-            return (rest.len() == 1).then_some(names);
+        let (name, after) = string(rest)?;
+        if name.is_empty() {
+            return after.is_empty().then_some(names);
         }
-        names.push(&rest[..end]);
-        rest = &rest[end + 1..];
+        names.push(name);
+        rest = after;
     }
 }
 
@@ -69,30 +69,20 @@ pub fn backend_key(body: &[u8]) -> Result<(i32, &[u8]), Malformed> {
 /// The columns of a row that has `N` of them.
 pub fn row<const N: usize>(body: &[u8]) -> Result<[Option<&[u8]>; N], Malformed> {
     const BAD: Malformed = Malformed("DataRow");
-    let (count, mut rest) = body.split_first_chunk().ok_or(BAD)?;
-    if usize::from(u16::from_be_bytes(*count)) != N {
+    let (count, mut rest) = count(body).ok_or(BAD)?;
+    if count != N {
         return Err(BAD);
     }
     let mut columns = [None; N];
     for column in &mut columns {
-        let (length, after) = rest.split_first_chunk().ok_or(BAD)?;
-        let length = i32::from_be_bytes(*length);
-        rest = after;
-        if length != -1 {
-            let length = usize::try_from(length).map_err(|_| BAD)?;
-            let (value, after) = rest.split_at_checked(length).ok_or(BAD)?;
-            *column = Some(value);
-            rest = after;
-        }
+        (*column, rest) = value(rest).ok_or(BAD)?;
     }
     rest.is_empty().then_some(columns).ok_or(BAD)
 }
 
 /// The channel of a NotificationResponse.
 pub fn channel(body: &[u8]) -> Option<&[u8]> {
-    let names = body.get(4..)?;
-    let end = names.iter().position(|byte| *byte == 0)?;
-    Some(&names[..end])
+    string(body.get(4..)?).map(|(channel, _)| channel)
 }
 
 /// Who sent a NotificationResponse, its channel and its payload.
@@ -104,19 +94,18 @@ pub fn notification(body: &[u8]) -> Option<(i32, &[u8], &[u8])> {
 }
 
 /// The last value that `messages`, each of them whole, report for a parameter.
-pub fn reported<'a>(mut messages: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let mut value = None;
-    while let Some((header, rest)) = messages.split_first_chunk::<HEADER>() {
-        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
-        let body = usize::try_from(length).ok()?.checked_sub(4)?;
-        let (body, rest) = rest.split_at_checked(body)?;
-        let mut parts = body.split(|byte| *byte == 0);
-        if header[0] == from_server::PARAMETER_STATUS && parts.next() == Some(name) {
-            value = parts.next().or(value);
-        }
-        messages = rest;
-    }
-    value
+pub fn reported<'a>(bytes: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    messages(bytes)
+        .filter(|(tag, _)| *tag == from_server::PARAMETER_STATUS)
+        .filter_map(|(_, body)| parameter_status(body))
+        .filter_map(|(reported, value)| (reported == name).then_some(value))
+        .last()
+}
+
+/// The name and the value of a ParameterStatus.
+pub fn parameter_status(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, rest) = string(body)?;
+    Some((name, string_here(rest)))
 }
 
 /// One field of an ErrorResponse or NoticeResponse: `b'C'` is the SQLSTATE, `b'V'` the severity, untranslated.
@@ -152,9 +141,8 @@ pub fn error_fields(mut rest: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
         if *code == 0 {
             return None;
         }
-        let end = after.iter().position(|byte| *byte == 0)?;
-        let value = &after[..end];
-        rest = &after[end + 1..];
+        let (value, after) = string(after)?;
+        rest = after;
         Some((*code, value))
     })
 }

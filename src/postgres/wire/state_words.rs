@@ -20,7 +20,7 @@
 //! * names with letters beyond ASCII, when the client's encoding is not the one they were learned in
 //! * what sequences gave to a session, which nothing can carry: that it asks for it is seen
 
-pub(super) mod blanks;
+pub(in crate::postgres) mod blanks;
 mod execute;
 mod glance;
 mod learning;

@@ -5,6 +5,7 @@
 
 use memchr::memchr;
 
+use super::parts::string;
 use super::state_words::blanks::{skip, word};
 use super::tag::{from_client, object};
 
@@ -405,7 +406,7 @@ impl Statements {
     }
 
     fn parse(&mut self, body: &[u8], whole: bool) -> Statement {
-        let Some((name, text)) = name(body) else {
+        let Some((name, text)) = string(body) else {
             self.forgotten = true;
             self.unnamed = Statement::Unknown;
             return Statement::Unknown;
@@ -429,7 +430,7 @@ impl Statements {
     }
 
     fn bind(&mut self, body: &[u8]) -> Statement {
-        let names = name(body).and_then(|(portal, rest)| Some((portal, name(rest)?.0)));
+        let names = string(body).and_then(|(portal, rest)| Some((portal, string(rest)?.0)));
         let Some((portal, statement)) = names else {
             self.portal = Statement::Unknown;
             self.named_portals = Statement::Unknown;
@@ -457,17 +458,11 @@ impl Statements {
 
     fn close(&mut self, body: &[u8]) {
         if let Some((&object::STATEMENT, rest)) = body.split_first()
-            && let Some((name, _)) = name(rest)
+            && let Some((name, _)) = string(rest)
         {
             self.named.retain(|(known, _)| **known != *name);
         }
     }
-}
-
-/// A name, and what follows.
-fn name(body: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = body.iter().position(|byte| *byte == 0)?;
-    Some((&body[..end], &body[end + 1..]))
 }
 
 #[cfg(test)]

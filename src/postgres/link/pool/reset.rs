@@ -261,11 +261,8 @@ async fn answers(link: &mut Link, parts: &[Part]) -> Result<Option<Look>, ResetE
 }
 
 fn is_greeted_with(greeting: &[u8], status: &[u8]) -> Result<(), ResetError> {
-    let mut parts = status.split(|byte| *byte == 0);
-    let (name, value) = (parts.next().unwrap_or_default(), parts.next());
-    if read::reported(greeting, name) == value {
-        Ok(())
-    } else {
-        Err(ResetError::Greeting)
+    match read::parameter_status(status) {
+        Some((name, value)) if read::reported(greeting, name) == Some(value) => Ok(()),
+        _ => Err(ResetError::Greeting),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{LIMITS, Ledger, Origin, Pin, Setting, Statement, Text, Under, find, number};
 use crate::postgres::wire::read::{Malformed, row};
+use crate::postgres::wire::state_words::blanks::{skip, word};
 
 /// A row: its kind, and up to three values.
 const COLUMNS: usize = 4;
@@ -144,46 +145,9 @@ fn numbers(array: &[u8]) -> Option<Box<[u32]>> {
 /// Whether a text begins with the word PREPARE. Postgres keeps the whole text that a PREPARE was part of, which
 /// may be another command that did it on the way.
 fn is_prepare(text: &[u8]) -> bool {
-    const WORD: &[u8] = b"prepare";
-    let text = skip_blanks(text);
-    let Some((word, rest)) = text.split_at_checked(WORD.len()) else {
-        return false;
-    };
-    let ends = !rest
-        .first()
-        .is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 128..));
-    word.eq_ignore_ascii_case(WORD) && ends
-}
-
-/// What follows the white space and the comments that a text begins with.
-fn skip_blanks(mut text: &[u8]) -> &[u8] {
-    loop {
-        text = text.trim_ascii_start();
-        if text.starts_with(b"--") {
-            let end = text.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
-            text = &text[end.unwrap_or(text.len())..];
-        } else if text.starts_with(b"/*") {
-            text = skip_comment(text);
-        } else {
-            return text;
-        }
-    }
-}
-
-/// Comments nest.
-fn skip_comment(text: &[u8]) -> &[u8] {
-    let (mut depth, mut at) = (0_usize, 0);
-    while at < text.len() {
-        match &text[at..] {
-            [b'/', b'*', ..] => (depth, at) = (depth + 1, at + 2),
-            [b'*', b'/', ..] => (depth, at) = (depth - 1, at + 2),
-            _ => at += 1,
-        }
-        if depth == 0 {
-            break;
-        }
-    }
-    &text[at.min(text.len())..]
+    let text = skip(text);
+    let first = word(text);
+    first.eq_ignore_ascii_case(b"prepare") && text.get(first.len()) != Some(&b'$')
 }
 
 #[cfg(test)]

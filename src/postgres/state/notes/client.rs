@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
-use memchr::memchr;
 
 use super::super::ledger::Pin;
-use super::parses::{NAME_MAX, Pending, Remade, Under, name_in};
-use super::values::argument_of;
+use super::parses::{NAME_MAX, Pending, Remade, Under};
 use super::{ANY_OTHER, Notes, PLAIN_MAX, SPOTTED_MAX, UNNAMED_KEPT, Unnamed, is_of_note, known_as};
-use crate::postgres::wire::bound;
+use crate::postgres::wire::bound::{self, argument};
 use crate::postgres::wire::described::digest;
+use crate::postgres::wire::parts::string_here;
 use crate::postgres::wire::state_words::plain::{self, Plain};
 use crate::postgres::wire::state_words::{Called, Message, Spotted, Unseen, function_called};
 use crate::postgres::wire::tag::{from_client, object};
@@ -69,16 +68,16 @@ impl Notes {
     #[inline(never)]
     pub(super) fn parse(&mut self, body: &[u8]) {
         self.hear_news();
-        let name = name_in(body);
+        let name = string_here(body);
         let text = body.get(name.len() + 1..).unwrap_or_default();
-        let end = memchr(0, text).unwrap_or(text.len());
-        let spotted = self.vocabulary.read(&text[..end]);
-        self.sequences.read(&text[..end]);
-        self.settings.asked(&text[..end], spotted.signalled);
-        let plain = self.plain(&text[..end], &spotted);
+        let text = string_here(text);
+        let spotted = self.vocabulary.read(text);
+        self.sequences.read(text);
+        self.settings.asked(text, spotted.signalled);
+        let plain = self.plain(text, &spotted);
         let is_kept = (plain.is_some() || self.said.is_some()) && self.parse_plain(name, plain, body);
         if !is_kept {
-            self.note_early(&text[..end]);
+            self.note_early(text);
         }
         if name.is_empty() {
             let unit = self.parses.units_sent;
@@ -213,7 +212,7 @@ impl Notes {
     #[inline(never)]
     pub(super) fn close(&mut self, body: &[u8]) {
         let statement = body.split_first().filter(|(kind, _)| **kind == object::STATEMENT);
-        let name = statement.map_or(&b""[..], |(_, name)| name_in(name));
+        let name = statement.map_or(&b""[..], |(_, name)| string_here(name));
         let is_unnamed = statement.is_some() && name.is_empty();
         if name.len() > NAME_MAX {
             self.changes.may_do_anything();
@@ -231,7 +230,7 @@ impl Notes {
         let Some((kind, name)) = body.split_first() else {
             return;
         };
-        let name = known_as(name_in(name));
+        let name = known_as(string_here(name));
         match (*kind, self.bound) {
             (object::STATEMENT, _) => self.parses.expect(Pending::Describe(name.into())),
             (object::PORTAL, Some((portal, statement)))
@@ -254,7 +253,7 @@ impl Notes {
         }
         match called {
             Called::Nothing | Called::AdvisoryLock => {}
-            Called::SetConfig => self.set_config(argument_of(body)),
+            Called::SetConfig => self.set_config(argument(body)),
             Called::SetSeed => self.pin(Pin::RandomSeed),
             Called::Anything => self.pin(Pin::UnknownSettings),
         }
@@ -271,7 +270,7 @@ impl Notes {
                 self.listener.begin(Message::Query);
             }
             from_client::PARSE => {
-                let name = known_as(name_in(body));
+                let name = known_as(string_here(body));
                 if let Some(said) = &mut self.said {
                     said.parse(self.parses.units_sent, name, None);
                 }

@@ -7,6 +7,7 @@ use super::super::ledger::Values;
 use super::known_as;
 use super::told::Told;
 use crate::postgres::wire::described::digest;
+use crate::postgres::wire::parts::string_here;
 use crate::postgres::wire::state_words::Spotted;
 use crate::postgres::wire::tag::from_server;
 
@@ -124,7 +125,7 @@ impl Parses {
         };
         match (tag, answered) {
             (from_server::PARSE_COMPLETE, Pending::Parse(Some(body), in_doubt)) => {
-                self.make(known_as(name_in(&body)).into(), body, under(in_doubt));
+                self.make(known_as(string_here(&body)).into(), body, under(in_doubt));
                 Answered::Nothing
             }
             (from_server::PARSE_COMPLETE, Pending::Instead(remade)) => {
@@ -221,7 +222,7 @@ impl Parses {
     /// The statement of which a ParseComplete comes next.
     pub fn parsed_next(&self) -> Option<&[u8]> {
         match self.pending.front() {
-            Some((.., Pending::Parse(Some(body), _))) => Some(known_as(name_in(body))),
+            Some((.., Pending::Parse(Some(body), _))) => Some(known_as(string_here(body))),
             Some((.., Pending::Instead(remade))) => Some(&remade.name),
             _ => None,
         }
@@ -231,7 +232,7 @@ impl Parses {
     pub fn is_coming(&self, name: &[u8]) -> bool {
         self.lost
             || self.pending.iter().any(|(.., pending)| match pending {
-                Pending::Parse(Some(body), _) => known_as(name_in(body)) == name,
+                Pending::Parse(Some(body), _) => known_as(string_here(body)) == name,
                 // Too large to be kept.
                 Pending::Parse(None, _) => true,
                 Pending::Instead(remade) => *remade.name == *name,
@@ -302,10 +303,4 @@ impl Pending {
             _ => false,
         }
     }
-}
-
-/// The string that `body` begins with.
-pub(super) fn name_in(body: &[u8]) -> &[u8] {
-    let end = body.iter().position(|byte| *byte == 0);
-    &body[..end.unwrap_or(body.len())]
 }

@@ -1,8 +1,8 @@
 //! What was given to the server to run may have done more than its message says.
 
 use super::super::ledger::Pin;
-use super::values::value_of;
 use super::{Notes, is_of_note};
+use crate::postgres::wire::bound::parameter;
 use crate::postgres::wire::state_words::{Parameters, Spotted, Unseen};
 
 impl Notes {
@@ -48,7 +48,7 @@ impl Notes {
             return self.unknown(parameters.outlive(), Unseen::NONE);
         };
         for (index, outlives) in parameters.each() {
-            match index.and_then(|index| value_of(bind, index)) {
+            match index.and_then(|index| parameter(bind, index)) {
                 Some(name) => self.set_config(Some(name)),
                 None => self.unknown(outlives, Unseen::NONE),
             }

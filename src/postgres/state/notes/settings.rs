@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::ledger::{BySql, Values, is_told_and_kept, is_told_for_reading, may_set_untold};
 use super::parses::Under;
+use crate::postgres::wire::read::parameter_status;
 use crate::postgres::wire::tag::status;
 
 /// More statements that PREPARE made are not told apart.
@@ -48,8 +49,7 @@ enum Prepared {
 impl Settings {
     /// The body of a ParameterStatus. True: literals are read in another way.
     pub fn told(&mut self, body: &[u8]) -> bool {
-        let mut parts = body.split(|byte| *byte == 0);
-        let (name, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let (name, value) = parameter_status(body).unwrap_or_default();
         if !is_told_and_kept(name) {
             return false;
         }

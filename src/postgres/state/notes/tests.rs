@@ -1,7 +1,8 @@
 use super::super::known::Again;
 use super::super::ledger::{Ledger, Pin, Values};
-use super::parses::{NAME_MAX, name_in};
+use super::parses::NAME_MAX;
 use super::*;
+use crate::postgres::wire::parts::string_here;
 use crate::postgres::wire::state_words::{Definition, Learned, learn};
 
 /// `>Q text`, `>P name text`, `>B statement`, `>C name`, `>S`; `<C tag`, `<Z status`, `<1`, `<3`, `<E`.
@@ -43,7 +44,7 @@ fn again(notes: &Notes) -> Vec<String> {
         Again::Text(said) | Again::Alone(said) => text(&said),
         Again::SetConfig { name, value } => format!("{} = {}", text(&name), text(&value)),
         Again::Touch(name) => format!("touch {}", text(&name)),
-        Again::Parse(body) => format!("parse {}", text(name_in(&body))),
+        Again::Parse(body) => format!("parse {}", text(string_here(&body))),
     });
     again.collect()
 }
@@ -445,7 +446,7 @@ fn made(notes: &Notes) -> Vec<String> {
     let known = notes.known(None, &Values::default());
     let names = known.parsed.iter();
     names
-        .map(|parsed| String::from_utf8_lossy(name_in(&parsed.body)).into_owned())
+        .map(|parsed| String::from_utf8_lossy(string_here(&parsed.body)).into_owned())
         .collect()
 }
 

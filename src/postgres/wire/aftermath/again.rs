@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes};
 
 use super::super::tag::{field, from_client, from_server};
 use super::repeatable::repeats;
-use crate::postgres::wire::frame::HEADER;
+use crate::postgres::wire::frame::{HEADER, read_header};
 use crate::postgres::wire::read::error_field;
 
 /// What an administrator or a timeout says to a backend that has not begun to commit.
@@ -101,8 +101,10 @@ impl Again {
         };
         let mut end = 0;
         while let Some((header, _)) = self.bytes[end..self.closing].split_first_chunk::<HEADER>() {
-            let [tag, length @ ..] = *header;
-            end += 1 + u32::from_be_bytes(length) as usize;
+            let Ok((tag, length)) = read_header(*header) else {
+                return self.forget();
+            };
+            end += HEADER + length;
             if tag == answered {
                 self.bytes.drain(..end);
                 self.closing -= end;

@@ -3,7 +3,8 @@
 //! Nothing here understands SQL. What is not known to end with its transaction may reach outside of it, and what
 //! only looks like a call or a second statement, inside of a literal, is taken for one.
 
-use super::super::frame::HEADER;
+use super::super::frame::{HEADER, read_header};
+use super::super::parts::{string, string_here};
 use super::super::state_words::blanks::{skip, word};
 use super::super::tag::from_client;
 
@@ -64,30 +65,27 @@ pub(super) fn repeats<'a>(
     let is_undone = |text: &[u8]| is_undone(text) && is_plain(text);
     let mut rest = messages;
     while let Some((header, after)) = rest.split_first_chunk::<HEADER>() {
-        let [tag, length @ ..] = *header;
-        let Some((body, next)) =
-            after.split_at_checked((u32::from_be_bytes(length) as usize).saturating_sub(4))
+        let message = read_header(*header).ok();
+        let Some((tag, (body, next))) =
+            message.and_then(|(tag, length)| Some((tag, after.split_at_checked(length)?)))
         else {
             return false;
         };
         rest = next;
         let repeats = match tag {
-            from_client::QUERY => strings(body).is_some_and(|(text, _)| is_undone(text)),
-            from_client::PARSE => strings(body).is_some_and(|(name, text)| {
-                let end = text.iter().position(|byte| *byte == 0);
-                let text = &text[..end.unwrap_or(text.len())];
+            from_client::QUERY => string(body).is_some_and(|(text, _)| is_undone(text)),
+            from_client::PARSE => string(body).is_some_and(|(name, text)| {
+                let text = string_here(text);
                 made.push((name, text));
                 is_undone(text)
             }),
-            from_client::BIND => {
-                strings(body)
-                    .and_then(|(_, body)| strings(body))
-                    .is_some_and(|(name, _)| {
-                        let here = made.iter().rev().find(|(made, _)| *made == name);
-                        let text = here.map(|(_, text)| *text).or_else(|| text_of(name));
-                        text.is_some_and(is_undone)
-                    })
-            }
+            from_client::BIND => string(body)
+                .and_then(|(_, body)| string(body))
+                .is_some_and(|(name, _)| {
+                    let here = made.iter().rev().find(|(made, _)| *made == name);
+                    let text = here.map(|(_, text)| *text).or_else(|| text_of(name));
+                    text.is_some_and(is_undone)
+                }),
             // What they are of was bound before.
             from_client::DESCRIBE
             | from_client::EXECUTE
@@ -101,12 +99,6 @@ pub(super) fn repeats<'a>(
         }
     }
     !messages.is_empty()
-}
-
-/// A string, and what follows.
-fn strings(body: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = body.iter().position(|byte| *byte == 0)?;
-    Some((&body[..end], &body[end + 1..]))
 }
 
 /// Whether a text is one statement, and a rollback leaves nothing of it.

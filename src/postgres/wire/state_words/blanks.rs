@@ -37,7 +37,7 @@ pub(super) fn starts_with(text: &[u8], word: &[u8]) -> bool {
 }
 
 /// Leaves out blanks and comments. A comment without an end takes all.
-pub(in crate::postgres::wire) fn skip(mut text: &[u8]) -> &[u8] {
+pub(in crate::postgres) fn skip(mut text: &[u8]) -> &[u8] {
     loop {
         text = trim_start(text);
         text = if text.starts_with(b"--") {
@@ -74,7 +74,7 @@ fn after_comment(mut text: &[u8]) -> &[u8] {
 }
 
 /// The bytes of a name without quotes that `text` begins with.
-pub(in crate::postgres::wire) fn word(text: &[u8]) -> &[u8] {
+pub(in crate::postgres) fn word(text: &[u8]) -> &[u8] {
     let end = text.iter().position(|byte| !is_name_byte(*byte));
     &text[..end.unwrap_or(text.len())]
 }
