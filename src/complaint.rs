@@ -2,8 +2,10 @@
 //! intervals, and when it is over.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::lock::lock;
 
 /// Said when it starts, then after a minute, two, four and at least once an hour.
 const SAY_AGAIN_FIRST: Duration = Duration::from_secs(60);
@@ -102,7 +104,7 @@ impl<K: Ord> Complaints<K> {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<K, Complaint>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

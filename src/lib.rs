@@ -77,6 +77,7 @@ pub mod fuzzing;
 pub mod journal;
 pub mod keeper;
 pub mod limit;
+pub mod lock;
 pub mod lookout;
 pub mod metrics;
 pub mod names;

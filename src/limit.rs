@@ -1,8 +1,10 @@
 //! How many of something there may be at once: a number that can be changed while some of it is taken.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Semaphore;
+
+use crate::lock::lock;
 
 #[derive(Debug)]
 pub struct Limit {
@@ -70,7 +72,7 @@ impl Limit {
     }
 
     fn count(&self) -> MutexGuard<'_, Count> {
-        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.count)
     }
 }
 

@@ -8,7 +8,7 @@
 mod governor;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ use self::governor::Governor;
 use crate::config::Limits;
 use crate::credentials::Credential;
 use crate::limit::{Limit, Permit};
+use crate::lock::lock;
 use crate::metrics::{self, Metrics};
 use crate::names::Endpoint;
 
@@ -172,8 +173,4 @@ pub async fn follow(mut verdict: watch::Receiver<Option<ScoutVerdict>>) -> Scout
         Ok(said) => said.unwrap_or(ScoutVerdict::Unknown),
         Err(_) => ScoutVerdict::Unknown,
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

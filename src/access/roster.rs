@@ -2,13 +2,14 @@
 //! them. A credential that no link uses can be revoked.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::pin::Pin;
 use crate::credentials::Credential;
+use crate::lock::lock;
 use crate::names::{SecretName, UpstreamName};
 
 /// Every link, from before its login to its end.
@@ -157,7 +158,7 @@ impl Roster {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<SecretName, Vec<Group>>> {
-        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.secrets)
     }
 
     fn change(&self, registration: &Registration, change: impl FnOnce(&mut Group)) {

@@ -1,10 +1,11 @@
 //! The last minutes, a sample a second, for the page.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::Facts;
+use crate::lock::lock;
 use crate::metrics::{Metrics, Move, Rescue};
 use crate::names::SecretName;
 
@@ -52,7 +53,7 @@ impl History {
     pub fn take_sample(&self, facts: &Facts, now: Instant) {
         let active = facts.active.borrow().clone();
         let metrics = &facts.records.metrics;
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.0);
         let secrets = active
             .keepers
             .iter()
@@ -92,13 +93,13 @@ impl History {
 
     /// Oldest first.
     pub fn samples(&self) -> Vec<Arc<Sample>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = lock(&self.0);
         kept.samples.iter().cloned().collect()
     }
 
     /// The colour of a credential, if any session was ever seen on it.
     pub fn shade(&self, secret: &SecretName, version: &str) -> Option<usize> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = lock(&self.0);
         let known = kept.shades.get(secret)?;
         known.iter().position(|known| **known == *version)
     }

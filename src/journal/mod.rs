@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
@@ -17,6 +17,7 @@ use tracing::{error, info};
 use self::sink::Sink;
 pub use self::timestamp::rfc3339;
 use crate::credentials::{Credential, Position};
+use crate::lock::lock;
 use crate::names::{Endpoint, SecretName};
 
 /// Events that are kept.
@@ -134,7 +135,7 @@ impl Journal {
     }
 
     fn kept(&self) -> MutexGuard<'_, KeptEvents> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.kept)
     }
 }
 

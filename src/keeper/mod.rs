@@ -17,7 +17,7 @@ mod turns;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -30,6 +30,7 @@ pub use self::turns::Turns;
 use crate::config::Secret;
 use crate::credentials::{Credential, Page, Refusal, Verdicts};
 use crate::journal::Journal;
+use crate::lock::lock;
 use crate::metrics::{Metrics, Task};
 use crate::names::Endpoint;
 use crate::stores::Store;
@@ -145,7 +146,7 @@ impl Handle {
         shared.count_calls(store.calls());
         let reader = Reader::new(secret, store, shared.clone());
         let reader = read(reader, Arc::clone(&self.running.metrics));
-        let mut place = self.running.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut place = lock(&self.running.reader);
         *place = reader;
     }
 }

@@ -1,4 +1,4 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
@@ -8,6 +8,7 @@ use super::status::Moment;
 use super::{Policy, ProofError, Reads, Records, Status, Turns, now, trail};
 use crate::config::Secret;
 use crate::credentials::{Book, Credential, Event, Offer, Page, Refusal, Unfinished, Verdicts};
+use crate::lock::lock;
 use crate::names::{Endpoint, SecretName};
 use crate::stores::{Calls, HostInSecret, Made, StoreError, Warning};
 
@@ -197,19 +198,19 @@ impl Shared {
     }
 
     fn ages(&self) -> MutexGuard<'_, Ages> {
-        self.ages.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.ages)
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.book)
     }
 
     fn calls(&self) -> MutexGuard<'_, Arc<Calls>> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.calls)
     }
 
     fn reads(&self) -> MutexGuard<'_, Reads> {
-        self.reads.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.reads)
     }
 }
 

@@ -1,5 +1,7 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::lock::lock;
 
 /// Reads of stores that are elsewhere start no closer than this, of all secrets together: fifty that are read at the
 /// start, or because somebody asked, are fifty identities fetched and a hundred calls.
@@ -15,7 +17,7 @@ pub struct Turns {
 impl Turns {
     /// The next turn that nobody else has.
     pub(super) fn take(&self, now: Instant) -> Instant {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = lock(&self.next);
         let turn = next.map_or(now, |next| next.max(now));
         *next = Some(turn + TURN_EVERY);
         turn

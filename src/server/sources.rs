@@ -8,13 +8,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::config::{self, Config, Flags, Problems, Surroundings};
+use crate::lock::lock;
 use crate::lookout::{Lookout, SETTLE};
 
 /// What each file held, by a digest that nobody can foresee; None: it could not be read.
@@ -136,7 +137,7 @@ impl Sources {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.seen)
     }
 }
 

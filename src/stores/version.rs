@@ -2,11 +2,12 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::fmt::Write as _;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::{digest, hmac, pbkdf2};
 
 use crate::credentials::Password;
+use crate::lock::lock;
 use crate::random;
 
 /// Names values that have no version of their own, by a digest under a key: equal values get equal names.
@@ -85,7 +86,7 @@ impl DigestKey {
         let Some(shared) = &self.0.shared else {
             return name;
         };
-        let known = || shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = || lock(&shared.known);
         if let Some((_, version)) = known().iter().find(|(known, _)| *known == name) {
             return Arc::clone(version);
         }

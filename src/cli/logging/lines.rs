@@ -12,6 +12,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tracing::warn;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::lock::lock;
+
 /// What waits to be written. Some thousands of lines: a burst passes, a reader that stalls costs no more than this.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 /// Room that is kept when a burst is over.
@@ -131,7 +133,7 @@ impl Shared {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 }
 

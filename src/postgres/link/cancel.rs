@@ -1,7 +1,7 @@
 //! Cancel requests: keys minted here, carried to wherever the session's link is now.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -14,6 +14,7 @@ use super::login::{Backend, encrypt};
 use super::login_error::LoginError;
 use super::target::Target;
 use crate::limit::Limit;
+use crate::lock::lock;
 use crate::names::Endpoint;
 use crate::net::Peer;
 use crate::net::dial::dial_again;
@@ -159,8 +160,8 @@ impl Cancels {
         Some((address, request))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        lock(&self.known)
     }
 }
 

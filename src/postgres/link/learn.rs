@@ -4,7 +4,7 @@
 mod asked;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,6 +15,7 @@ use super::arrival::{Arrival, log_in};
 use super::farewell::{leave, outlast};
 use super::way::Way;
 use crate::backoff::{Backoff, jittered};
+use crate::lock::lock;
 use crate::metrics::Task;
 use crate::names::UpstreamName;
 use crate::net::Stream;
@@ -75,7 +76,7 @@ impl PerDatabase {
         let key = (way.pool.target.upstream.name.clone(), database.into());
         let mut all = self.all();
         if let Some(known) = all.get(&key) {
-            *known.way.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(way);
+            *lock(&known.way) = Arc::downgrade(way);
             known.names.is_wanted();
             return Arc::clone(&known.names);
         }
@@ -108,7 +109,7 @@ impl PerDatabase {
         let mut pause = Backoff::starting_at(RETRY_FIRST);
         let (upstream, _) = key;
         loop {
-            let way = way.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+            let way = lock(way).upgrade();
             let wait = match ask(way, startup).await {
                 Ok((learned, digest, defined)) => {
                     debug!(%upstream, risky = learned.risky.len(), "learned what functions do");
@@ -145,7 +146,7 @@ impl PerDatabase {
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<Database, Known>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.all)
     }
 }
 

@@ -9,7 +9,7 @@ mod ticket;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -25,6 +25,7 @@ use crate::access::queue::{Next, Queue};
 use crate::access::roster::Registration;
 use crate::credentials::Page;
 use crate::limit::{Limit, Permit};
+use crate::lock::lock;
 use crate::metrics::{self, Metrics};
 use crate::names::{Endpoint, RoleName};
 use crate::postgres::state::risky_names::RiskyNames;
@@ -410,6 +411,6 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }

@@ -2,9 +2,10 @@
 //! keeps its salt.
 
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::credentials::Password;
+use crate::lock::lock;
 use crate::postgres::wire::scram::SaltedPassword;
 
 /// Of one upstream: its servers, times the credentials that are tried on them.
@@ -23,7 +24,7 @@ struct Derived {
 
 impl ScramKeys {
     pub fn get(&self, password: &Password, salt: &[u8], iterations: NonZeroU32) -> Option<SaltedPassword> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = lock(&self.0);
         let is_it = |kept: &&Derived| {
             kept.iterations == iterations && *kept.salt == *salt && kept.password == *password
         };
@@ -31,7 +32,7 @@ impl ScramKeys {
     }
 
     pub fn keep(&self, password: Password, salt: &[u8], iterations: NonZeroU32, salted: SaltedPassword) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.0);
         if kept.len() == KEPT_MAX {
             kept.remove(0);
         }

@@ -1,8 +1,10 @@
 //! Tells a part of a task whether it was that part which was woken.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
+
+use crate::lock::lock;
 
 /// One part's. It begins as if woken.
 pub struct WakeFlag {
@@ -48,7 +50,7 @@ impl WakeFlag {
     #[cold]
     fn follow(&mut self, task: &Waker) {
         self.task = Some(task.clone());
-        let wakes = &mut *self.shared.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let wakes = &mut *lock(&self.shared.task);
         *wakes = Some(task.clone());
     }
 
@@ -78,7 +80,7 @@ impl Wake for Shared {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.is_set.store(true, Ordering::Release);
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let task = lock(&self.task);
         if let Some(task) = &*task {
             task.wake_by_ref();
         }

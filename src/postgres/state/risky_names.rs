@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::lock::lock;
 use crate::postgres::wire::state_words::{Learned, Vocabulary};
 
 /// Custom settings whose names are kept. An application has a handful.
@@ -123,7 +124,7 @@ impl RiskyNames {
 
     fn fell_behind(&self) {
         let now = Instant::now();
-        let mut behind_at = self.behind_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut behind_at = lock(&self.behind_at);
         if behind_at.is_none_or(|at| at + BEHIND_PAUSE <= now) {
             *behind_at = Some(now);
             self.doubt();
@@ -136,7 +137,7 @@ impl RiskyNames {
     }
 
     fn names(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.settings)
     }
 
     pub fn is_learned(&self) -> bool {
@@ -150,11 +151,11 @@ impl RiskyNames {
 
     /// Whether this is what was learned.
     pub fn is_as_of(&self, digest: Digest) -> bool {
-        *self.digest.lock().unwrap_or_else(PoisonError::into_inner) == Some(digest)
+        *lock(&self.digest) == Some(digest)
     }
 
     pub fn take_as_of(&self, digest: Digest, learned: Learned) {
-        *self.digest.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest);
+        *lock(&self.digest) = Some(digest);
         self.take(learned);
     }
 

@@ -2,11 +2,13 @@
 //! Postgres.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::request_error::RequestError;
 use super::{KINDS, Work};
+
+use crate::lock::lock;
 
 #[derive(Debug)]
 pub(in crate::cli::demo) struct Tally {
@@ -143,7 +145,7 @@ impl Tally {
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.notes)
     }
 }
 
