@@ -49,7 +49,7 @@ const DECISIONS: [&str; 3] = ["access::leave", "postgres::session::departure", "
 /// `postgres` itself, may name them all.
 const INNER_FLOORS: [&[&str]; 7] = [
     &["session"],
-    &["client"],
+    &["client", "prove"],
     &["service"],
     &["link"],
     &["relay", "talk"],
