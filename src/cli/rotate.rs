@@ -9,6 +9,7 @@ mod rollback;
 mod run;
 mod say;
 mod show;
+mod which;
 
 use clap::Subcommand;
 

@@ -13,6 +13,7 @@ use super::super::exit::Exit;
 use super::super::logging;
 use super::super::process::Process;
 use super::super::table::{self, Table, rough};
+use super::prepare::on_a_runtime;
 use crate::config::{self, Flags};
 use crate::rotate::age::{Finding, Standing, look};
 
@@ -57,21 +58,20 @@ pub(super) fn run(arguments: &Arguments) -> Exit {
         }
     };
     logging::start_beside_output(&config.log);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("can't start: {error}");
-            return Exit::Failed;
-        }
-    };
-    let findings = runtime.block_on(look(&config));
+    on_a_runtime(async {
+        let findings = look(&config).await;
+        say(&findings, arguments)
+    })
+}
+
+fn say(findings: &[Finding], arguments: &Arguments) -> Exit {
     let text = match (arguments.json, arguments.all) {
         (true, _) => {
-            let json = serde_json::to_string_pretty(&findings);
+            let json = serde_json::to_string_pretty(findings);
             json.expect("findings are texts, numbers and lists of them") + "\n"
         }
-        (false, true) => everything(&findings),
-        (false, false) => what_is_wrong(&findings),
+        (false, true) => everything(findings),
+        (false, false) => what_is_wrong(findings),
     };
     // Whoever reads it may have left; the exit code still says what there is to say.
     let _ = io::stdout().write_all(text.as_bytes());

@@ -1,16 +1,11 @@
 //! `pgswivel rotate emergency`: somebody knows a credential who should not.
 
-#![allow(
-    rustdoc::broken_intra_doc_links,
-    reason = "brackets name an environment variable in the help that is made of these comments"
-)]
-
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::exit::Exit;
 use super::prepare::{Prepared, on_a_runtime, prepare};
 use super::say::{carry_out, may_begin, print};
+use super::which::Which;
 use crate::rotate::facts::users_of;
 use crate::rotate::plan::Goal;
 use crate::rotate::run::{Wish, foresee};
@@ -19,9 +14,6 @@ use crate::rotate::run::{Wish, foresee};
 #[derive(clap::Args)]
 #[command(after_help = EXIT)]
 pub(super) struct Arguments {
-    /// The rotation, a [rotation.NAME] of the configuration
-    name: String,
-
     /// Whose credential somebody knows
     #[arg(long, value_name = "USER")]
     role: String,
@@ -30,9 +22,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     yes: bool,
 
-    /// The configuration file, TOML [PGSWIVEL_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    which: Which,
 }
 
 const EXIT: &str = "\
@@ -45,7 +36,7 @@ Exit codes: as of `rotate run`.";
 const WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) fn run(arguments: &Arguments) -> Exit {
-    let mut prepared = match prepare(&arguments.name, arguments.config.as_ref()) {
+    let mut prepared = match prepare(&arguments.which) {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
     };

@@ -1,19 +1,12 @@
 //! `pgswivel rotate gate NAME`: only waits.
 
-#![allow(
-    rustdoc::broken_intra_doc_links,
-    reason = "brackets name an environment variable in the help that is made of these comments"
-)]
-
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::super::exit::Exit;
-use super::super::logging;
-use super::super::process::Process;
-use super::prepare::find;
-use crate::config::{self, Flags, parse_duration};
+use super::prepare::{on_a_runtime, opened};
+use super::which::Which;
+use crate::config::parse_duration;
 use crate::journal::rfc3339;
 use crate::rotate::Opened;
 use crate::rotate::gate::{GateError, Outcome, Reason, gate};
@@ -22,9 +15,6 @@ use crate::rotate::gate::{GateError, Outcome, Reason, gate};
 #[derive(clap::Args)]
 #[command(after_help = EXIT)]
 pub(super) struct Arguments {
-    /// The rotation, a [rotation.NAME] of the configuration
-    name: String,
-
     /// Whose end is waited for; without it, those of the rotation's users that the store does not hold
     #[arg(long, value_name = "USER")]
     user: Vec<String>,
@@ -37,9 +27,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// The configuration file, TOML [PGSWIVEL_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    which: Which,
 }
 
 const EXIT: &str = "\
@@ -54,36 +43,19 @@ Exit codes:
   69  the time is over, and all that is left could not be reached";
 
 pub(super) fn run(arguments: &Arguments) -> Exit {
-    let flags = Flags {
-        config: arguments.config.clone(),
-        ..Flags::default()
-    };
-    let opened = config::load_for_rotation(&flags, &Process).and_then(|config| {
-        logging::start_beside_output(&config.log);
-        let rotation = find(&config, &arguments.name)?;
-        Opened::load(&config, &rotation)
-    });
-    let opened = match opened {
+    let opened = match opened(&arguments.which, |_, opened| Ok(opened)) {
         Ok(opened) => opened,
-        Err(problems) => {
-            eprintln!("{problems}");
-            return Exit::BadConfiguration;
-        }
+        Err(exit) => return exit,
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("can't start: {error}");
-            return Exit::Failed;
+    on_a_runtime(async move {
+        match wait(opened, arguments).await {
+            Ok(outcome) => end(&outcome, arguments),
+            Err(error) => {
+                eprintln!("{error}");
+                Exit::BadConfiguration
+            }
         }
-    };
-    match runtime.block_on(wait(opened, arguments)) {
-        Ok(outcome) => end(&outcome, arguments),
-        Err(error) => {
-            eprintln!("{error}");
-            Exit::BadConfiguration
-        }
-    }
+    })
 }
 
 async fn wait(mut opened: Opened, arguments: &Arguments) -> Result<Outcome, GateError> {

@@ -1,17 +1,11 @@
 //! `pgswivel rotate plan`: what there is to do, and whether it can be done.
 
-#![allow(
-    rustdoc::broken_intra_doc_links,
-    reason = "brackets name an environment variable in the help that is made of these comments"
-)]
-
-use std::path::PathBuf;
-
 use serde_json::json;
 
 use super::super::exit::Exit;
 use super::prepare::{Prepared, on_a_runtime, prepare};
 use super::say::{print, shown};
+use super::which::Which;
 use crate::rotate::plan::{Goal, Plan};
 use crate::rotate::run::foresee;
 
@@ -19,16 +13,12 @@ use crate::rotate::run::foresee;
 #[derive(clap::Args)]
 #[command(after_help = EXIT)]
 pub(super) struct Arguments {
-    /// The rotation, a [rotation.NAME] of the configuration
-    name: String,
-
     /// Print one JSON document
     #[arg(long)]
     json: bool,
 
-    /// The configuration file, TOML [PGSWIVEL_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    which: Which,
 }
 
 const EXIT: &str = "\
@@ -42,21 +32,18 @@ Exit codes:
   69  the store or a server can't be reached";
 
 pub(super) fn run(arguments: &Arguments) -> Exit {
-    look(
-        &arguments.name,
-        arguments.config.as_ref(),
-        |plan| match arguments.json {
-            true => format!("{}\n", json_of(&arguments.name, plan)),
-            false => shown(&arguments.name, plan),
-        },
-    )
+    let name = &arguments.which.name;
+    look(&arguments.which, |plan| match arguments.json {
+        true => format!("{}\n", json_of(name, plan)),
+        false => shown(name, plan),
+    })
 }
 
-pub(super) fn look(name: &str, config: Option<&PathBuf>, text: impl Fn(&Plan) -> String) -> Exit {
+pub(super) fn look(which: &Which, text: impl Fn(&Plan) -> String) -> Exit {
     let Prepared {
         mut opened,
         mut store,
-    } = match prepare(name, config) {
+    } = match prepare(which) {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
     };

@@ -1,12 +1,12 @@
 //! What every command needs that works on one rotation.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::super::exit::Exit;
 use super::super::logging;
 use super::super::process::Process;
-use crate::config::{self, Config, Flags, Problem, Problems, Rotation};
+use super::which::Which;
+use crate::config::{self, Config, Problem, Problems, Rotation};
 use crate::rotate::Opened;
 use crate::stores::WritableStore;
 
@@ -16,22 +16,28 @@ pub(super) struct Prepared {
 }
 
 /// The rotation of this name, with its store. What is wrong is said.
-pub(super) fn prepare(name: &str, config: Option<&PathBuf>) -> Result<Prepared, Exit> {
-    let flags = Flags {
-        config: config.cloned(),
-        ..Flags::default()
-    };
-    let loaded = config::load_for_rotation(&flags, &Process).and_then(|config| {
-        logging::start_beside_output(&config.log);
-        let rotation = find(&config, name)?;
-        let opened = Opened::load(&config, &rotation)?;
-        let store = opened.open_store(&config).map_err(|error| {
+pub(super) fn prepare(which: &Which) -> Result<Prepared, Exit> {
+    opened(which, |config, opened| {
+        let store = opened.open_store(config).map_err(|error| {
             Problems::from(vec![Problem {
-                path: format!("secret.{}", rotation.secret),
+                path: format!("secret.{}", opened.rotation.secret),
                 message: error.to_string(),
             }])
         })?;
         Ok(Prepared { opened, store })
+    })
+}
+
+/// The same for who does not change it. What `then` makes of it.
+pub(super) fn opened<T>(
+    which: &Which,
+    then: impl FnOnce(&Config, Opened) -> Result<T, Problems>,
+) -> Result<T, Exit> {
+    let loaded = config::load_for_rotation(&which.flags(), &Process).and_then(|config| {
+        logging::start_beside_output(&config.log);
+        let rotation = find(&config, &which.name)?;
+        let opened = Opened::load(&config, &rotation)?;
+        then(&config, opened)
     });
     loaded.map_err(|problems| {
         eprintln!("{problems}");
@@ -39,7 +45,7 @@ pub(super) fn prepare(name: &str, config: Option<&PathBuf>) -> Result<Prepared, 
     })
 }
 
-pub(super) fn find(config: &Config, name: &str) -> Result<Arc<Rotation>, Problems> {
+fn find(config: &Config, name: &str) -> Result<Arc<Rotation>, Problems> {
     config.rotations.get(name).cloned().ok_or_else(|| {
         let names: Vec<&str> = config.rotations.keys().map(|name| name.as_str()).collect();
         let message = match names.as_slice() {

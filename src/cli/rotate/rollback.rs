@@ -1,16 +1,11 @@
 //! `pgswivel rotate rollback`: back to what was current before.
 
-#![allow(
-    rustdoc::broken_intra_doc_links,
-    reason = "brackets name an environment variable in the help that is made of these comments"
-)]
-
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::exit::Exit;
 use super::prepare::{Prepared, on_a_runtime, prepare};
 use super::say::{carry_out, may_begin, print, shown};
+use super::which::Which;
 use crate::config::parse_duration;
 use crate::rotate::plan::Goal;
 use crate::rotate::run::{Wish, foresee};
@@ -19,9 +14,6 @@ use crate::rotate::run::{Wish, foresee};
 #[derive(clap::Args)]
 #[command(after_help = EXIT)]
 pub(super) struct Arguments {
-    /// The rotation, a [rotation.NAME] of the configuration
-    name: String,
-
     /// Begin without being asked
     #[arg(long)]
     yes: bool,
@@ -34,9 +26,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
     within: Duration,
 
-    /// The configuration file, TOML [PGSWIVEL_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    which: Which,
 }
 
 const EXIT: &str = "\
@@ -51,7 +42,7 @@ Exit codes:
   69  nothing was done, since the store or a server can't be reached";
 
 pub(super) fn run(arguments: &Arguments) -> Exit {
-    let mut prepared = match prepare(&arguments.name, arguments.config.as_ref()) {
+    let mut prepared = match prepare(&arguments.which) {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
     };
@@ -59,7 +50,7 @@ pub(super) fn run(arguments: &Arguments) -> Exit {
         if !arguments.yes {
             let Prepared { opened, store } = &mut prepared;
             match foresee(opened, &mut **store, &Goal::Back).await {
-                Ok((_, plan)) => print(&shown(&arguments.name, &plan)),
+                Ok((_, plan)) => print(&shown(&arguments.which.name, &plan)),
                 Err(error) => {
                     eprintln!("{error}");
                     return Exit::Unreachable;

@@ -1,10 +1,5 @@
 //! `pgswivel rotate run`: a rotation from its beginning, or from where the last one left it, to its end.
 
-#![allow(
-    rustdoc::broken_intra_doc_links,
-    reason = "brackets name an environment variable in the help that is made of these comments"
-)]
-
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +10,7 @@ use super::super::process::Process;
 use super::plan::look;
 use super::prepare::{Prepared, on_a_runtime, prepare};
 use super::say::{carry_out, may_begin, print, shown};
+use super::which::Which;
 use crate::config::{Surroundings, parse_duration};
 use crate::credentials::Password;
 use crate::rotate::password;
@@ -25,9 +21,6 @@ use crate::rotate::run::{Wish, foresee};
 #[derive(clap::Args)]
 #[command(after_help = EXIT)]
 pub(super) struct Arguments {
-    /// The rotation, a [rotation.NAME] of the configuration
-    name: String,
-
     /// Begin without being asked
     #[arg(long)]
     yes: bool,
@@ -52,9 +45,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     password_from: Option<PathBuf>,
 
-    /// The configuration file, TOML [PGSWIVEL_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    which: Which,
 }
 
 const EXIT: &str = "\
@@ -69,11 +61,11 @@ Exit codes:
   69  nothing was done, since the store or a server can't be reached";
 
 pub(super) fn run(arguments: &Arguments) -> Exit {
-    let (name, config) = (&arguments.name, arguments.config.as_ref());
+    let which = &arguments.which;
     if arguments.dry_run {
-        return look(name, config, |plan| shown(name, plan));
+        return look(which, |plan| shown(&which.name, plan));
     }
-    let mut prepared = match prepare(name, config) {
+    let mut prepared = match prepare(which) {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
     };
@@ -129,7 +121,7 @@ async fn not_begun(arguments: &Arguments, prepared: &mut Prepared) -> Option<Exi
 
 fn agree(arguments: &Arguments, plan: &Plan) -> Option<Exit> {
     if !arguments.yes {
-        print(&shown(&arguments.name, plan));
+        print(&shown(&arguments.which.name, plan));
     }
     match may_begin(arguments.yes, "go on?") {
         Ok(true) => None,

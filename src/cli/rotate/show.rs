@@ -1,17 +1,11 @@
 //! `pgswivel rotate show`: where a rotation stands.
 
-#![allow(
-    rustdoc::broken_intra_doc_links,
-    reason = "brackets name an environment variable in the help that is made of these comments"
-)]
-
-use std::path::PathBuf;
-
 use serde_json::{Value, json};
 
 use super::super::exit::Exit;
 use super::prepare::{Prepared, on_a_runtime, prepare};
 use super::say::print;
+use super::which::Which;
 use crate::rotate::facts::{Facts, ServerFacts, Standing};
 use crate::rotate::plan::{Goal, Plan};
 use crate::rotate::run::foresee;
@@ -20,16 +14,12 @@ use crate::rotate::run::foresee;
 #[derive(clap::Args)]
 #[command(after_help = EXIT)]
 pub(super) struct Arguments {
-    /// The rotation, a [rotation.NAME] of the configuration
-    name: String,
-
     /// Print one JSON document
     #[arg(long)]
     json: bool,
 
-    /// The configuration file, TOML [PGSWIVEL_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    which: Which,
 }
 
 const EXIT: &str = "\
@@ -43,7 +33,7 @@ pub(super) fn run(arguments: &Arguments) -> Exit {
     let Prepared {
         mut opened,
         mut store,
-    } = match prepare(&arguments.name, arguments.config.as_ref()) {
+    } = match prepare(&arguments.which) {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
     };
@@ -51,8 +41,8 @@ pub(super) fn run(arguments: &Arguments) -> Exit {
         match foresee(&mut opened, &mut *store, &Goal::Forward).await {
             Ok((facts, plan)) => {
                 print(&match arguments.json {
-                    true => format!("{}\n", json_of(&arguments.name, &facts, &plan)),
-                    false => text(&arguments.name, &facts, &plan),
+                    true => format!("{}\n", json_of(&arguments.which.name, &facts, &plan)),
+                    false => text(&arguments.which.name, &facts, &plan),
                 });
                 match plan.situation {
                     crate::rotate::plan::Situation::Rest => Exit::Fine,
