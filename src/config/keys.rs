@@ -311,33 +311,6 @@ pub(super) const SECTIONS: [&Keys; 21] = [
     &VAULT_AUTH, &APPROLE, &KUBERNETES, &VAULT_AWS, &ROTATION, &ROTATION_PASSWORD, &LOGIN, &LIMITS, &FLEET, &ADMIN, &LOG,
 ];
 
-/// A store that a secret can name.
-pub(super) struct Store {
-    pub(super) name: &'static str,
-    pub(super) example: &'static str,
-    pub(super) meaning: &'static str,
-}
-
-const fn store(name: &'static str, example: &'static str, meaning: &'static str) -> Store {
-    Store {
-        name,
-        example,
-        meaning,
-    }
-}
-
-pub(super) const STORES: [Store; 9] = [
-    store("file", "file:/run/secrets/orders.json", "a file, or a mounted directory with `username` and `password` in it"),
-    store("env", "env:", "environment variables: `POSTGRES_USER` and `POSTGRES_PASSWORD`, or `?user=VAR&password=VAR`"),
-    store("aws-secretsmanager", "aws-secretsmanager:prod/orders", "AWS Secrets Manager, by name or ARN"),
-    store("aws-ssm", "aws-ssm:/prod/orders", "AWS Parameter Store, by name or ARN"),
-    store("aws-rds-iam", "aws-rds-iam:app?region=eu-west-1", "a signed token as password of this user"),
-    store("vault-kv", "vault-kv:secret/prod/orders", "Vault, KV version 2: mount and path"),
-    store("vault-db-static", "vault-db-static:database/orders", "Vault, static role of the database engine: mount and role"),
-    store("vault-db", "vault-db:database/orders", "Vault, role of the database engine with leases: mount and role"),
-    store("command", "command:/usr/local/bin/get-secret orders", "a program that prints a payload"),
-];
-
 /// A parameter of `--upstream`, and the key that it stands for.
 pub(super) struct Parameter {
     pub(super) name: &'static str,

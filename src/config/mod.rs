@@ -16,6 +16,7 @@ mod problem;
 mod reader;
 mod resolve;
 mod secret_url;
+mod source;
 mod suggest;
 mod typed;
 mod upstream_url;
@@ -31,6 +32,7 @@ pub use duration::parse as parse_duration;
 pub use flags::Flags;
 pub use loading::Surroundings;
 pub use problem::{Problem, Problems};
+pub use source::{Aws, Source, Vault, VaultAuth, VaultSecretId};
 pub use typed::*;
 
 use std::net::SocketAddr;
@@ -43,7 +45,7 @@ use written::{At, Origin, Section};
 
 /// What `--secret` takes: an example for each store, and what it is.
 pub fn stores() -> impl Iterator<Item = (&'static str, String)> {
-    keys::STORES
+    source::STORES
         .iter()
         .map(|store| (store.example, store.meaning.replace('`', "")))
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::keys::{FLAGS, Key, Keys, PARAMETERS, SECTIONS, STORES, Unset};
+use super::keys::{FLAGS, Key, Keys, PARAMETERS, SECTIONS, Unset};
+use super::source::STORES;
 use super::tests::Stage;
 
 const REFERENCE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md"));

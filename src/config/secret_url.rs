@@ -1,7 +1,8 @@
 //! `--secret aws-secretsmanager:prod/orders?region=eu-west-1`: a store, an id, and what the store takes.
 
-use super::keys::{FIELDS, STORES};
+use super::keys::FIELDS;
 use super::loading::Loading;
+use super::source::STORES;
 use super::suggest::did_you_mean;
 use super::url::{decode, split_query};
 use super::written::{At, Origin, Section, Value};

@@ -1,5 +1,7 @@
 //! The configuration that the rest of the program sees: every value checked, every name resolved.
 
+mod rotation;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,6 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use rotation::{Alphabet, Fleet, PasswordRecipe, Rotation, Sidecar, Style};
+
+use super::source::Source;
 use crate::credentials::Password;
 use crate::names::{Endpoint, RoleName, RotationName, SecretName, UpstreamName};
 
@@ -203,222 +208,6 @@ pub struct Secret {
     pub max_age: Option<Duration>,
 }
 
-/// What `pgswivel rotate` works on.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rotation {
-    pub name: RotationName,
-    pub secret: SecretName,
-    /// Whose credential looks at the servers.
-    pub admin: SecretName,
-    pub upstreams: Vec<UpstreamName>,
-    /// The logins that take turns: none, or at least two.
-    pub users: Vec<String>,
-    /// How old a credential may become before `rotate age` fails.
-    pub max_age: Option<Duration>,
-    pub sidecars: Vec<Sidecar>,
-    pub style: Style,
-    /// Owns what `users` make.
-    pub owner: Option<String>,
-    /// `run --if-due` does nothing before the credential is so old.
-    pub min_interval: Option<Duration>,
-    pub soak: Duration,
-    pub recipe: PasswordRecipe,
-    /// What comes after the new one stays in the secret.
-    pub keep_next: bool,
-    pub audit: Option<PathBuf>,
-    pub report: Option<PathBuf>,
-    /// Of the same configuration.
-    pub fleet: Option<Fleet>,
-}
-
-/// How a rotation replaces what is current.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
-    /// A new password of the same user.
-    Single,
-    /// `users` take turns.
-    Alternating,
-}
-
-/// How passwords are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PasswordRecipe {
-    pub length: usize,
-    pub alphabet: Alphabet,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Alphabet {
-    UrlSafe,
-    Alphanumeric,
-}
-
-impl Default for PasswordRecipe {
-    fn default() -> Self {
-        Self {
-            length: 40,
-            alphabet: Alphabet::UrlSafe,
-        }
-    }
-}
-
-/// The admin address of one pgswivel, or of all that a name stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sidecar {
-    pub every_address: bool,
-    pub host: String,
-    pub port: u16,
-}
-
-/// As it is written in `sidecars`.
-impl fmt::Display for Sidecar {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.every_address { "dns+http" } else { "http" };
-        match self.host.contains(':') {
-            true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
-            false => write!(f, "{scheme}://{}:{}", self.host, self.port),
-        }
-    }
-}
-
-/// Which store, and where in it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Source {
-    /// One file, or a directory with `username` and `password` in it.
-    File {
-        path: PathBuf,
-    },
-    Env {
-        user: String,
-        password: String,
-    },
-    AwsSecretsManager {
-        id: String,
-        aws: Aws,
-    },
-    AwsSsm {
-        id: String,
-        aws: Aws,
-    },
-    AwsRdsIam {
-        user: String,
-        aws: Aws,
-    },
-    VaultKv {
-        mount: String,
-        path: String,
-        vault: Vault,
-    },
-    VaultDbStatic {
-        mount: String,
-        role: String,
-        vault: Vault,
-    },
-    VaultDb {
-        mount: String,
-        role: String,
-        vault: Vault,
-    },
-    Command {
-        argv: Vec<String>,
-        /// Takes a new payload; without it, the secret is only read.
-        write: Option<Vec<String>>,
-        timeout: Duration,
-    },
-}
-
-impl Source {
-    /// Whether others read the same values there, and it gives them no versions.
-    pub fn gives_no_versions(&self) -> bool {
-        matches!(
-            self,
-            Self::File { .. } | Self::Env { .. } | Self::Command { .. } | Self::VaultDbStatic { .. }
-        )
-    }
-
-    /// What it yields is for the endpoints that it was opened for, and no other.
-    pub fn names_its_endpoints(&self) -> bool {
-        matches!(self, Self::AwsRdsIam { .. })
-    }
-
-    /// As `store` is written.
-    pub fn store(&self) -> &'static str {
-        match self {
-            Self::File { .. } => "file",
-            Self::Env { .. } => "env",
-            Self::AwsSecretsManager { .. } => "aws-secretsmanager",
-            Self::AwsSsm { .. } => "aws-ssm",
-            Self::AwsRdsIam { .. } => "aws-rds-iam",
-            Self::VaultKv { .. } => "vault-kv",
-            Self::VaultDbStatic { .. } => "vault-db-static",
-            Self::VaultDb { .. } => "vault-db",
-            Self::Command { .. } => "command",
-        }
-    }
-
-    /// As `id` may be written: what it names there.
-    pub fn id(&self) -> String {
-        match self {
-            Self::File { path } => path.display().to_string(),
-            Self::Env { user, password } => format!("{user} {password}"),
-            Self::AwsSecretsManager { id, .. } | Self::AwsSsm { id, .. } => id.clone(),
-            Self::AwsRdsIam { user, .. } => user.clone(),
-            Self::VaultKv { mount, path, .. } => format!("{mount}/{path}"),
-            Self::VaultDbStatic { mount, role, .. } | Self::VaultDb { mount, role, .. } => {
-                format!("{mount}/{role}")
-            }
-            Self::Command { argv, .. } => argv.join(" "),
-        }
-    }
-}
-
-/// What the AWS SDK's own chain would not find by itself.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Aws {
-    pub region: Option<String>,
-    pub endpoint: Option<String>,
-}
-
-/// How to reach and log in to a Vault. What is absent comes from Vault's own variables.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Vault {
-    pub address: String,
-    pub namespace: Option<String>,
-    pub ca: Option<PathBuf>,
-    pub auth: VaultAuth,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum VaultAuth {
-    Token(Password),
-    TokenFile(PathBuf),
-    AppRole {
-        mount: String,
-        role_id: String,
-        secret_id: VaultSecretId,
-    },
-    Kubernetes {
-        mount: String,
-        role: String,
-        token_file: PathBuf,
-    },
-    /// By who this machine is at AWS.
-    Aws {
-        mount: String,
-        role: String,
-        /// Of the STS endpoint that Vault asks; None: the global one.
-        region: Option<String>,
-        /// What Vault wants to see signed, so that a proof for another Vault is worth nothing.
-        server_id: Option<String>,
-    },
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum VaultSecretId {
-    Literal(Password),
-    File(PathBuf),
-}
-
 /// Names of the keys that hold each part of a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fields {
@@ -477,15 +266,6 @@ pub struct Limits {
     pub admin_connections: u32,
     /// Logins that an endpoint may refuse in a minute before no more are sent.
     pub refused_logins_per_minute: u32,
-}
-
-/// How the processes that use the same secrets tell each other that one has changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fleet {
-    /// Of the database that they serve.
-    pub channel: String,
-    /// None: the host and the process.
-    pub instance: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

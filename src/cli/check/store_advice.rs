@@ -107,7 +107,7 @@ fn denied(source: &Source) -> String {
         Source::VaultDb { mount, role, .. } => read(format!("{mount}/creds/{role}")),
         Source::File { .. } => "let the user that pgswivel runs as read the file".to_owned(),
         Source::Command { .. } => "let the user that pgswivel runs as execute the program".to_owned(),
-        Source::Env { .. } => "set the variables for this process".to_owned(),
+        _ => "let this pgswivel read it there".to_owned(),
     }
 }
 
@@ -124,9 +124,7 @@ fn unreachable(secret: &Secret) -> String {
                 vault.address
             )
         }
-        Source::File { .. } | Source::Env { .. } | Source::Command { .. } => {
-            "check that what holds it is well and near".to_owned()
-        }
+        _ => "check that what holds it is well and near".to_owned(),
     }
 }
 

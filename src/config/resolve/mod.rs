@@ -5,10 +5,9 @@ mod listen;
 mod role;
 mod rotation;
 mod secret;
-mod sensitive;
+pub(super) mod sensitive;
 mod settings;
 mod upstream;
-mod vault;
 
 pub(super) use role::no_password;
 

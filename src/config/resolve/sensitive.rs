@@ -11,13 +11,13 @@ use super::super::written::{At, Origin, Value};
 
 /// Something secret, or the file that holds it. Nothing here ever quotes what was written: a password
 /// may stand where the name of a variable belongs.
-pub(super) enum Sensitive {
+pub(in crate::config) enum Sensitive {
     Literal(Password),
     File(PathBuf),
 }
 
 /// Text, `{ file = "…" }` or `{ env = "…" }`. None: not written, or reported.
-pub(super) fn sensitive(reader: &Reader<'_>, key: &'static str) -> Option<At<Sensitive>> {
+pub(in crate::config) fn sensitive(reader: &Reader<'_>, key: &'static str) -> Option<At<Sensitive>> {
     let written = reader.value(key)?;
     let origin = &written.origin;
     match &written.value {

@@ -176,8 +176,8 @@ fn a_pin_is_the_digest_of_a_certificate() {
 
 proptest::proptest! {
     #[test]
-    fn no_url_panics(upstream in ".*", rest in ".*", store in 0..keys::STORES.len()) {
-        let store = keys::STORES[store].name;
+    fn no_url_panics(upstream in ".*", rest in ".*", store in 0..source::STORES.len()) {
+        let store = source::STORES[store].name;
         let _ = flags().upstream(&upstream).secret(&format!("{store}:{rest}")).load();
         let _ = flags().upstream(&format!("postgres://{rest}")).secret(&upstream).load();
     }

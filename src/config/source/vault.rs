@@ -7,9 +7,9 @@ use crate::credentials::Password;
 use super::super::keys::{APPROLE, KUBERNETES, VAULT_AUTH, VAULT_AWS};
 use super::super::loading::Loading;
 use super::super::reader::Reader;
-use super::super::typed::{Source, Vault, VaultAuth, VaultSecretId};
+use super::super::resolve::sensitive::{Sensitive, sensitive};
 use super::super::url::check_web;
-use super::sensitive::{Sensitive, sensitive};
+use super::{Source, Vault, VaultAuth, VaultSecretId};
 
 pub(super) fn source(store: &str, reader: &Reader<'_>) -> Option<Source> {
     let place = mount_and_rest(reader);
