@@ -1,6 +1,6 @@
 # The two to start with: `make demo` shows it, `make test` proves it. Both install what they need.
 
-.PHONY: demo test long lint bench regress clients rotate-kills image-check setup
+.PHONY: demo test long lint coverage bench regress clients rotate-kills image-check setup
 
 # A PostgreSQL of its own, the same application with pgswivel and without, and a rotation every few seconds.
 demo:
@@ -26,6 +26,12 @@ lint:
 	cargo clippy --all-targets --no-default-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --no-deps --document-private-items
 	tests/shellcheck
+
+# Which share of the lines in src/ the tests come through; COVERAGE=--lib for the unit tests alone.
+coverage:
+	tests/setup $(if $(filter --lib,$(COVERAGE)),toolchain)
+	tests/setup coverage
+	tests/coverage/run $(COVERAGE)
 
 # pgswivel beside a direct connection, HAProxy and PgBouncer; BENCH='--only simple,idle --rounds 8' and the like.
 bench:

@@ -62,6 +62,11 @@ const COMMANDS: &[(&str, Fate)] = &[
     ("make test", looked(THIS_RUN, TARGETS)),
     ("make long", looked("it takes hours", TARGETS)),
     ("make lint", looked("it compiles everything anew", TARGETS)),
+    ("make coverage", looked("it compiles everything anew", TARGETS)),
+    (
+        "make coverage COVERAGE=--lib",
+        looked("it compiles everything anew", TARGETS),
+    ),
     (
         "make bench",
         looked(
