@@ -1,12 +1,13 @@
-//! Pictures of the last minutes, as SVG. Time runs from left to right over the whole width.
+//! Pictures of the last minutes, as SVG. Time runs from left to right over the whole width: from the first sample that
+//! there is, if that is not longer ago than samples are kept.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{COLOURS, escaped, put};
-use crate::admin::history::{Sample, Share, WINDOW};
+use crate::admin::history::{SAMPLE_EVERY, Sample, Share, WINDOW};
 use crate::journal::{Entry, Event};
 use crate::names::SecretName;
 
@@ -15,15 +16,34 @@ const HEIGHT: f64 = 100.0;
 /// Above the highest value.
 const HEADROOM: f64 = 0.92;
 
+/// A picture of less would be of a few samples.
+const WINDOW_MIN: Duration = Duration::from_secs(20);
+
 /// The picture's edges in time, for things that have an age.
 #[derive(Clone, Copy)]
 pub(super) struct Window {
     now: Instant,
+    seconds: f64,
 }
 
 impl Window {
-    pub(super) fn until(now: Instant) -> Self {
-        Self { now }
+    /// Wide enough for all samples, and no wider.
+    pub(super) fn over(samples: &[Arc<Sample>], now: Instant) -> Self {
+        let first = samples.first().map_or(now, |sample| sample.at);
+        let all = now.saturating_duration_since(first);
+        Self {
+            now,
+            seconds: all.clamp(WINDOW_MIN, WINDOW).as_secs_f64(),
+        }
+    }
+
+    /// How long ago its left edge is.
+    pub(super) fn seconds(self) -> f64 {
+        self.seconds
+    }
+
+    fn shows(self, ago: f64) -> bool {
+        ago < self.seconds
     }
 
     fn x_at(self, at: Instant) -> f64 {
@@ -32,7 +52,12 @@ impl Window {
 
     /// Of what was so many seconds ago.
     fn x(self, ago: f64) -> f64 {
-        (WIDTH * (1.0 - ago / WINDOW.as_secs_f64())).clamp(0.0, WIDTH)
+        (WIDTH * (1.0 - ago / self.seconds)).clamp(0.0, WIDTH)
+    }
+
+    /// How wide a sample is.
+    fn step(self) -> f64 {
+        WIDTH * SAMPLE_EVERY.as_secs_f64() / self.seconds
     }
 }
 
@@ -79,7 +104,7 @@ pub(super) fn sessions(
             ),
         );
     }
-    for ago in leads_ago.iter().filter(|ago| **ago < WINDOW.as_secs_f64()) {
+    for ago in leads_ago.iter().filter(|ago| window.shows(**ago)) {
         let x = window.x(*ago);
         put(
             &mut svg,
@@ -109,7 +134,13 @@ pub(super) fn moves(samples: &[Arc<Sample>], secret: &SecretName, window: Window
     for (x, brought) in steps {
         let mut top = HEIGHT;
         for (count, class) in brought.iter().zip(["moved", "rescued", "lost"]) {
-            bar(&mut svg, class, x, &mut top, *count as f64 * scale);
+            bar(
+                &mut svg,
+                class,
+                (x, window.step()),
+                &mut top,
+                *count as f64 * scale,
+            );
         }
     }
     svg + "</svg>"
@@ -125,7 +156,7 @@ pub(super) fn held(samples: &[Arc<Sample>], window: Window) -> String {
         bar(
             &mut svg,
             "rescued",
-            window.x_at(sample.at),
+            (window.x_at(sample.at), window.step()),
             &mut top,
             sample.held as f64 * scale,
         );
@@ -133,13 +164,13 @@ pub(super) fn held(samples: &[Arc<Sample>], window: Window) -> String {
     svg + "</svg>"
 }
 
-fn bar(svg: &mut String, class: &str, x: f64, top: &mut f64, height: f64) {
+/// From the right edge and the width.
+fn bar(svg: &mut String, class: &str, (right, width): (f64, f64), top: &mut f64, height: f64) {
     if height <= 0.0 {
         return;
     }
     *top -= height;
-    let width = WIDTH / WINDOW.as_secs_f64();
-    let x = (x - width).max(0.0);
+    let x = (right - width).max(0.0);
     put(
         svg,
         format_args!(
@@ -202,53 +233,72 @@ pub(super) fn rotations<'a>(entries: impl Iterator<Item = (&'a Entry, f64)>) -> 
     rotations
 }
 
-/// Rotations as bars: found, left, done.
-pub(super) fn spans(rotations: &[Rotation], window: Window) -> String {
-    let mut svg = open("spans", "rotations");
+impl Rotation {
+    /// The first credential of a process has replaced nothing.
+    pub(super) fn is_one(&self) -> bool {
+        self.replaced.is_some() || self.leads.is_none()
+    }
+
+    /// Whether it ended before the picture begins.
+    fn is_over(&self, window: Window) -> bool {
+        self.safe.is_some_and(|safe| !window.shows(safe))
+    }
+}
+
+/// A bar is this far from the next number at least.
+const NUMBER_WIDTH: f64 = 30.0;
+
+/// Rotations as bars: found, left, done. Each has its number, by which it is told of below. In parts of the width, so
+/// that numbers are not drawn out with it.
+pub(super) fn spans(rotations: &[(usize, Rotation)], window: Window) -> String {
+    let mut svg = "<svg class=\"chart spans\" role=\"img\" aria-label=\"rotations\">".to_owned();
     let mut span = |class: &str, from: f64, to: f64, title: &str| {
         let (left, right) = (window.x(from), window.x(to));
         // Even a rotation of a moment is to be seen.
         let width = (right - left).max(4.0).min(WIDTH - left.min(WIDTH - 4.0));
         let (x, title) = (left.min(WIDTH - 4.0), escaped(title));
+        let (x, width) = (percent(x), percent(width));
         put(
             &mut svg,
             format_args!(
-                "<rect class=\"{class}\" x=\"{x:.1}\" y=\"20\" width=\"{width:.1}\" height=\"60\"><title>{title}</title></rect>"
+                "<rect class=\"{class}\" x=\"{x}\" y=\"2\" width=\"{width}\" height=\"8\"><title>{title}</title></rect>"
             ),
         );
     };
-    let edge = WINDOW.as_secs_f64();
-    for rotation in rotations {
-        let end = rotation
-            .safe
-            .or(rotation.leads.filter(|_| rotation.replaced.is_none()));
-        if end.is_some_and(|end| end > edge) {
-            continue;
-        }
+    let shown = || rotations.iter().filter(|(_, rotation)| !rotation.is_over(window));
+    for (number, rotation) in shown() {
         let version = &rotation.version;
         let found = rotation.leads.unwrap_or(0.0);
-        if found < edge {
-            span(
-                "find",
-                rotation.seen,
-                found,
-                &format!("{version}: seen, not leading yet"),
-            );
+        if window.shows(found) {
+            let title = format!("{number}: {version} seen, not leading yet");
+            span("find", rotation.seen, found, &title);
         }
         if let (Some(leads), Some(_)) = (rotation.leads, &rotation.replaced) {
-            let title = format!("{version} leads, sessions leave what it replaced");
+            let title = format!("{number}: {version} leads, sessions leave what it replaced");
             span("leave", leads, rotation.safe.unwrap_or(0.0), &title);
         }
         if let Some(safe) = rotation.safe {
-            span(
-                "done",
-                safe,
-                safe,
-                &format!("nothing is on what {version} replaced any more"),
-            );
+            let title = format!("{number}: nothing is on what {version} replaced any more");
+            span("done", safe, safe, &title);
         }
     }
+    let mut free = 0.0;
+    for (number, rotation) in shown() {
+        let x = window.x(rotation.seen).min(WIDTH - NUMBER_WIDTH);
+        if x < free {
+            continue;
+        }
+        free = x + NUMBER_WIDTH;
+        put(
+            &mut svg,
+            format_args!("<text x=\"{}\" y=\"22\">{number}</text>", percent(x)),
+        );
+    }
     svg + "</svg>"
+}
+
+fn percent(x: f64) -> String {
+    format!("{:.2}%", x * 100.0 / WIDTH)
 }
 
 fn open(class: &str, label: &str) -> String {
@@ -326,11 +376,46 @@ mod tests {
             replaced: Some("1".into()),
             safe: Some(0.0),
         };
-        let svg = spans(&[rotation], Window::until(Instant::now()));
-        assert!(svg.contains("x=\"0.0\"") && svg.contains("&lt;2&gt;"));
+        let svg = spans(&[(1, rotation)], Window::over(&[], Instant::now()));
+        assert!(svg.contains("x=\"0.00%\"") && svg.contains("&lt;2&gt;"));
         for x in svg.split(" x=\"").skip(1) {
-            let x: f64 = x.split('"').next().unwrap().parse().unwrap();
-            assert!((0.0..=WIDTH).contains(&x));
+            let x: f64 = x.split('%').next().unwrap().parse().unwrap();
+            assert!((0.0..=100.0).contains(&x));
         }
+    }
+
+    #[test]
+    fn a_picture_is_as_wide_as_what_there_is_to_show_and_not_wider_than_what_is_kept() {
+        let now = Instant::now() + WINDOW * 2;
+        let since = |ago: u64| {
+            let sample = Sample {
+                at: now.checked_sub(Duration::from_secs(ago)).unwrap(),
+                held: 0,
+                secrets: BTreeMap::new(),
+            };
+            Window::over(&[Arc::new(sample)], now)
+        };
+        assert_eq!(Window::over(&[], now).seconds, WINDOW_MIN.as_secs_f64());
+        assert_eq!(since(90).seconds, 90.0);
+        assert_eq!((since(90).x(90.0), since(90).x(45.0)), (0.0, WIDTH / 2.0));
+        assert_eq!(since(301).seconds, WINDOW.as_secs_f64());
+    }
+
+    #[test]
+    fn numbers_of_rotations_do_not_stand_on_each_other() {
+        let at = |seen| Rotation {
+            version: "v".into(),
+            seen,
+            leads: None,
+            replaced: None,
+            safe: None,
+        };
+        let rotations: Vec<_> = [19.0, 18.9, 10.0, 0.0].map(at).into_iter().enumerate().collect();
+        let svg = spans(&rotations, Window::over(&[], Instant::now()));
+        let numbers: Vec<_> = ["0", "1", "2", "3"]
+            .into_iter()
+            .filter(|number| svg.contains(&format!(">{number}</text>")))
+            .collect();
+        assert_eq!(numbers, ["0", "2", "3"]);
     }
 }

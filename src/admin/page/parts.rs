@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::chart::{self, Window};
+use super::chart::{self, Rotation, Window};
 use super::{COLOURS, escaped, put};
-use crate::admin::history::{History, Sample, WINDOW};
+use crate::admin::history::{History, Sample};
 use crate::admin::report::{CredentialReport, RemovedSecretReport, Report, SecretReport, Stage};
 use crate::journal::{Entry, Event};
 use crate::names::SecretName;
@@ -15,10 +15,14 @@ const EVENTS_SHOWN: usize = 20;
 /// A version that is longer is shortened.
 const VERSION_SHOWN: usize = 16;
 
-/// Of the two rows below the sessions.
-const LEGEND: &str = "<p class=\"legend\">Rotations: <b class=\"busy\">found</b>, <b class=\"calm\">sessions leave</b>, \
-    <b class=\"good\">old one unused</b>. Sessions: <b class=\"calm\">moved</b>, <b class=\"busy\">rescued</b>, \
-    <b class=\"bad\">lost</b>.</p>";
+/// Of the last rotations, those that are told of in words.
+const ROTATIONS_SHOWN: usize = 4;
+
+/// What the colours of the rows below the sessions are.
+const ROTATIONS: &str =
+    "rotations: <b class=\"busy\">found</b>, <b class=\"calm\">left</b>, <b class=\"good\">done</b>";
+const MOVES: &str =
+    "sessions <b class=\"calm\">moved</b>, <b class=\"busy\">rescued</b>, <b class=\"bad\">lost</b>";
 
 pub(super) struct Scenery<'a> {
     pub(super) report: &'a Report,
@@ -37,7 +41,7 @@ impl Scenery<'_> {
     }
 
     fn window(&self) -> Window {
-        Window::until(self.now)
+        Window::over(self.samples, self.now)
     }
 }
 
@@ -157,18 +161,67 @@ fn pictures(scenery: &Scenery<'_>, secret: &SecretReport, out: &mut String) {
     let window = scenery.window();
     let (sessions, peak) = chart::sessions(scenery.samples, &name, window, &leads);
     let rotations = chart::rotations(entries.into_iter());
+    let rotations = rotations.into_iter().filter(Rotation::is_one);
+    let rotations: Vec<(usize, Rotation)> = (1..).zip(rotations).collect();
     let (spans, moves) = (
         chart::spans(&rotations, window),
         chart::moves(scenery.samples, &name, window),
     );
-    let minutes = WINDOW.as_secs() / 60;
+    row(&format!("sessions by credential, at most {peak}"), &sessions, out);
+    row(ROTATIONS, &spans, out);
+    row(MOVES, &moves, out);
+    axis(window, out);
+    named(secret, &rotations, out);
+}
+
+/// A picture, and what it is of.
+fn row(label: &str, picture: &str, out: &mut String) {
+    put(
+        out,
+        format_args!("<div class=\"row\"><span>{label}</span>{picture}</div>\n"),
+    );
+}
+
+fn axis(window: Window, out: &mut String) {
+    let begin = rough(window.seconds());
     put(
         out,
         format_args!(
-            "<h3>Sessions by credential, at most {peak}</h3>{sessions}\n{spans}\n{moves}\n\
-             <p class=\"axis\"><span>{minutes} minutes ago</span><span>now</span></p>\n{LEGEND}\n"
+            "<div class=\"row\"><span></span><p class=\"axis\"><span>{begin} ago</span><span>now</span></p></div>\n"
         ),
     );
+}
+
+/// The last rotations by their numbers, the last one first.
+fn named(secret: &SecretReport, rotations: &[(usize, Rotation)], out: &mut String) {
+    out.push_str("<ol class=\"rotations\">\n");
+    for (number, rotation) in rotations.iter().rev().take(ROTATIONS_SHOWN) {
+        let known = secret
+            .credentials
+            .iter()
+            .find(|known| *known.version == *rotation.version);
+        let user = known.map_or("", |known| &known.user);
+        let (user, version) = (escaped(user), escaped(&shortened(&rotation.version)));
+        let mut story = format!("found {} ago", rough(rotation.seen));
+        match rotation.leads {
+            Some(leads) => story += &format!(", leads since {}", rough(leads)),
+            None => story += ", does not lead yet",
+        }
+        if let Some(replaced) = &rotation.replaced {
+            let replaced = escaped(&shortened(replaced));
+            story += &match rotation.safe {
+                Some(safe) => format!("; nothing is on {replaced} since {}", rough(safe)),
+                None => format!("; sessions leave {replaced}"),
+            };
+        }
+        put(
+            out,
+            format_args!(
+                "<li value=\"{number}\"><b>{user}</b> {version} <span class=\"soft\">{story}</span></li>\n"
+            ),
+        );
+    }
+    out.push_str("</ol>\n");
 }
 
 fn tiles(secret: &SecretReport, out: &mut String) {
@@ -187,7 +240,7 @@ fn tiles(secret: &SecretReport, out: &mut String) {
             "safe to revoke",
             match secret.stage {
                 Stage::SafeToRevoke => secret.replaced_users.join(", "),
-                Stage::Steady => "nothing to".to_owned(),
+                Stage::Steady => "none replaced".to_owned(),
                 _ => "no".to_owned(),
             },
         ),
@@ -209,12 +262,38 @@ fn tiles(secret: &SecretReport, out: &mut String) {
     out.push_str("</dl>\n");
 }
 
+/// Those that are needed, or may be; and folded, those that nothing is on and nobody has any more.
 fn credentials(scenery: &Scenery<'_>, secret: &SecretReport, out: &mut String) {
+    let (gone, there): (Vec<_>, Vec<_>) = secret.credentials.iter().partition(|known| is_gone(known));
+    table(scenery, secret, &there, out);
+    if gone.is_empty() {
+        return;
+    }
+    let name = escaped(&secret.secret);
+    let count = gone.len();
+    put(
+        out,
+        format_args!(
+            "<details id=\"gone-{name}\"><summary>{count} replaced before, that nothing is on any more</summary>\n"
+        ),
+    );
+    table(scenery, secret, &gone, out);
+    out.push_str("</details>\n");
+}
+
+fn is_gone(known: &CredentialReport) -> bool {
+    !known.listed && known.standing == "retired" && known.links == 0 && known.sessions == 0
+}
+
+/// What is in use comes first.
+fn table(scenery: &Scenery<'_>, secret: &SecretReport, credentials: &[&CredentialReport], out: &mut String) {
     out.push_str(
         "<table class=\"cards\"><thead><tr><th>user<th>version<th>position<th>state<th>age<th>sessions\
          <th>connections<th>what it means</tr></thead><tbody>\n",
     );
-    for known in &secret.credentials {
+    let mut credentials = credentials.to_vec();
+    credentials.sort_by_key(|known| (known.standing != "leading", known.links == 0));
+    for known in credentials {
         let name = SecretName::from(secret.secret.as_str());
         let swatch = scenery.history.shade(&name, &known.version);
         let swatch = swatch.map_or_else(String::new, |shade| {
@@ -303,10 +382,10 @@ pub(super) fn overall(scenery: &Scenery<'_>, out: &mut String) {
             format_args!("<div><dt>connections to {name}</dt><dd>{links} of {most}</dd></div>"),
         );
     }
-    put(
-        out,
-        format_args!("</dl>\n<h3>Logins held because nothing works or answers</h3>{held}</section>\n"),
-    );
+    out.push_str("</dl>\n");
+    row("logins held because nothing works or answers", &held, out);
+    axis(scenery.window(), out);
+    out.push_str("</section>\n");
 }
 
 pub(super) fn events(scenery: &Scenery<'_>, out: &mut String) {

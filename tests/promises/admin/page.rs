@@ -60,6 +60,38 @@ async fn the_page_follows_a_rotation() {
     assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
 }
 
+/// What is long gone does not stand before what is in use, and whoever looks at it is not interrupted.
+#[tokio::test]
+async fn what_is_gone_is_folded_and_stays_open_for_who_unfolds_it() {
+    let Some(mut browser) = Browser::start().await else {
+        return;
+    };
+    let postgres = Postgres::start(18);
+    let swivel = ready(&postgres).await;
+    browser.open(&url(&swivel)).await;
+    swivel.write_secret("orders_v2", "second");
+    browser.shows(&says("details td", "orders_v1")).await;
+    browser
+        .shows(&says(".cards:not(details .cards) td", "orders_v2"))
+        .await;
+    browser.shows(&says(".rotations li", "orders_v2")).await;
+    browser
+        .evaluate(
+            "document.querySelector('details').open = true; window.before = document.querySelector('details')",
+        )
+        .await;
+    browser
+        .shows("window.before !== document.querySelector('details') && document.querySelector('details').open")
+        .await;
+    assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
+}
+
+/// Some short cell of a table is higher than one line.
+const BREAKS_A_WORD: &str = "[...document.querySelectorAll('.cards th, .cards td')] \
+    .filter(cell => !cell.textContent.trim().includes(' ')) \
+    .some(cell => { const words = document.createRange(); words.selectNodeContents(cell); \
+        return words.getBoundingClientRect().height > 30; })";
+
 #[tokio::test]
 async fn the_page_fits_phones_and_desks_by_day_and_by_night() {
     let Some(mut browser) = Browser::start().await else {
@@ -75,6 +107,7 @@ async fn the_page_fits_phones_and_desks_by_day_and_by_night() {
             let root = "document.documentElement";
             let fits = format!("{root}.scrollWidth <= {root}.clientWidth");
             assert_eq!(browser.evaluate(&fits).await, true, "{width} {scheme}");
+            assert_eq!(browser.evaluate(BREAKS_A_WORD).await, false, "{width} {scheme}");
             let ground = browser
                 .evaluate("getComputedStyle(document.body).backgroundColor")
                 .await;
@@ -104,7 +137,7 @@ async fn the_page_is_whole_without_a_script_and_loads_nothing_else() {
         "new sessions use orders_v1",
         ">ready<",
         "<table",
-        "Sessions by credential",
+        "sessions by credential",
     ] {
         assert!(html.contains(words), "{words:?} is not in:\n{html}");
     }
