@@ -40,6 +40,7 @@ async fn probe(swivel: &Swivel, count: u32) -> u32 {
     for n in 0..count {
         let page = ["GET /livez", "GET /readyz"][n as usize % 2];
         failed += u32::from(!is_answered_in_time(swivel, page).await);
+        // As an orchestrator probes.
         tokio::time::sleep(every).await;
     }
     failed
@@ -64,6 +65,7 @@ async fn dawdle(port: u16, said: &'static str) {
             // Nothing is read of the answer before the other end gives up.
             let _ = timeout(Duration::from_secs(5), stream.readable()).await;
         }
+        // Not as often as the machine can.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -88,6 +90,7 @@ async fn probe_among_idle(swivel: &Swivel, idle: usize, count: u32) -> u32 {
                     *idle = connect(swivel).await;
                 }
             }
+            // Not as often as the machine can.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -165,6 +168,7 @@ async fn who_asks_for_pages_without_end_starves_no_probe() {
                     let mut answer = Vec::new();
                     let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
                 }
+                // Not as often as the machine can.
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });

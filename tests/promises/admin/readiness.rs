@@ -43,6 +43,7 @@ impl Kubelet {
                     Err(_) => silent += 1,
                 }
                 assert!(silent < FAILURE_THRESHOLD, "no answer {silent} times");
+                // As an orchestrator probes.
                 sleep(PERIOD).await;
             }
             unready
@@ -152,6 +153,7 @@ async fn a_password_that_the_store_announces() {
         eventually("it was seen", async || swivel.said("credential.seen") == 2).await;
         postgres.change_password(Postgres::USER, "next").await;
         assert!(come(swivel).await.unwrap());
+        // Longer than anybody is held: the next password works, and nobody may be turned away all the while.
         sleep(PATIENCE * 2).await;
         write(login("next"));
         assert!(come(swivel).await.unwrap());

@@ -34,6 +34,7 @@ impl Load {
                     let answer = client.query_one("SELECT 1, pg_sleep(0.002)", &[]).await;
                     answer.map_err(|error| format!("{error:?}"))?;
                     asked += 1;
+                    // A client that thinks.
                     tokio::time::sleep(Duration::from_millis(3)).await;
                 }
                 Ok(asked)

@@ -16,7 +16,7 @@ use super::kinds::{
 use super::programs::{Benches, Scripts};
 use super::receipts::{Fate, Receipts};
 use crate::rotation::Application;
-use crate::support::{PATIENCE, Postgres, Swivel, eventually};
+use crate::support::{PATIENCE, Postgres, Swivel, eventually, eventually_within};
 
 /// What whoever arrives meanwhile may have to wait for, on a busy machine.
 const ARRIVAL_MAX: Duration = Duration::from_secs(10);
@@ -207,20 +207,19 @@ impl Crowd {
     /// Everybody has done something since.
     pub async fn works(&self) {
         let before = self.board.lock().steps.clone();
-        let began = Instant::now();
-        loop {
+        eventually_within(CROWD_PATIENCE, async || {
             self.is_well();
             let notices = self.board.lock().steps.clone();
             let idle = |(session, steps): &(&i32, &u64)| before[*session] == **steps;
             let idle: Vec<&i32> = (notices.iter().filter(idle))
                 .map(|(session, _)| session)
                 .collect();
-            if idle.is_empty() {
-                return;
+            match idle.as_slice() {
+                [] => Ok(()),
+                idle => Err(format!("sessions {idle:?} do nothing")),
             }
-            assert!(began.elapsed() < CROWD_PATIENCE, "sessions {idle:?} do nothing");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        })
+        .await;
     }
 
     /// Everybody is at rest. Whoever arrives still does, and pgbench does not listen.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::gathering::CROWD_PATIENCE;
 use super::stage::CALLABLE;
 use super::{Crowd, Mood, Stage, rounds};
-use crate::support::Postgres;
+use crate::support::{Postgres, eventually_within};
 
 /// Times that each kind of rotation is repeated.
 fn times() -> u32 {
@@ -13,16 +13,15 @@ fn times() -> u32 {
 }
 
 async fn nobody_is_left(stage: &Stage, crowd: &Crowd, of: &str) {
-    let began = Instant::now();
-    loop {
+    eventually_within(CROWD_PATIENCE, async || {
         crowd.is_well();
         let left = stage.who(of).await;
-        if left.is_empty() {
-            return;
+        match left.as_slice() {
+            [] => Ok(()),
+            left => Err(format!("some do not move: {left:#?}")),
         }
-        assert!(began.elapsed() < CROWD_PATIENCE, "some do not move: {left:#?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    })
+    .await;
 }
 
 promise! {
@@ -97,12 +96,14 @@ promise! {
             let revocable = stage.revocable();
             stage.rotate_to(&new, "leased").await;
             // What pgswivel says is to be true: nobody looks again.
-            let began = Instant::now();
-            while stage.revocable() == revocable {
+            eventually_within(CROWD_PATIENCE, async || {
                 crowd.is_well();
-                assert!(began.elapsed() < CROWD_PATIENCE, "{old} is never safe to revoke");
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+                match stage.revocable() == revocable {
+                    true => Err(format!("{old} is never safe to revoke")),
+                    false => Ok(()),
+                }
+            })
+            .await;
             assert_eq!(stage.who(&format!("usename = '{old}' AND application_name LIKE 'crowd %'")).await, [""; 0]);
             // The first one owns the database.
             if old != Postgres::USER {

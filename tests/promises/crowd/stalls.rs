@@ -35,6 +35,7 @@ impl Hurry {
                 let row = client.query_one(&echo, &[&number]).await.unwrap();
                 waits.push(asked.elapsed());
                 assert_eq!(row.get::<_, i64>(0), number);
+                // What it is to find out: whether who pauses waits longer.
                 if let Some(pause) = pause {
                     tokio::time::sleep(pause).await;
                 }
@@ -88,6 +89,7 @@ promise! {
         let admin = postgres.admin().await;
         let quiet = hurry(&swivel).await;
         let login = direct_login(&postgres).await;
+        // So long is looked at what they wait without a move.
         tokio::time::sleep(Duration::from_secs(1)).await;
         for quiet in quiet {
             let waits = quiet.end().await;

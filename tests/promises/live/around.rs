@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::NoTls;
 
-use crate::support::{Postgres, Swivel, eventually, is_long, within};
+use crate::support::{Postgres, Swivel, eventually, eventually_within, is_long, within};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum How {
@@ -207,6 +207,7 @@ impl Scene {
                         let mut answer = Vec::new();
                         let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
                     }
+                    // Many, and not as many as the machine can make.
                     sleep(Duration::from_millis(100)).await;
                 }
             });
@@ -277,6 +278,7 @@ async fn goes_on(postgres: Arc<Postgres>, harms: Vec<Harm>) {
         scene.crowd.spawn(async move {
             loop {
                 let _ = timeout(Duration::from_secs(5), of_other.connect(NoTls)).await;
+                // As an application tries again.
                 sleep(Duration::from_millis(50)).await;
             }
         });
@@ -311,16 +313,17 @@ async fn goes_on(postgres: Arc<Postgres>, harms: Vec<Harm>) {
             swivel.write_secret(user, password);
         }
         round += 1;
+        // Probes come at their pace.
         sleep(Duration::from_millis(100)).await;
     }
     health_tells(&swivel, &harms).await;
 
-    let told = Instant::now();
     swivel.signal(Signal::SIGTERM);
-    while swivel.is_running() {
-        assert!(told.elapsed() < DRAIN + END, "{harms:?}: it does not end");
-        sleep(Duration::from_millis(20)).await;
-    }
+    eventually_within(DRAIN + END, async || match swivel.is_running() {
+        true => Err(format!("{harms:?}: it does not end")),
+        false => Ok(()),
+    })
+    .await;
     assert!(swivel.wait().success(), "{harms:?}");
     scene.stop.send_replace(true);
     standing.abort();

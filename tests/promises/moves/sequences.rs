@@ -119,6 +119,7 @@ promise! {
         rotate(&postgres, &swivel, Postgres::USER, "next").await;
         while !has_moved(&mut carried).await {
             carried.query(INSERT).await;
+            // It thinks, and never for long.
             tokio::time::sleep(A_WHILE).await;
         }
     }

@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{PATIENCE, Postgres, Swivel, Version, temporary_directory};
+use crate::support::{PATIENCE, Postgres, Swivel, Version, eventually_within, temporary_directory};
 
 pub const A: &str = "orders_a";
 pub const B: &str = "orders_b";
@@ -231,20 +230,16 @@ impl Scene {
             child: command.spawn().unwrap(),
             log,
         };
-        let begun = Instant::now();
-        loop {
-            if stopped.child.try_wait().unwrap().is_some() {
-                return None;
+        let has_ended = eventually_within(PATIENCE * 2, async || {
+            let has_ended = stopped.child.try_wait().unwrap().is_some();
+            match has_ended || stopped.is_stopped() {
+                true => Ok(has_ended),
+                false => Err(format!("it neither stops nor ends:\n{}", stopped.said())),
             }
-            if stopped.is_stopped() {
-                return Some(stopped);
-            }
-            assert!(
-                begun.elapsed() < PATIENCE * 2,
-                "it neither stops nor ends:\n{}",
-                stopped.said()
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        });
+        match has_ended.await {
+            true => None,
+            false => Some(stopped),
         }
     }
 

@@ -35,7 +35,7 @@ async fn is_survived(world: &impl Habitable, faults: &[Fault]) {
         world.harm(*fault).await;
         let what = format!("the log says that the store is in trouble: {fault:?}");
         eventually(&what, async || swivel.said(WRONG) > times).await;
-        // A few polls more.
+        // A few polls more, which have nothing new to say.
         tokio::time::sleep(Duration::from_millis(700)).await;
         application.is_served_as(&LOGIN.user()).await;
         assert_eq!(

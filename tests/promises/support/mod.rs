@@ -108,11 +108,24 @@ pub async fn within<F: Future>(limit: Duration, what: &str, future: F) -> F::Out
 
 /// Asks again and again until the answer is yes.
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let done = async || match holds().await {
+        true => Ok(()),
+        false => Err(what.to_owned()),
+    };
+    eventually_within(PATIENCE, done).await;
+}
+
+/// What it comes to, or else why it is not so yet.
+pub async fn eventually_within<T>(patience: Duration, mut done: impl AsyncFnMut() -> Result<T, String>) -> T {
     let start = Instant::now();
-    while !holds().await {
+    loop {
+        let missing = match done().await {
+            Ok(done) => return done,
+            Err(missing) => missing,
+        };
         assert!(
-            start.elapsed() < PATIENCE,
-            "{what}: did not happen within {PATIENCE:?}"
+            start.elapsed() < patience,
+            "{missing}: did not happen within {patience:?}"
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -149,6 +149,7 @@ impl VaultDouble {
                         .await
                         .unwrap();
                 }
+                // As Vault does: now and then.
                 tokio::time::sleep(REVOCATION_PACE).await;
             }
         };

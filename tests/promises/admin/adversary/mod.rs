@@ -241,6 +241,7 @@ impl<'a> Schedule<'a> {
         self.admin.batch_execute(&sql).await.unwrap();
     }
 
+    /// The distance between two events, by the dice.
     async fn pause(&mut self, most_ms: u64) {
         let ms = self.dice.below(most_ms);
         sleep(Duration::from_millis(ms)).await;
@@ -490,6 +491,7 @@ async fn is_said(port: u16, user: &str, changed: &str, limit: Duration) -> Resul
         if began.elapsed() > limit {
             return Err(format!("{user} stays in use: {status}"));
         }
+        // Nothing tells when a read has come: it is asked again, until a limit that is no failure of the test.
         sleep(Duration::from_millis(50)).await;
     }
 }

@@ -206,6 +206,7 @@ impl Watcher {
                      and was said to be unused: {said}"
                 ));
             }
+            // It may be on its way out: it is looked at again until it has had its time.
             sleep(Duration::from_millis(50)).await;
         }
     }

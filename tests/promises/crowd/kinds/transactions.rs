@@ -100,6 +100,7 @@ impl Kind for Long {
             desk.client.execute(&self.insert, &[&-1, &last]).await?;
             for _ in 0..2 + last % 4 {
                 desk.simple("SELECT pg_sleep(0.05)").await?;
+                // Idle in its transaction.
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             desk.simple("ROLLBACK TO a").await?;
