@@ -46,6 +46,34 @@ sdist() {
     rm -rf "$unpack"
 }
 
+# debian_source RELEASE PACKAGE: the upstream archive of a Debian source package, which apt checks against the signed
+# index, unpacked into source. The machine's own lists stay as they are.
+debian_source() {
+    local release=$1 package=$2 site keyring=/usr/share/keyrings/debian-archive-keyring.gpg archive
+    command -v apt-get >/dev/null && [ -r $keyring ] || missing "comes from Debian's archive"
+    # Read whole: who looks only at the first line breaks the pipe.
+    site=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' 'Created-By: Packages' | awk '$1 == "Debian" && !n++ { print $2 }')
+    mkdir -p "$home"/apt/{lists/partial,archives/partial}
+    echo "deb-src [signed-by=$keyring] ${site:-http://deb.debian.org/debian/} $release main" >"$home/apt/sources.list"
+    cat >"$home/apt/conf" <<END
+Dir::State::lists "$home/apt/lists";
+Dir::Cache "$home/apt";
+Dir::Etc::sourcelist "$home/apt/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+END
+    # One of several archives that isn't there fails the whole of it, and the others have come.
+    (
+        cd "$home/apt"
+        export APT_CONFIG=$home/apt/conf
+        apt-get update -qq && apt-get source -qq --only-source --tar-only --download-only "$package/$release"
+    ) >"$home/apt/log" 2>&1 </dev/null || true
+    archive=$(find "$home/apt" -maxdepth 1 -name "${package}_*.orig.tar.*" -print -quit)
+    [ -n "$archive" ] || missing "Debian's archive has no $package of $release: $(grep -m 1 '^E:' "$home/apt/log")"
+    mkdir "$home/source"
+    tar -xf "$archive" -C "$home/source" --strip-components 1
+    rm -rf "$home/apt"
+}
+
 # pytest NAME ARGUMENT…: results in NAME.junit.xml; a test that hangs fails after a minute
 pytest() {
     local name=$1
