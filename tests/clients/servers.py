@@ -13,7 +13,6 @@ import subprocess
 import time
 from pathlib import Path
 
-MAJOR = "18"
 PATIENCE_S = 30
 # What the suites ask of a server beyond its defaults.
 SETTINGS = ["fsync=off", "max_connections=300", "max_prepared_transactions=64", "wal_level=logical", "max_wal_senders=10",
@@ -58,8 +57,8 @@ def wait_for(port, process, log):
 
 
 class Servers:
-    def __init__(self, pgswivel, directory):
-        self.bin = cache() / "postgres" / MAJOR / "bin"
+    def __init__(self, pgswivel, major, directory):
+        self.bin = cache() / "postgres" / major / "bin"
         self.directory = directory
         self.pgswivel = directory / "pgswivel"
         self.password = base64.b64encode(secrets.token_bytes(18), b"xy").decode()
