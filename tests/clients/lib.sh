@@ -74,11 +74,11 @@ END
     rm -rf "$home/apt"
 }
 
-# pytest NAME ARGUMENT…: results in NAME.junit.xml; a test that hangs fails after a minute
+# pytest NAME ARGUMENT…: results in NAME.junit.xml; a test that hangs fails after three minutes
 pytest() {
     local name=$1
     shift
-    "$home/python/bin/python" -m pytest -q -p no:cacheprovider --timeout 60 --tb=short \
+    "$home/python/bin/python" -m pytest -q -p no:cacheprovider --timeout 180 --tb=short \
         --junitxml="$directory/$name.junit.xml" "$@"
 }
 
