@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet, LocalSet};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, NoTls};
 
-use self::watching::{Truth, Watcher, ask};
+use self::watching::{SAID_WITHIN, Truth, Waited, Watched, Watcher, ask};
 use crate::support::{Postgres, Swivel, Wire, eventually, is_long, temporary_directory};
 
 const SCHEDULES: u64 = 10;
@@ -27,8 +27,10 @@ const SCHEDULES_LONG: u64 = 200;
 const AT_ONCE: usize = 3;
 const AT_ONCE_LONG: usize = 5;
 /// One in so many of the long ones has a store that may take a minute.
-const SLOW_EVERY: u64 = 4;
+const SLOW_EVERY: u64 = 10;
 const STEPS: u64 = 10;
+/// Nothing is done for so long after a rotation in the middle of the steps: what is unused then has to be said meanwhile.
+const CALM: Duration = SAID_WITHIN.saturating_add(Duration::from_secs(3));
 const PROCESSES_MAX: usize = 3;
 /// For what the test itself has set going: moves, reads of a slow store, ends of backends.
 const SETTLED_WITHIN: Duration = Duration::from_secs(40);
@@ -62,7 +64,7 @@ struct Process {
     written: String,
     guests: Vec<Guest>,
     stop: watch::Sender<bool>,
-    watching: JoinHandle<Vec<String>>,
+    watching: JoinHandle<Watched>,
 }
 
 /// Whoever holds it is there; a session, or one in the middle of an answer.
@@ -82,6 +84,8 @@ struct Schedule<'a> {
     processes: Vec<Process>,
     started: usize,
     log: Vec<String>,
+    /// By those who have stopped watching.
+    watched: Watched,
 }
 
 impl<'a> Schedule<'a> {
@@ -100,6 +104,7 @@ impl<'a> Schedule<'a> {
             processes: Vec::new(),
             started: 0,
             log: Vec::new(),
+            watched: Watched::default(),
         };
         for user in &schedule.users {
             postgres.create_user(user, "first").await;
@@ -116,6 +121,9 @@ impl<'a> Schedule<'a> {
         schedule.store(None);
         schedule.works(true);
         schedule.start().await;
+        if schedule.is_slow() {
+            schedule.delay();
+        }
         schedule
     }
 
@@ -130,6 +138,15 @@ impl<'a> Schedule<'a> {
 
     fn is_delayed(&self, seconds: f64) {
         self.put("delay", &seconds.to_string());
+    }
+
+    fn delay(&mut self) {
+        let seconds = match self.is_slow() {
+            true => *self.dice.one_of(&[0.0, 3.0, 8.0, 20.0, 60.0]),
+            false => *self.dice.one_of(&[0.0, 0.0, 0.3, 1.0, 2.5]),
+        };
+        self.note(&format!("the store takes {seconds} s"));
+        self.is_delayed(seconds);
     }
 
     fn login(&self, user: usize) -> Value {
@@ -174,6 +191,9 @@ impl<'a> Schedule<'a> {
         let links = *self
             .dice
             .one_of(&["warm = 0\nreuse = false", "warm = 1\nreuse = true"]);
+        // Who reads all the time, or is asked for a read all the time, would hide what is only seen when it reads.
+        let poll = *self.dice.one_of(&["1s", "1s", "5m"]);
+        let asks_anew = poll == "1s" && self.dice.below(2) == 0;
         let sql = format!("CREATE DATABASE {name}");
         self.admin.batch_execute(&sql).await.unwrap();
         let read_time = if self.is_slow() { 90 } else { 10 };
@@ -182,7 +202,7 @@ impl<'a> Schedule<'a> {
             .trusting()
             .store("command", &format!("/bin/sh {}", self.path("read").display()))
             .secret_line(&format!(
-                "poll = \"1s\"\ngrace = \"1s\"\ntimeout = \"{read_time}s\""
+                "poll = \"{poll}\"\ngrace = \"1s\"\ntimeout = \"{read_time}s\""
             ))
             .secret_line(&format!("sessions = \"{policy}\""))
             .upstream_line(links.split_once('\n').unwrap().0)
@@ -198,9 +218,10 @@ impl<'a> Schedule<'a> {
             users: self.users.clone(),
             admin: Arc::clone(&self.admin),
             truth: Arc::clone(&self.truth),
+            asks_anew,
         };
         let watching = tokio::spawn(watcher.watch(stop.subscribe()));
-        self.note(&format!("{name} starts ({policy}, {links:?})"));
+        self.note(&format!("{name} starts ({policy}, {links:?}, poll = {poll}, asked anew: {asks_anew})"));
         self.processes.push(Process {
             written: swivel.written(),
             swivel,
@@ -225,7 +246,9 @@ impl<'a> Schedule<'a> {
             }
         }
         process.stop.send_replace(true);
-        let wrong = process.watching.await.unwrap();
+        let mut watched = process.watching.await.unwrap();
+        let wrong = std::mem::take(&mut watched.wrong);
+        self.watched.add(&watched);
         let sql = format!("DROP DATABASE {} WITH (FORCE)", process.name);
         self.admin.batch_execute(&sql).await.unwrap();
         let named = |why: &String| format!("{}: {why}", process.name);
@@ -365,22 +388,41 @@ impl<'a> Schedule<'a> {
         }
     }
 
+    /// Somebody has the stores read.
+    async fn read(&mut self) {
+        self.note("all are asked to read");
+        for process in &self.processes {
+            ask(process.swivel.admin_port(), "POST /refresh").await;
+        }
+    }
+
+    /// A rotation to the other user, after which some leave, and nothing more happens: who says too late that it is over
+    /// is found out.
+    async fn calm(&mut self) {
+        self.set_password(1 - self.current).await;
+        self.current = 1 - self.current;
+        self.store(None);
+        self.read().await;
+        self.pause(2000).await;
+        for process in &mut self.processes {
+            if self.dice.below(3) > 0 {
+                process.guests.clear();
+            }
+        }
+        self.note("calm");
+        sleep(CALM).await;
+    }
+
     async fn step(&mut self) -> Vec<String> {
         let what = self.dice.below(14);
         match what {
             0..=2 => self.rotate().await,
             3..=6 => self.come().await,
             7 => self.leave(),
-            8 => {
-                let seconds = match self.is_slow() {
-                    true => *self.dice.one_of(&[0.0, 3.0, 8.0, 20.0, 60.0]),
-                    false => *self.dice.one_of(&[0.0, 0.0, 0.3, 1.0, 2.5]),
-                };
-                self.note(&format!("the store takes {seconds} s"));
-                self.is_delayed(seconds);
-            }
+            8 => self.delay(),
             9 | 10 => self.change().await,
             11 if self.processes.len() < PROCESSES_MAX => self.start().await,
+            12 if self.dice.below(2) == 0 => self.read().await,
             12 if self.processes.len() > 1 => {
                 let at = self.dice.below(self.processes.len() as u64);
                 return self.stop(usize::try_from(at).unwrap()).await;
@@ -405,6 +447,7 @@ impl<'a> Schedule<'a> {
         }
         self.store(None);
         let changed = rfc3339(SystemTime::now());
+        self.read().await;
         self.processes
             .iter_mut()
             .for_each(|process| process.guests.clear());
@@ -420,9 +463,12 @@ impl<'a> Schedule<'a> {
         wrong
     }
 
-    async fn run(mut self) -> Result<(), String> {
+    async fn run(mut self) -> Result<Watched, String> {
         let mut wrong = Vec::new();
-        for _ in 0..STEPS {
+        for number in 0..STEPS {
+            if number == STEPS / 2 {
+                self.calm().await;
+            }
             wrong.extend(self.step().await);
         }
         wrong.extend(self.settle().await);
@@ -430,7 +476,7 @@ impl<'a> Schedule<'a> {
             wrong.extend(self.stop(0).await);
         }
         match wrong.is_empty() {
-            true => Ok(()),
+            true => Ok(self.watched),
             false => Err(format!(
                 "seed {}:\n  {}\nafter\n  {}",
                 self.seed,
@@ -479,7 +525,7 @@ async fn busy(process: &Process, sql: &str) -> Option<Guest> {
 
 /// As of a read after the last change.
 async fn is_said(port: u16, user: &str, changed: &str, limit: Duration) -> Result<(), String> {
-    let began = Instant::now();
+    let mut waited = Waited::default();
     loop {
         let status = ask(port, "GET /status").await.unwrap_or_default().1;
         let known = (status["users"].as_array().into_iter().flatten()).find(|known| known["user"] == user);
@@ -488,7 +534,7 @@ async fn is_said(port: u16, user: &str, changed: &str, limit: Duration) -> Resul
         if is_said && some["as_of"].as_str().is_some_and(|as_of| as_of > changed) {
             return Ok(());
         }
-        if began.elapsed() > limit {
+        if waited.so_far() > limit {
             return Err(format!("{user} stays in use: {status}"));
         }
         // Nothing tells when a read has come: it is asked again, until a limit that is no failure of the test.
@@ -518,6 +564,7 @@ async fn whatever_happens_what_is_said_to_be_unused_is_and_what_is_unused_is_sai
         let postgres = Postgres::version(version).setting("max_connections", "300");
         Arc::new(postgres.start())
     };
+    let count = seeds.len();
     let servers = [start(15), start(18)];
     let turns = Arc::new(Semaphore::new(if is_long() { AT_ONCE_LONG } else { AT_ONCE }));
     let (mut schedules, here) = (JoinSet::new(), LocalSet::new());
@@ -532,8 +579,20 @@ async fn whatever_happens_what_is_said_to_be_unused_is_and_what_is_unused_is_sai
         };
         schedules.spawn_local_on(schedule, &here);
     }
-    let played = here.run_until(schedules.join_all()).await;
-    let wrong: Vec<String> = played.iter().filter_map(|played| played.clone().err()).collect();
-    println!("{} schedules, {} of them wrong", played.len(), wrong.len());
+    let (mut watched, mut wrong) = (Watched::default(), Vec::new());
+    let playing = async {
+        while let Some(played) = schedules.join_next().await {
+            match played.unwrap_or_else(|error| Err(error.to_string())) {
+                Ok(more) => watched.add(&more),
+                Err(why) => wrong.push(why),
+            }
+        }
+    };
+    here.run_until(playing).await;
+    println!("{} of {count} schedules wrong; {watched:?}", wrong.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    assert!(
+        watched.said > 0 && watched.in_time > 0,
+        "nothing was seen: {watched:?}"
+    );
 }

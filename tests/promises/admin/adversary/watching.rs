@@ -15,7 +15,7 @@ use tokio_postgres::Client;
 /// A backend that was there when its user was said to be unused is gone by then.
 const AGREED_WITHIN: Duration = Duration::from_secs(1);
 /// What is unused is said to be within this.
-const SAID_WITHIN: Duration = Duration::from_secs(5);
+pub const SAID_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(40);
 /// How often Postgres is asked whether a user is unused that is not said to be.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
@@ -23,6 +23,45 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 const ASK_ANEW_EVERY: Duration = Duration::from_secs(2);
 /// For the store of a schedule that waits for a minute.
 const ANEW_TIME: Duration = Duration::from_secs(40);
+
+/// Of a wait between two looks, no more is held against anybody: who waits longer was kept from looking by a machine that
+/// has too much to do, and so was whoever is looked at.
+const WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// A clock that stands still while the machine starves.
+#[derive(Default)]
+pub struct Waited {
+    last: Option<Instant>,
+    sum: Duration,
+}
+
+impl Waited {
+    pub fn so_far(&mut self) -> Duration {
+        let now = Instant::now();
+        if let Some(last) = self.last.replace(now) {
+            self.sum += (now - last).min(WAIT_MAX);
+        }
+        self.sum
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    pub wrong: Vec<String>,
+    /// How often some user was said to be unused, and Postgres was asked.
+    pub said: usize,
+    /// How often some user was seen to be unused, and said to be in time.
+    pub in_time: usize,
+}
+
+impl Watched {
+    pub fn add(&mut self, more: &Self) {
+        self.wrong.extend_from_slice(&more.wrong);
+        self.said += more.said;
+        self.in_time += more.in_time;
+    }
+}
 
 /// What the store held, from when until when, and whether it works.
 #[derive(Default)]
@@ -82,46 +121,55 @@ pub struct Watcher {
     pub users: [String; 2],
     pub admin: Arc<Client>,
     pub truth: Arc<Mutex<Truth>>,
+    /// Has it read its store again and again.
+    pub asks_anew: bool,
 }
 
 /// What one user's case looked like when it was last looked at.
 #[derive(Default)]
 struct Case {
-    /// Nothing needs it since then, and that was not said yet.
-    unsaid_since: Option<Instant>,
+    /// Since nothing needs it, and that is not said.
+    unsaid: Option<Waited>,
 }
 
 impl Watcher {
-    pub async fn watch(self, stop: watch::Receiver<bool>) -> Vec<String> {
-        let (anew, continuously) = tokio::join!(self.ask_anew(stop.clone()), self.ask_continuously(stop));
-        [anew, continuously].concat()
+    pub async fn watch(self, stop: watch::Receiver<bool>) -> Watched {
+        let (mut anew, continuously) =
+            tokio::join!(self.ask_anew(stop.clone()), self.ask_continuously(stop));
+        anew.add(&continuously);
+        anew
     }
 
-    async fn ask_continuously(&self, stop: watch::Receiver<bool>) -> Vec<String> {
-        let (mut wrong, mut sampled) = (Vec::new(), None::<Instant>);
+    async fn ask_continuously(&self, stop: watch::Receiver<bool>) -> Watched {
+        let (mut watched, mut sampled) = (Watched::default(), None::<Instant>);
         let mut cases: [Case; 2] = Default::default();
         while !*stop.borrow() {
             let asked = SystemTime::now();
             match ask(self.port, "GET /status").await {
                 Some((200, status)) => {
                     for user in self.said_unused(&status) {
-                        wrong.extend(self.contradicted(&user, asked, &status).await);
+                        watched.said += 1;
+                        let wrong = self.contradicted(&user, asked, &status).await;
+                        watched.wrong.extend(wrong);
                     }
                     if sampled.is_none_or(|sampled| sampled.elapsed() > SAMPLE_EVERY) {
                         sampled = Some(Instant::now());
-                        wrong.extend(self.unsaid(&status, &mut cases).await);
+                        self.unsaid(&status, &mut cases, &mut watched).await;
                     }
                 }
                 _ => cases = Default::default(),
             }
             sleep(LOOK_EVERY).await;
         }
-        wrong
+        watched
     }
 
     /// As `--fresh` does: the answer is as of a read that began after the question.
-    async fn ask_anew(&self, mut stop: watch::Receiver<bool>) -> Vec<String> {
-        let mut wrong = Vec::new();
+    async fn ask_anew(&self, mut stop: watch::Receiver<bool>) -> Watched {
+        let mut watched = Watched::default();
+        if !self.asks_anew {
+            return watched;
+        }
         let asking = async {
             loop {
                 for user in &self.users {
@@ -133,10 +181,13 @@ impl Watcher {
                             .as_str()
                             .is_some_and(|as_of| *as_of < *rfc3339(asked))
                         {
+                            let wrong = &mut watched.wrong;
                             wrong.push(format!("asked anew at {}: {answer}", rfc3339(asked)));
                         }
                         if answer["unused"] == true {
-                            wrong.extend(self.contradicted(user, asked, &answer).await);
+                            watched.said += 1;
+                            let wrong = self.contradicted(user, asked, &answer).await;
+                            watched.wrong.extend(wrong);
                         }
                     }
                     sleep(ASK_ANEW_EVERY).await;
@@ -147,7 +198,7 @@ impl Watcher {
             () = asking => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
-        wrong
+        watched
     }
 
     /// By whatever words.
@@ -185,7 +236,7 @@ impl Watcher {
         }
         let as_of = as_of.unwrap_or_default();
         let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
-        let began = Instant::now();
+        let mut waited = Waited::default();
         loop {
             // While the store has not had it again, and what it had worked, there is no reason for anybody to come, either.
             let nobody_comes = {
@@ -198,7 +249,7 @@ impl Watcher {
             let rows = self.admin.query(sql, &[&user, &self.database, &asked]).await;
             let rows = rows.ok()?;
             let first = rows.first()?;
-            if began.elapsed() > AGREED_WITHIN {
+            if waited.so_far() > AGREED_WITHIN {
                 let (pid, state): (i32, Option<String>) = (first.get(0), first.get(1));
                 let (query, start): (Option<String>, Option<String>) = (first.get(2), first.get(3));
                 return Some(format!(
@@ -213,10 +264,9 @@ impl Watcher {
 
     /// Users that nothing needs: Postgres has no backend of them, a read of the store that is known here did not have
     /// them, and what it had works.
-    async fn unsaid(&self, status: &Value, cases: &mut [Case; 2]) -> Vec<String> {
+    async fn unsaid(&self, status: &Value, cases: &mut [Case; 2], watched: &mut Watched) {
         let backends = self.backends().await;
         let said = self.said_unused(status);
-        let mut wrong = Vec::new();
         for (user, case) in self.users.iter().zip(cases) {
             let of_user =
                 (status["users"].as_array().into_iter().flatten()).find(|known| known["user"] == **user);
@@ -229,19 +279,18 @@ impl Watcher {
                     || as_of.is_none_or(|as_of| truth.wanted_ever(user, as_of))
             };
             if is_said || is_needed {
-                case.unsaid_since = None;
+                let was_unused = case.unsaid.take().is_some();
+                watched.in_time += usize::from(was_unused && is_said);
                 continue;
             }
-            let since = *case.unsaid_since.get_or_insert_with(Instant::now);
-            if since.elapsed() > SAID_WITHIN {
-                wrong.push(format!(
-                    "{user} is unused for {:?}, and that is not said: {status}",
-                    since.elapsed()
+            let waited = case.unsaid.get_or_insert_default().so_far();
+            if waited > SAID_WITHIN {
+                watched.wrong.push(format!(
+                    "{user} is unused for {waited:?}, and that is not said: {status}"
                 ));
-                case.unsaid_since = None;
+                case.unsaid = None;
             }
         }
-        wrong
     }
 
     async fn backends(&self) -> BTreeMap<String, i64> {
