@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::support::admin::{Scrape, ask_as};
-use crate::support::{Postgres, Swivel, eventually, is_long, raise_open_files};
+use crate::support::{Postgres, Swivel, eventually, in_time, is_long, raise_open_files};
 
 /// A kubelet's by default, where nothing else runs: idle connections used to hold their places for five seconds.
 fn probe_time() -> Duration {
@@ -25,8 +25,8 @@ async fn is_answered_in_time(swivel: &Swivel, request: &str) -> bool {
         stream.read_to_string(&mut answer).await?;
         std::io::Result::Ok(answer)
     };
-    let answer = timeout(probe_time(), asked).await;
-    answer.is_ok_and(|answer| answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")))
+    let answer = in_time(probe_time(), asked).await;
+    answer.is_some_and(|answer| answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")))
 }
 
 /// Probes one after the other, and how many of them failed.

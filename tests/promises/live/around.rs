@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::NoTls;
 
-use crate::support::{Postgres, Swivel, eventually, eventually_within, is_long, within};
+use crate::support::{Postgres, Swivel, Waited, eventually, in_time, is_long};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum How {
@@ -47,10 +47,11 @@ const THINGS: [Thing; 5] = [
     Thing::Database,
 ];
 const DRAIN: Duration = Duration::from_secs(2);
-/// For the last words and lines, on a machine that has much else to do.
-const END: Duration = Duration::from_secs(15);
+/// For the last words to clients (two seconds), the last lines of the audit file and of the log (one each).
+const END: Duration = Duration::from_secs(6);
 /// Far more than anything takes here.
 const SOON: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// It can't lose its own address.
 fn hows(thing: Thing) -> &'static [How] {
@@ -291,17 +292,13 @@ async fn goes_on(postgres: Arc<Postgres>, harms: Vec<Harm>) {
     let began = Instant::now();
     let mut round = 0;
     while began.elapsed() < duration() {
-        within(
-            SOON,
-            &format!("{harms:?}: a query"),
-            session.simple_query("SELECT 1"),
-        )
-        .await
-        .unwrap_or_else(|error| panic!("{harms:?}: {error}"));
-        let live = within(SOON, &format!("{harms:?}: a probe"), swivel.status_of("/livez")).await;
+        soon(&harms, "a query", session.simple_query("SELECT 1"))
+            .await
+            .unwrap_or_else(|error| panic!("{harms:?}: {error}"));
+        let live = soon(&harms, "a probe", swivel.status_of("/livez")).await;
         assert_eq!(live, 200, "{harms:?}");
         if round % 5 == 0 {
-            let late = within(SOON, &format!("{harms:?}: a login"), swivel.try_connect()).await;
+            let late = soon(&harms, "a login", swivel.try_connect()).await;
             late.unwrap_or_else(|error| panic!("{harms:?}: {error}"));
             // Credentials come and go, and audit lines with them.
             let user = ["orders_v2", Postgres::USER][round / 5 % 2];
@@ -318,15 +315,20 @@ async fn goes_on(postgres: Arc<Postgres>, harms: Vec<Harm>) {
     }
     health_tells(&swivel, &harms).await;
 
+    let mut told = Waited::looking_every(LOOK_EVERY);
     swivel.signal(Signal::SIGTERM);
-    eventually_within(DRAIN + END, async || match swivel.is_running() {
-        true => Err(format!("{harms:?}: it does not end")),
-        false => Ok(()),
-    })
-    .await;
+    while swivel.is_running() {
+        assert!(told.so_far() < DRAIN + END, "{harms:?}: it does not end");
+        sleep(LOOK_EVERY).await;
+    }
     assert!(swivel.wait().success(), "{harms:?}");
     scene.stop.send_replace(true);
     standing.abort();
+}
+
+async fn soon<F: Future>(harms: &[Harm], what: &str, future: F) -> F::Output {
+    let came = in_time(SOON, future).await;
+    came.unwrap_or_else(|| panic!("{harms:?}: {what} did not come within {SOON:?}"))
 }
 
 /// The command says what the pages say.

@@ -161,3 +161,44 @@ async fn a_shorter_poll_is_in_force_at_once() {
     swivel.rewrite("poll = \"1h\"", "poll = \"1s\"").await;
     new_sessions_are_of(&swivel, "orders_v2").await;
 }
+
+/// Fifty stores that are asked in the same second are a storm. Whoever has a client that waits does not stand in line.
+#[tokio::test]
+async fn fifty_secrets_are_read_one_after_the_other_and_first_those_that_clients_wait_for() {
+    let postgres = Postgres::start(18);
+    let mut unstarted = Swivel::in_front_of(&postgres);
+    let (script, reads) = (
+        unstarted.directory().join("read"),
+        unstarted.directory().join("reads"),
+    );
+    let text = serde_json::json!({ "username": Postgres::USER, "password": Postgres::PASSWORD });
+    let text = format!("echo $1 >> {}\necho '{text}'\n", reads.display());
+    std::fs::write(&script, text).unwrap();
+    std::fs::write(&reads, "").unwrap();
+    for number in 0..50 {
+        unstarted = unstarted.section(&format!(
+            "[secret.s{number}]\nstore = \"command\"\nid = \"/bin/sh {} s{number}\"\npoll = \"1h\"\n\
+             [role.s{number}]\nauth = \"trust\"\nupstream = \"orders\"\nsecret = \"s{number}\"",
+            script.display()
+        ));
+    }
+    let begun = std::time::Instant::now();
+    let swivel = unstarted.start().await;
+    let done = || -> Vec<String> {
+        let lines = std::fs::read_to_string(&reads).unwrap();
+        lines.lines().map(str::to_owned).collect()
+    };
+    let before = done();
+    let waited_for = (0..50).map(|number| format!("s{number}"));
+    let waited_for = waited_for.rev().find(|name| !before.contains(name)).unwrap();
+    let mut config = swivel.config();
+    config.user(&waited_for);
+    let (_client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    eventually("all were read", async || done().len() == 50).await;
+    // What is a tenth of a second apart takes five of them.
+    assert!(begun.elapsed() > std::time::Duration::from_secs(4));
+    let read_after = done().iter().position(|name| *name == waited_for).unwrap() - before.len();
+    let others = 50 - before.len();
+    assert!(read_after < others.div_ceil(2), "{read_after} of {others} came before");
+}

@@ -29,6 +29,7 @@ pub mod swivel;
 mod tls;
 #[cfg(feature = "vault")]
 pub mod vault;
+mod waited;
 pub mod wire;
 
 use std::future::Future;
@@ -43,6 +44,7 @@ pub use postgres::{Postgres, Stop, client_tool};
 pub use process::{As, Process, command};
 pub use swivel::Swivel;
 pub use tls::TlsConnector;
+pub use waited::{Waited, in_time};
 pub use wire::{Message, ServerError, Wire};
 
 /// Says that a check was not made, since this machine lacks something that it needs. In continuous integration that is a

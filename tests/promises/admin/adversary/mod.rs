@@ -18,8 +18,8 @@ use tokio::task::{JoinHandle, JoinSet, LocalSet};
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, NoTls};
 
-use self::watching::{SAID_WITHIN, Truth, Waited, Watched, Watcher, ask};
-use crate::support::{Postgres, Swivel, Wire, eventually, is_long, temporary_directory};
+use self::watching::{SAID_WITHIN, Truth, Watched, Watcher, ask};
+use crate::support::{Postgres, Swivel, Waited, Wire, eventually, is_long, temporary_directory};
 
 const SCHEDULES: u64 = 10;
 const SCHEDULES_LONG: u64 = 200;
@@ -34,6 +34,7 @@ const CALM: Duration = SAID_WITHIN.saturating_add(Duration::from_secs(3));
 const PROCESSES_MAX: usize = 3;
 /// For what the test itself has set going: moves, reads of a slow store, ends of backends.
 const SETTLED_WITHIN: Duration = Duration::from_secs(40);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A small generator, so that a seed is a schedule.
 struct Dice(u64);
@@ -525,7 +526,7 @@ async fn busy(process: &Process, sql: &str) -> Option<Guest> {
 
 /// As of a read after the last change.
 async fn is_said(port: u16, user: &str, changed: &str, limit: Duration) -> Result<(), String> {
-    let mut waited = Waited::default();
+    let mut waited = Waited::looking_every(LOOK_EVERY);
     loop {
         let status = ask(port, "GET /status").await.unwrap_or_default().1;
         let known = (status["users"].as_array().into_iter().flatten()).find(|known| known["user"] == user);
@@ -538,7 +539,7 @@ async fn is_said(port: u16, user: &str, changed: &str, limit: Duration) -> Resul
             return Err(format!("{user} stays in use: {status}"));
         }
         // Nothing tells when a read has come: it is asked again, until a limit that is no failure of the test.
-        sleep(Duration::from_millis(50)).await;
+        sleep(LOOK_EVERY).await;
     }
 }
 

@@ -12,6 +12,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Client;
 
+use crate::support::Waited;
+
 /// A backend that was there when its user was said to be unused is gone by then.
 const AGREED_WITHIN: Duration = Duration::from_secs(1);
 /// What is unused is said to be within this.
@@ -19,31 +21,12 @@ pub const SAID_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(40);
 /// How often Postgres is asked whether a user is unused that is not said to be.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
+/// How often a backend that should be gone is looked for.
+const AGAIN_EVERY: Duration = Duration::from_millis(50);
 /// How often a read of the store is asked for with the answer.
 const ASK_ANEW_EVERY: Duration = Duration::from_secs(2);
 /// For the store of a schedule that waits for a minute.
 const ANEW_TIME: Duration = Duration::from_secs(40);
-
-/// Of a wait between two looks, no more is held against anybody: who waits longer was kept from looking by a machine that
-/// has too much to do, and so was whoever is looked at.
-const WAIT_MAX: Duration = Duration::from_millis(500);
-
-/// A clock that stands still while the machine starves.
-#[derive(Default)]
-pub struct Waited {
-    last: Option<Instant>,
-    sum: Duration,
-}
-
-impl Waited {
-    pub fn so_far(&mut self) -> Duration {
-        let now = Instant::now();
-        if let Some(last) = self.last.replace(now) {
-            self.sum += (now - last).min(WAIT_MAX);
-        }
-        self.sum
-    }
-}
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]
@@ -236,7 +219,7 @@ impl Watcher {
         }
         let as_of = as_of.unwrap_or_default();
         let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
-        let mut waited = Waited::default();
+        let mut waited = Waited::looking_every(AGAIN_EVERY);
         loop {
             // While the store has not had it again, and what it had worked, there is no reason for anybody to come, either.
             let nobody_comes = {
@@ -258,7 +241,7 @@ impl Watcher {
                 ));
             }
             // It may be on its way out: it is looked at again until it has had its time.
-            sleep(Duration::from_millis(50)).await;
+            sleep(AGAIN_EVERY).await;
         }
     }
 
@@ -283,7 +266,8 @@ impl Watcher {
                 watched.in_time += usize::from(was_unused && is_said);
                 continue;
             }
-            let waited = case.unsaid.get_or_insert_default().so_far();
+            let unsaid = case.unsaid.get_or_insert_with(|| Waited::looking_every(SAMPLE_EVERY));
+            let waited = unsaid.so_far();
             if waited > SAID_WITHIN {
                 watched.wrong.push(format!(
                     "{user} is unused for {waited:?}, and that is not said: {status}"
