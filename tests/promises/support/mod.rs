@@ -33,7 +33,7 @@ mod waited;
 pub mod wire;
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use authority::{Authority, Certified};
 pub use forged::{Forged, ForgedScram};
@@ -56,7 +56,7 @@ pub fn skipped(why: &str) {
     eprintln!("SKIPPED: {why}");
 }
 
-/// How long a test waits for anything before it says that it never came.
+/// How long a test waits for anything before it says that it never came, in time that counts.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Declares one promise that is kept on every PostgreSQL: 15 and 18 always, the others when
@@ -119,14 +119,14 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 /// What it comes to, or else why it is not so yet.
 pub async fn eventually_within<T>(patience: Duration, mut done: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let start = Instant::now();
+    let mut waited = Waited::for_whatever_comes();
     loop {
         let missing = match done().await {
             Ok(done) => return done,
             Err(missing) => missing,
         };
         assert!(
-            start.elapsed() < patience,
+            waited.so_far() < patience,
             "{missing}: did not happen within {patience:?}"
         );
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
-use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -14,7 +13,7 @@ use tokio_postgres::{Client, NoTls};
 use super::place::{Port, Version, temporary_directory};
 use super::postgres::client_tool;
 use super::process::{As, Process, command};
-use super::{Authority, PATIENCE, Postgres, TlsConnector, Wire, eventually};
+use super::{Authority, PATIENCE, Postgres, TlsConnector, Waited, Wire, eventually};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pgswivel");
 
@@ -581,13 +580,13 @@ impl Swivel {
     }
 
     async fn wait_until_it_accepts(&mut self) {
-        let start = Instant::now();
+        let mut waited = Waited::for_whatever_comes();
         while TcpStream::connect(self.address()).await.is_err() {
             if let Some(status) = self.process.exited() {
                 panic!("pgswivel ended at its start with {status}:\n{}", self.log());
             }
             assert!(
-                start.elapsed() < PATIENCE,
+                waited.so_far() < PATIENCE,
                 "pgswivel does not accept:\n{}",
                 self.log()
             );

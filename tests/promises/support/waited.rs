@@ -24,6 +24,11 @@ impl Waited {
         }
     }
 
+    /// Where a look may take a while itself.
+    pub fn for_whatever_comes() -> Self {
+        Self::looking_every(Duration::from_millis(500))
+    }
+
     /// To be asked in every look.
     pub fn so_far(&mut self) -> Duration {
         let now = Instant::now();

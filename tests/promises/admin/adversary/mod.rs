@@ -397,9 +397,11 @@ impl<'a> Schedule<'a> {
         }
     }
 
-    /// A rotation to the other user, after which some leave, and nothing more happens: who says too late that it is over
-    /// is found out.
+    /// Somebody is there, under a configuration that is another one by then, in a rotation to the other user, after which
+    /// some leave, and nothing more happens: who says too late that it is over is found out.
     async fn calm(&mut self) {
+        self.come().await;
+        self.change().await;
         self.set_password(1 - self.current).await;
         self.current = 1 - self.current;
         self.store(None);
