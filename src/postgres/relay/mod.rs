@@ -232,11 +232,11 @@ impl State {
                 // Nor do most of the other answers in a pipeline, but that they are answers.
                 from_server::BIND_COMPLETE | from_server::ROW_DESCRIPTION | from_server::NO_DATA => {
                     self.tracker.completed();
-                    self.again.told(tag);
+                    let fate = self.told(tag);
                     if tag != from_server::BIND_COMPLETE && self.awaits_description() {
                         self.described(body, true);
                     }
-                    Fate::PassedOn
+                    fate
                 }
                 _ => self.answered(tag, body),
             },
@@ -247,6 +247,14 @@ impl State {
                 }
                 Fate::PassedOn
             }
+        }
+    }
+
+    #[inline]
+    fn told(&mut self, tag: u8) -> Fate {
+        match self.again.told(tag) {
+            true => Fate::Opens,
+            false => Fate::PassedOn,
         }
     }
 
@@ -273,7 +281,7 @@ impl State {
             from_server::ERROR => return self.see_error(body),
             from_server::NOTIFICATION => self.translate(body),
             _ => {
-                self.again.told(tag);
+                let fate = self.told(tag);
                 self.tracker.from_server(tag, body.first().copied());
                 if tag == from_server::READY && self.tracker.is_idle() {
                     self.again.answered();
@@ -285,6 +293,7 @@ impl State {
                         notes.quiet();
                     }
                 }
+                return fate;
             }
         }
         Fate::PassedOn
@@ -322,7 +331,13 @@ impl State {
             return Fate::PassedOn;
         }
         self.fatal = Some(Bytes::copy_from_slice(body));
-        Fate::Dropped
+        if !self.again.takes_back() {
+            return Fate::Dropped;
+        }
+        if let Some(notes) = &mut self.notes {
+            notes.taken_back();
+        }
+        Fate::TakenBack
     }
 
     #[inline(never)]
@@ -347,6 +362,21 @@ impl See for Asking<'_> {
     #[inline]
     fn is_full(&self) -> bool {
         self.0.is_full()
+    }
+}
+
+/// What the server's lane is shown to.
+struct Answering<'a>(&'a mut State);
+
+impl See for Answering<'_> {
+    #[inline]
+    fn see(&mut self, piece: Piece<'_>) -> Fate {
+        self.0.see_server(piece)
+    }
+
+    #[inline]
+    fn passed(&mut self) {
+        self.0.again.passed();
     }
 }
 
@@ -557,8 +587,7 @@ where
 
     fn poll_down(&mut self) -> Poll<End> {
         let cx = &mut self.flags.down.context();
-        let state = &mut self.state;
-        let see = |piece: Piece<'_>| state.see_server(piece);
+        let see = Answering(&mut self.state);
         let stop = match self.down.pump(cx, &mut self.link, &mut self.client, see) {
             Poll::Ready(stop) => stop,
             // Whether and when it closes as well makes no difference.

@@ -380,6 +380,54 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_acknowledged_together_with_the_last_words_is_not_heard() {
+        let unit = [
+            message(b'P', b"s\0INSERT INTO t VALUES (1)\0\0\0"),
+            message(b'B', b"\0s\0\0\0\0\0\0\0"),
+            message(b'D', b"P\0"),
+            message(b'E', b"\0\0\0\0\0"),
+            message(b'S', b""),
+        ];
+        let said = |tags: &[u8]| {
+            tags.iter()
+                .flat_map(|tag| message(*tag, b"I\0"))
+                .collect::<Vec<u8>>()
+        };
+        for (fatal, is_undone) in [(UNDONE, true), (FATAL, false)] {
+            for acknowledged in [&b"1"[..], b"12", b"12n", b"12T", b"12TDD"] {
+                let mut scene = Scene::new(1 << 10);
+                scene
+                    .relay
+                    .observe(Notes::new(Arc::new(RiskyNames::plain()), 1000));
+                scene.relay.keep_units_up_to(1000);
+                scene.says(&unit.concat()).await;
+                let loss = scene
+                    .lose(&[said(acknowledged), message(b'E', fatal)].concat())
+                    .await;
+                assert_eq!(scene.relay.is_undone(&loss, |_| None), is_undone);
+                // It would be there already when it is asked for again.
+                assert!(scene.relay.notes().unwrap().text_of(b"s").is_none());
+                if !is_undone {
+                    assert_eq!(scene.take_up(&loss), (InFlight::Autocommit, false));
+                    scene.hears_error(b"08007").await;
+                    scene.hears_ready(b"I").await;
+                    continue;
+                }
+                let (server, near) = duplex(1 << 20);
+                scene.server = server;
+                scene.relay.take_up(Aftermath::unnoticed(), near, None);
+                for message in &unit {
+                    assert_eq!(scene.server_hears().await, (message[0], message[5..].to_vec()));
+                }
+                scene.server_says(&said(b"12TDCZ")).await;
+                for tag in b"12TDCZ" {
+                    assert_eq!(scene.hears().await.0, *tag, "once");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn what_the_client_has_heard_of_is_not_asked_again() {
         for said in [
             &b"T\0\0\0\x06\0\0"[..],

@@ -32,7 +32,11 @@ pub enum Piece<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     PassedOn,
+    /// The same, and it can be taken back in the same cut.
+    Opens,
     Dropped,
+    /// And so is what goes on of this cut, from what opened last.
+    TakenBack,
     /// It stays where it is, with everything behind it, and is shown again later: not [`Piece::More`].
     Held,
 }
@@ -76,13 +80,19 @@ impl Cutter {
             kept: 0,
             held: false,
         };
+        let mut opened = 0;
         while let Some((count, piece)) = self.first(&mut bytes[cut.taken..])? {
             let fate = see(piece);
-            if fate == Fate::PassedOn {
+            if matches!(fate, Fate::PassedOn | Fate::Opens) {
+                if fate == Fate::Opens {
+                    opened = cut.kept;
+                }
                 if cut.kept < cut.taken {
                     bytes.copy_within(cut.taken..cut.taken + count, cut.kept);
                 }
                 cut.kept += count;
+            } else if fate == Fate::TakenBack {
+                cut.kept = opened;
             } else if fate == Fate::Held {
                 self.passing = 0;
                 cut.held = true;
@@ -242,6 +252,20 @@ mod tests {
         let Cut { taken, kept, .. } = cut.unwrap();
         assert_eq!(bytes[..kept], [&messages[1][..], &messages[3]].concat());
         assert_eq!(bytes[taken..], *b"A\0");
+    }
+
+    #[test]
+    fn what_is_taken_back_does_not_go_on() {
+        let messages = ["A", "O", "A", "T", "A"].map(|tag| message(tag.as_bytes()[0], b"xy"));
+        let mut bytes = messages.concat();
+        let cut = Cutter::default().cut(&mut bytes, |piece| match piece {
+            Piece::Message { tag: b'O', .. } => Fate::Opens,
+            Piece::Message { tag: b'T', .. } => Fate::TakenBack,
+            _ => Fate::PassedOn,
+        });
+        let Cut { taken, kept, .. } = cut.unwrap();
+        assert_eq!(bytes[..kept], [&messages[0][..], &messages[4]].concat());
+        assert_eq!(taken, messages.concat().len());
     }
 
     proptest! {

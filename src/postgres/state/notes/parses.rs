@@ -245,6 +245,16 @@ impl Parses {
         self.change(known_as(name).into(), None);
     }
 
+    /// Nobody has heard of what was made in the unit that is under way, and its link is lost. These are the names.
+    pub fn taken_back(&mut self) -> Vec<Box<[u8]>> {
+        let unit = self.units_done;
+        let is_of_unit = |made: &Option<Made>| made.as_ref().is_some_and(|made| made.unit == unit);
+        let names = self.made.iter().filter(|(_, made)| is_of_unit(made));
+        let names: Vec<_> = names.map(|(name, _)| name.clone()).collect();
+        names.iter().for_each(|name| self.drop_named(name));
+        names
+    }
+
     /// All statements were dropped.
     pub fn drop_all(&mut self) {
         self.told = Told::default();

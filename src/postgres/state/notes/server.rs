@@ -43,6 +43,16 @@ impl Notes {
         }
     }
 
+    /// The client has not heard what was acknowledged in the unit that is under way.
+    #[inline(never)]
+    pub fn taken_back(&mut self) {
+        for name in self.parses.taken_back() {
+            if let Some(said) = &mut self.said {
+                said.closed(&name);
+            }
+        }
+    }
+
     /// Whether a description is on its way that is to be remembered.
     #[inline]
     pub fn awaits_description(&self) -> bool {

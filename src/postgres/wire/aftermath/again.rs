@@ -33,6 +33,8 @@ enum Keeping {
     /// Units that only close something.
     Closed,
     Whole,
+    /// The same, and the server has acknowledged parts of it, which can still be taken back.
+    Acknowledged,
     /// Too large, more than one unit, in a transaction, or the client has heard of it.
     Not,
     /// It was asked for once more, and has no answer yet.
@@ -54,6 +56,7 @@ impl Again {
     pub fn asked(&mut self, tag: u8, body: &[u8], whole: bool, is_idle: impl FnOnce() -> bool) {
         let is_kept = match self.keeping {
             Keeping::Not | Keeping::Asked => return,
+            Keeping::Acknowledged => false,
             Keeping::Rests => is_idle(),
             // A Query in the middle of a unit is one too many.
             Keeping::Begun => tag != from_client::QUERY,
@@ -79,25 +82,48 @@ impl Again {
         };
     }
 
-    /// The client hears something.
+    /// The client hears something. True: as long as it has not gone on, it can be taken back, and all that follows it.
     #[inline]
-    pub fn told(&mut self, tag: u8) {
-        if self.keeps() {
-            self.heard(tag);
+    pub fn told(&mut self, tag: u8) -> bool {
+        self.keeps() && self.heard(tag)
+    }
+
+    /// What was told has gone on.
+    #[inline]
+    pub fn passed(&mut self) {
+        if self.keeping == Keeping::Acknowledged {
+            self.forget();
         }
     }
 
+    /// The server's last words came along with what it had acknowledged. True: the client is to hear none of that.
+    pub fn takes_back(&mut self) -> bool {
+        let is_acknowledged = self.keeping == Keeping::Acknowledged;
+        if is_acknowledged {
+            self.keeping = Keeping::Whole;
+        }
+        is_acknowledged
+    }
+
     fn keeps(&self) -> bool {
-        matches!(self.keeping, Keeping::Begun | Keeping::Closed | Keeping::Whole)
+        use Keeping::{Acknowledged, Begun, Closed, Whole};
+        matches!(self.keeping, Begun | Closed | Whole | Acknowledged)
     }
 
     /// That something is closed, as was asked for first, is no answer to what comes behind it.
     #[inline(never)]
-    fn heard(&mut self, tag: u8) {
+    fn heard(&mut self, tag: u8) -> bool {
+        let is_whole = matches!(self.keeping, Keeping::Whole | Keeping::Acknowledged);
+        if is_whole && self.closing == 0 && acknowledges(tag) {
+            return std::mem::replace(&mut self.keeping, Keeping::Acknowledged) == Keeping::Whole;
+        }
         let answered = match tag {
             from_server::CLOSE_COMPLETE => from_client::CLOSE,
             from_server::READY => from_client::SYNC,
-            _ => return self.forget(),
+            _ => {
+                self.forget();
+                return false;
+            }
         };
         let mut end = 0;
         while let Some((header, _)) = self.bytes[end..self.closing].split_first_chunk::<HEADER>() {
@@ -108,7 +134,7 @@ impl Again {
             if tag == answered {
                 self.bytes.drain(..end);
                 self.closing -= end;
-                return;
+                return false;
             }
             // A Flush has no answer.
             if tag != from_client::FLUSH {
@@ -116,6 +142,7 @@ impl Again {
             }
         }
         self.forget();
+        false
     }
 
     /// Everything was answered, and no transaction is open.
@@ -167,6 +194,18 @@ impl Again {
 #[inline]
 fn only_closes(tag: u8) -> bool {
     matches!(tag, from_client::CLOSE | from_client::FLUSH | from_client::SYNC)
+}
+
+/// Whether such an answer says only that a statement is about to be carried out: nothing of it is done yet.
+fn acknowledges(tag: u8) -> bool {
+    matches!(
+        tag,
+        from_server::PARSE_COMPLETE
+            | from_server::BIND_COMPLETE
+            | from_server::PARAMETER_DESCRIPTION
+            | from_server::ROW_DESCRIPTION
+            | from_server::NO_DATA
+    )
 }
 
 #[cfg(test)]
@@ -262,7 +301,9 @@ mod tests {
                 if !early {
                     again.asked(SELECT.0, SELECT.1, true, || false);
                 }
-                heard.iter().for_each(|tag| again.told(*tag));
+                for tag in heard {
+                    assert!(!again.told(*tag));
+                }
                 if early {
                     again.asked(SELECT.0, SELECT.1, true, || false);
                 }
@@ -287,7 +328,9 @@ mod tests {
             b"1",
         ] {
             let mut again = after(&[STATEMENT, SYNC, SELECT]);
-            heard.iter().for_each(|tag| again.told(*tag));
+            for tag in heard {
+                again.told(*tag);
+            }
             assert!(!is_undone(&again, FATAL) && again.capacity() == 0, "{heard:?}");
         }
         // Of a unit itself, only what it begins with.
@@ -297,6 +340,28 @@ mod tests {
         let mut again = after(&[STATEMENT, PARSE, SYNC]);
         again.told(b'3');
         assert!(is_undone(&again, FATAL));
+    }
+
+    #[test]
+    fn what_is_acknowledged_was_heard_as_soon_as_it_has_gone_on() {
+        for gone_on in [false, true] {
+            let mut again = after(&[PARSE, SYNC]);
+            assert!(again.told(b'1') && !again.told(b't') && !again.told(b'T'));
+            if gone_on {
+                again.passed();
+            }
+            assert_eq!(again.takes_back(), !gone_on);
+            again.passed();
+            assert_eq!(is_undone(&again, FATAL), !gone_on);
+        }
+        for answer in [b'C', b's', b'I', b'N', b'3', b'Z'] {
+            let mut again = after(&[PARSE, SYNC]);
+            again.told(b'1');
+            assert!(!again.told(answer) && !again.takes_back() && !is_undone(&again, FATAL));
+        }
+        // The client would wait for an answer that nobody owes it.
+        let mut flushed = after(&[PARSE, FLUSH]);
+        assert!(!flushed.told(b'1') && !is_undone(&flushed, FATAL));
     }
 
     #[test]

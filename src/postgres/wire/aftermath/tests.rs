@@ -293,7 +293,9 @@ impl World {
     fn reply_arrives(&mut self) {
         if let Some((tag, text)) = self.to_client.pop_front() {
             let status = text.bytes().next().filter(|_| tag == b'Z');
+            // Each goes on by itself: nothing is taken back.
             self.again.told(tag);
+            self.again.passed();
             self.tracker.from_server(tag, status);
             if tag == b'Z' && self.tracker.is_idle() {
                 self.again.answered();
