@@ -74,6 +74,9 @@ promise! {
         scene.carried.is_surveyed(&scene.postgres).await;
         scene.survives(&["SET work_mem = '6MB'", "RESET TIME ZONE", "DEALLOCATE p", "UNLISTEN *"]).await;
         assert_eq!(scene.carried.query("SHOW app.tenant").await, ["it's me"]);
+        scene.survives(&["SET work_mem = '7MB'; SELECT count(*) FROM pg_class; SET app.tenant = 'mixed'"]).await;
+        let off = "SELECT current_setting('jit') AS cur, set_config('jit', 'off', false) AS new";
+        scene.survives(&[off, "SET app.a = '1'; SELECT set_config('app.b', '2', false), current_setting('jit')"]).await;
         scene.survives(&["DISCARD ALL", "SET app.tenant = 'again'"]).await;
         assert_eq!(scene.carried.query("SHOW app.tenant").await, ["again"]);
         assert_eq!(scene.carried.query("SHOW app.other").await, [""]);

@@ -50,19 +50,25 @@ impl Notes {
     pub(super) fn plain(&self, text: &[u8], spotted: &Spotted) -> Option<Vec<Plain>> {
         let may_be =
             plain::may_be_plain(text, spotted.signalled) && text.len() <= PLAIN_MAX.min(self.bytes_max);
-        if may_be { self.read_plain(text) } else { None }
+        if may_be { self.read_plain(text, spotted) } else { None }
     }
 
+    /// `spotted`: in all of the text.
     #[inline(never)]
-    pub(super) fn read_plain(&self, text: &[u8]) -> Option<Vec<Plain>> {
-        let statements = plain::read(text)?;
-        let calls = |plain: &Plain| matches!(plain, Plain::SetConfig(_));
-        if statements.iter().all(calls) {
-            return Some(statements);
-        }
-        let words = self.vocabulary.read_words(text);
-        let is_certain = !words.signalled && !words.blind && words.unseen.is_empty();
-        is_certain.then_some(statements)
+    pub(super) fn read_plain(&self, text: &[u8], spotted: &Spotted) -> Option<Vec<Plain>> {
+        let nothing = Spotted::default();
+        let is_bare = |statement: &[u8]| {
+            let is_known = self.vocabulary.is_learned();
+            is_known && (*spotted == nothing || self.vocabulary.read(statement) == nothing)
+        };
+        let is_certain = |plain: &Plain| match plain {
+            Plain::Text { text, .. } => {
+                let words = self.vocabulary.read_words(text);
+                !words.signalled && !words.blind && words.unseen.is_empty()
+            }
+            Plain::SetConfig(_) | Plain::Nothing | Plain::Other => true,
+        };
+        plain::read(text, is_bare).filter(|statements| statements.iter().all(is_certain))
     }
 
     #[inline(never)]

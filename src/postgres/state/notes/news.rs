@@ -2,7 +2,7 @@
 
 use super::super::ledger::Ledger;
 use super::{Notes, is_of_note};
-use crate::postgres::wire::state_words::Parameters;
+use crate::postgres::wire::state_words::{Parameters, Spotted};
 
 impl Notes {
     /// What functions do was learned, or learned anew: to be called before anybody goes by these notes.
@@ -47,6 +47,8 @@ impl Notes {
         if !has_spoken {
             return;
         }
+        let is_first = !before.is_learned();
+        let is_doubtful = is_first || !is_all || news.is_some();
         if let Some(news) = news {
             let has_run = self.parses.units_sent != self.surveyed_at || self.executed > 0;
             if has_run || !news.shows() {
@@ -54,7 +56,25 @@ impl Notes {
             }
             self.unknown(news.risk.blind, news.risk.unseen);
         }
-        self.judgement.doubt();
+        if is_doubtful {
+            self.judgement.doubt();
+            self.judge_made();
+        }
+    }
+
+    /// Named statements of which Postgres was not asked yet: their texts are at hand.
+    fn judge_made(&mut self) {
+        let made = self.parses.texts();
+        let judged: Vec<(Box<[u8]>, Spotted)> = made
+            .map(|(name, text)| (name.into(), self.vocabulary.read(text)))
+            .collect();
+        for (name, spotted) in judged {
+            match is_of_note(&spotted) {
+                true => self.spot(&name, spotted),
+                false => drop(self.spotted.remove(&name)),
+            }
+            self.judgement.judged(&name);
+        }
     }
 
     /// Kept to be read again: nothing is known yet.

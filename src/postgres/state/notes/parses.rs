@@ -7,7 +7,7 @@ use super::super::ledger::Values;
 use super::known_as;
 use super::told::Told;
 use crate::postgres::wire::described::digest;
-use crate::postgres::wire::parts::string_here;
+use crate::postgres::wire::parts::{string, string_here};
 use crate::postgres::wire::state_words::Spotted;
 use crate::postgres::wire::tag::from_server;
 
@@ -228,6 +228,12 @@ impl Parses {
         }
     }
 
+    /// The names of those that were made, with what their Parse said.
+    pub fn texts(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let made = self.made.iter();
+        made.filter_map(|(name, made)| Some((&**name, text_in(&made.as_ref()?.body)?)))
+    }
+
     /// Whether a statement of this name was asked for, and may come to be.
     pub fn is_coming(&self, name: &[u8]) -> bool {
         self.lost
@@ -313,4 +319,10 @@ impl Pending {
             _ => false,
         }
     }
+}
+
+/// What stands behind the name in the body of a Parse.
+pub(super) fn text_in(body: &[u8]) -> Option<&[u8]> {
+    let (_, text) = string(body)?;
+    Some(string_here(text))
 }

@@ -24,7 +24,8 @@ struct Pending {
     unit: u64,
     /// What was executed before it in its unit.
     before: u32,
-    steps: Vec<SaidStep>,
+    /// None: its tag tells what it did.
+    steps: Option<Vec<SaidStep>>,
 }
 
 /// Its unit, its name, and what its text is if that is plain.
@@ -48,9 +49,13 @@ impl Said {
     /// Statements of a simple query, the only message of its unit.
     pub fn asked(&mut self, unit: u64, statements: Vec<Plain>) {
         for (before, plain) in (0..).zip(statements) {
-            let Some(steps) = steps(&plain, None) else {
-                // Its parameters have no value, and the server says so.
-                return;
+            let steps = match plain {
+                Plain::Other => None,
+                plain => match steps(&plain, None) {
+                    // Its parameters have no value, and the server says so.
+                    None => return,
+                    steps => steps,
+                },
             };
             self.expect(Pending { unit, before, steps });
         }
@@ -112,9 +117,12 @@ impl Said {
 
     /// Whether what was asked for, or bound, last may change how literals are read.
     pub fn may_change_literals(&self) -> bool {
-        let asked = self.pending.back().map(|pending| &pending.steps);
-        let steps = self.portal.iter().chain(asked).flatten();
-        steps.into_iter().any(SaidStep::changes_literals)
+        let unit = self.pending.back().map(|pending| pending.unit);
+        let last = self.pending.iter().rev();
+        let asked = last
+            .take_while(|pending| Some(pending.unit) == unit)
+            .filter_map(|pending| pending.steps.as_ref());
+        self.portal.iter().chain(asked).flatten().any(SaidStep::changes_literals)
     }
 
     /// Names of settings that the portal sets.
@@ -129,6 +137,7 @@ impl Said {
     /// An Execute of the unnamed portal.
     pub fn execute(&mut self, unit: u64, before: u32) {
         if let Some(steps) = self.portal.take() {
+            let steps = Some(steps);
             self.expect(Pending { unit, before, steps });
         }
     }
@@ -152,9 +161,11 @@ impl Said {
         if next.is_none_or(|pending| (pending.unit, pending.before) != (unit, before)) {
             return Done::Other;
         }
-        let steps = self.pending.pop_front().map(|pending| pending.steps);
+        let Some(steps) = self.pending.pop_front().and_then(|pending| pending.steps) else {
+            return Done::Other;
+        };
         let mut done = Done::Plain;
-        for step in steps.unwrap_or_default() {
+        for step in steps {
             done = done.max(match step.effect.reads() {
                 _ if step.changes_literals() => Done::PlainAndLiterals,
                 true => Done::PlainAndRead,
@@ -261,7 +272,7 @@ pub(super) enum Done {
 /// What a plain statement comes to with the parameters of `bind`. None: it can't be told.
 fn steps(plain: &Plain, bind: Option<&[u8]>) -> Option<Vec<SaidStep>> {
     match plain {
-        Plain::Nothing => Some(Vec::new()),
+        Plain::Nothing | Plain::Other => Some(Vec::new()),
         Plain::Text { text, effect } => {
             let again = match effect {
                 Effect::Discards => Again::Alone(text.clone()),

@@ -2,7 +2,7 @@
 
 use super::super::known::{Known, Parsed, Unnamed as Carried};
 use super::super::ledger::{Ledger, Since, Values, may_depend};
-use super::parses::Under;
+use super::parses::{Under, text_in};
 use super::settings::Readings;
 use super::{Notes, Unnamed};
 
@@ -38,11 +38,10 @@ impl Notes {
 
     /// The text of a statement that was parsed since the last survey, or of the one without a name.
     pub fn text_of(&self, name: &[u8]) -> Option<&[u8]> {
-        let parse = match name {
-            b"" => &self.unnamed.body[..],
-            name => &self.parses.made.get(name)?.as_ref()?.body,
-        };
-        parse.split(|byte| *byte == 0).nth(1)
+        match name {
+            b"" => text_in(&self.unnamed.body),
+            name => text_in(&self.parses.made.get(name)?.as_ref()?.body),
+        }
     }
 
     /// All that is known of the session without asking, if it was asked for `ledger`.

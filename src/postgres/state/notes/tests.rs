@@ -72,6 +72,25 @@ fn what_a_plain_statement_said_is_said_again() {
 }
 
 #[test]
+fn what_is_said_beside_a_plain_statement_is_judged_by_itself() {
+    let risky = Arc::new(RiskyNames::unlearned());
+    risky.take(taught(&[("f", SETS)]));
+    for (other, tag, is_known) in [
+        ("SELECT n FROM t", "SELECT 3", true),
+        ("INSERT INTO t VALUES (';')", "INSERT 0 1", true),
+        ("CREATE TABLE t ()", "CREATE TABLE", false),
+        ("SELECT f()", "SELECT 1", false),
+        ("EXECUTE p", "SET", false),
+    ] {
+        let mut notes = Notes::new(Arc::clone(&risky), 200);
+        let text = format!(">Q SET a.b = '1'; {other}; SELECT set_config('lock_timeout', '2s', false)");
+        play(&mut notes, &[&text, "<C SET", &format!("<C {tag}"), "<C SELECT 1", "<Z I"]);
+        assert_eq!(notes.is_rebuildable(), is_known, "{other}");
+        assert!(notes.is_unsure() && (!is_known || again(&notes) == ["SET a.b = '1'", "lock_timeout = 2s"]));
+    }
+}
+
+#[test]
 fn who_asks_what_a_sequence_gave_may_ask_after_each_draw_and_not_after_it_has_asked() {
     const ASK: [&str; 3] = [">Q SELECT lastval()", "<C SELECT 1", "<Z I"];
     const INSERT: [&str; 3] = [">Q INSERT INTO t DEFAULT VALUES", "<C INSERT 0 1", "<Z I"];
@@ -902,6 +921,20 @@ fn nothing_said_before_functions_are_known_is_taken_for_harmless() {
         notes.hear_news();
         assert_eq!(notes.pins().next().is_some(), is_pinned, "{body}");
         assert!(notes.is_unsure());
+    }
+}
+
+#[test]
+fn a_statement_is_judged_again_as_soon_as_it_is_known_what_it_calls() {
+    let risky = Arc::new(RiskyNames::unlearned());
+    let mut notes = Notes::new(Arc::clone(&risky), 200);
+    play(&mut notes, &[">P s SELECT n FROM t", ">P f SELECT f()", ">S", "<1", "<1", "<Z I"]);
+    risky.take(taught(&[("f", SETS)]));
+    notes.hear_news();
+    for (name, is_known) in [("s", true), ("f", false)] {
+        (notes.settled, notes.present) = (false, false);
+        play(&mut notes, &[&format!(">B {name}"), ">E \0", ">S", "<2", "<C SELECT 1", "<Z I"]);
+        assert_eq!(notes.is_rebuildable(), is_known, "{name}");
     }
 }
 

@@ -18,6 +18,8 @@ pub enum Plain {
     SetConfig(Box<[Call]>),
     /// Begins or ends a transaction, or leaves nothing behind.
     Nothing,
+    /// Beside plain ones: it does no more than its tag says.
+    Other,
 }
 
 /// What a plain statement does.
@@ -88,7 +90,7 @@ impl Effect {
 
 /// Whether the setting has a say in how a statement's text is understood. Of those not known: yes.
 fn is_read_by(name: &[u8]) -> bool {
-    const OTHERS: [&[u8]; 14] = [
+    const OTHERS: [&[u8]; 18] = [
         b"application_name",
         b"work_mem",
         b"maintenance_work_mem",
@@ -100,6 +102,10 @@ fn is_read_by(name: &[u8]) -> bool {
         b"seq_page_cost",
         b"effective_cache_size",
         b"max_parallel_workers_per_gather",
+        b"plan_cache_mode",
+        b"hash_mem_multiplier",
+        b"temp_buffers",
+        b"temp_tablespaces",
         b"default_transaction_isolation",
         b"default_transaction_read_only",
         b"default_transaction_deferrable",
@@ -108,6 +114,8 @@ fn is_read_by(name: &[u8]) -> bool {
         || name.ends_with(b"_timeout")
         || name.starts_with(b"enable_")
         || name.starts_with(b"log_")
+        || name.starts_with(b"jit")
+        || name.starts_with(b"geqo")
         || OTHERS.contains(&name);
     !is_known
 }
@@ -129,14 +137,21 @@ pub fn may_be_plain(text: &[u8], calls: bool) -> bool {
     }
 }
 
-/// All statements of `text`, if each of them is plain.
-pub fn read(text: &[u8]) -> Option<Vec<Plain>> {
+/// All statements of `text`, if each of them is plain, or does no more than its tag says beside one that is plain and
+/// changes something. `is_bare`: whether that is so of a statement.
+pub fn read(text: &[u8], is_bare: impl Fn(&[u8]) -> bool) -> Option<Vec<Plain>> {
     let mut all = Vec::new();
     for statement in statements(text) {
         if all.len() == STATEMENTS_MAX {
             return None;
         }
-        all.push(one(statement.ok()?)?);
+        let statement = statement.ok()?;
+        let plain = one(statement).or_else(|| is_bare(statement).then_some(Plain::Other));
+        all.push(plain?);
+    }
+    let changes = |plain: &Plain| matches!(plain, Plain::Text { .. } | Plain::SetConfig(_));
+    if all.contains(&Plain::Other) && !all.iter().any(changes) {
+        return None;
     }
     // As it was sent: Postgres shows what made a prepared statement.
     if let [Plain::Text { text: only, .. }] = all.as_mut_slice() {
@@ -369,37 +384,58 @@ fn deallocate(mut tokens: Tokens<'_>) -> Option<Effect> {
     }
 }
 
-/// What stands behind SELECT.
+/// What stands behind SELECT: calls of set_config, and of current_setting beside them.
 fn set_config(mut tokens: Tokens<'_>) -> Option<Vec<Call>> {
     let mut calls = Vec::new();
-    loop {
+    for _ in 0..STATEMENTS_MAX {
         let mut name = tokens.next().ok()??;
         if name.is("pg_catalog") && tokens.next().ok()?? == Token::Symbol(b'.') {
             name = tokens.next().ok()??;
         }
-        if !name.is("set_config") || tokens.next().ok()?? != Token::Symbol(b'(') {
+        if tokens.next().ok()?? != Token::Symbol(b'(') {
             return None;
         }
-        let call = Call {
-            name: argument(&mut tokens, b',')?,
-            value: argument(&mut tokens, b',')?,
-            local: argument(&mut tokens, b')')?,
-        };
-        if calls.len() == STATEMENTS_MAX || matches!(&call.name, Argument::Value(name) if !is_certain(name)) {
+        if name.is("current_setting") {
+            current_setting(&mut tokens)?;
+        } else if name.is("set_config") {
+            calls.push(call(&mut tokens)?);
+        } else {
             return None;
         }
-        calls.push(call);
         let mut next = tokens.next().ok()?;
         if next.is_some_and(|token| token.is("as")) {
             identifier(tokens.next().ok()??)?;
             next = tokens.next().ok()?;
         }
         match next {
-            None => return Some(calls),
+            None => return (!calls.is_empty()).then_some(calls),
             Some(Token::Symbol(b',')) => {}
             Some(_) => return None,
         }
     }
+    None
+}
+
+fn call(tokens: &mut Tokens<'_>) -> Option<Call> {
+    let call = Call {
+        name: argument(tokens, b',')?,
+        value: argument(tokens, b',')?,
+        local: argument(tokens, b')')?,
+    };
+    let is_doubtful = matches!(&call.name, Argument::Value(name) if !is_certain(name));
+    (!is_doubtful).then_some(call)
+}
+
+/// One name, and whether it may be missing.
+fn current_setting(tokens: &mut Tokens<'_>) -> Option<()> {
+    let mut here = *tokens;
+    if argument(&mut here, b')').is_none() {
+        here = *tokens;
+        argument(&mut here, b',')?;
+        argument(&mut here, b')')?;
+    }
+    *tokens = here;
+    Some(())
 }
 
 /// A value or a parameter, which may be cast, and what ends it.
@@ -460,9 +496,9 @@ mod tests {
     fn effects(text: &str) -> Option<Vec<Effect>> {
         let effect = |plain| match plain {
             Plain::Text { effect, .. } => Some(effect),
-            Plain::SetConfig(_) | Plain::Nothing => None,
+            Plain::SetConfig(_) | Plain::Nothing | Plain::Other => None,
         };
-        Some(read(text.as_bytes())?.into_iter().filter_map(effect).collect())
+        Some(read(text.as_bytes(), |_| false)?.into_iter().filter_map(effect).collect())
     }
 
     fn name(text: &str) -> Option<Box<[u8]>> {
@@ -547,9 +583,34 @@ mod tests {
             "SELECT set_config('a.b', 'x' 'y', false)",
             "SELECT set_config('a.b', '1'::mine, false)",
             "SELECT set_config('a.b', '1', false), f()",
+            "SELECT set_config('a.b', '1', false), current_setting(f())",
+            "SELECT current_setting('a.b')",
+            "SELECT set_config('a.b', '1', false), current_setting('a', true, 1)",
             "INSERT INTO t VALUES (1)",
         ] {
-            assert_eq!(read(text.as_bytes()), None, "{text}");
+            assert_eq!(read(text.as_bytes(), |_| false), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_stands_beside_a_plain_statement_may_be_bare() {
+        let is_bare = |statement: &[u8]| !statement.ends_with(b"()");
+        for (text, expected) in [
+            ("SET a = 1; SELECT n FROM t; RESET a", Some(vec!["a", "", "a"])),
+            ("BEGIN; INSERT INTO t VALUES (1); SET a = 1; COMMIT", Some(vec!["", "", "a", ""])),
+            ("SET a = 1; SELECT n FROM f()", None),
+            ("SET seed = 1; SELECT n FROM t; SET a = 1", Some(vec!["", "", "a"])),
+            ("BEGIN; INSERT INTO t VALUES (1); COMMIT", None),
+            ("INSERT INTO t VALUES (1)", None),
+            ("SET a = 1; SELECT E'a'", None),
+        ] {
+            let set = |plain| match plain {
+                Plain::Text { effect: Effect::Setting(Some(name)), .. } => String::from_utf8(name.into()).unwrap(),
+                _ => String::new(),
+            };
+            let read: Option<Vec<String>> =
+                read(text.as_bytes(), is_bare).map(|all| all.into_iter().map(set).collect());
+            assert_eq!(read, expected.map(|names| names.into_iter().map(String::from).collect()), "{text}");
         }
     }
 
@@ -573,10 +634,18 @@ mod tests {
                     call(value("c.d"), Argument::Parameter(4), value("true")),
                 ],
             ),
+            (
+                "SELECT current_setting('jit') AS cur, set_config('jit', 'off', false) AS new",
+                vec![call(value("jit"), value("off"), value("false"))],
+            ),
+            (
+                "SELECT set_config('a.b', $1, false), current_setting($2, true)",
+                vec![call(value("a.b"), Argument::Parameter(1), value("false"))],
+            ),
         ] {
             assert!(may_be_plain(text.as_bytes(), true) && !may_be_plain(text.as_bytes(), false));
             assert_eq!(
-                read(text.as_bytes()),
+                read(text.as_bytes(), |_| false),
                 Some(vec![Plain::SetConfig(calls.into())]),
                 "{text}"
             );
@@ -615,7 +684,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_texts_never_panic(text in "(set|select set_config|prepare|;|'|\\(|\\$|[a-z.,\"]| ){0,20}") {
-            let _ = (read(text.as_bytes()), is_harmless(text.as_bytes()), may_be_plain(text.as_bytes(), true));
+            let _ = (read(text.as_bytes(), |_| true), is_harmless(text.as_bytes()), may_be_plain(text.as_bytes(), true));
         }
     }
 }
