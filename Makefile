@@ -12,9 +12,9 @@ demo:
 test: setup
 	tests/run
 
-# The long forms, for hours: 200 random schedules against what is said to be unused, and every two things around it that
-# stall, flood or are gone for a minute. LONG=adversary:: for some of them.
-LONG ?= adversary:: around::
+# The long forms, for hours: 200 random schedules against what is said to be unused, every two things around it that
+# stall, flood or are gone for a minute, and 50 restarts and evictions under a crowd. LONG=adversary:: for some of them.
+LONG ?= adversary:: around:: emergencies::
 long: setup
 	PGSWIVEL_LONG=1 cargo nextest run --profile long --test promises $(LONG)
 

@@ -18,6 +18,8 @@ pub struct Desk {
     /// What is under way may be lost, and what others say meanwhile. Nothing is set that would be lost with a link
     /// because no survey has seen it yet.
     pub may_fail: bool,
+    /// Each message has one statement.
+    pub is_single: bool,
     receipts: Receipts,
     last: i64,
 }
@@ -107,6 +109,7 @@ impl Desk {
             client,
             heard,
             may_fail: false,
+            is_single: false,
             receipts,
             last: 0,
         })

@@ -48,3 +48,40 @@ promise! {
         println!("{}", crowd.leave(&stage.postgres).await);
     }
 }
+
+promise! {
+    /// Every pool says SET first.
+    async fn a_restart_a_moment_after_everybody_has_set_something_loses_no_session(version) {
+        let mut stage = Stage::set(version, |swivel| swivel).await;
+        let crowd = Crowd::gather(&stage.swivel, Mood::Fresh).await;
+        for round in 0..rounds(4, 50) {
+            let how = if round % 2 == 0 { Stop::Fast } else { Stop::Immediate };
+            stage.restart(how).await;
+            println!("restarted: {how:?}");
+            crowd.works().await;
+        }
+        println!("{}", crowd.leave(&stage.postgres).await);
+    }
+}
+
+promise! {
+    /// An operator who does not wait.
+    async fn whoever_is_idle_on_the_old_user_is_thrown_out_under_load_without_an_error(version) {
+        let mut stage = Stage::set(version, |swivel| swivel.secret_line("grace = \"20s\"")).await;
+        stage.hire(Stage::OTHER, "never used").await;
+        let crowd = Crowd::gather(&stage.swivel, Mood::Unscathed).await;
+        for round in 0..rounds(5, 50) {
+            let [old, _] = stage.next_turn(round).await;
+            stage.admin.batch_execute(&format!("ALTER ROLE {old} NOLOGIN")).await.unwrap();
+            let idle = format!("usename = '{old}' AND state = 'idle'");
+            let mut thrown = 0;
+            while stage.backends(&format!("usename = '{old}' AND application_name LIKE 'crowd %'")).await > 0 {
+                thrown += stage.throw_out(&idle).await;
+                crowd.is_well();
+            }
+            println!("{thrown} were thrown out");
+            crowd.works().await;
+        }
+        println!("{}", crowd.leave(&stage.postgres).await);
+    }
+}

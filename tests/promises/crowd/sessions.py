@@ -1,6 +1,6 @@
 """Sessions of a Python driver in the crowd.
 
-    sessions.py asyncpg|psycopg DSN calm|troubled SESSION…
+    sessions.py asyncpg|psycopg DSN calm|troubled|fresh|unscathed SESSION…
 
 Obeys `hush`, `work` and `leave` on standard input, and tells of each step, receipt and failure on standard output.
 """
@@ -42,6 +42,7 @@ class Session:
 
     def __init__(self, number):
         self.session, self.last, self.fates = number, 0, {}
+        self.fresh, self.tried = None, None
 
     def numbers(self, count):
         self.last += count
@@ -73,6 +74,19 @@ class Session:
             if code is None or self.is_closed():
                 raise
             raise Failed(code, str(error).replace("\n", " ")) from error
+
+    async def freshen(self, value):
+        """Sets something, which is to be there whatever comes."""
+        await self.is_fresh()
+        self.tried = str(value)
+        await self.asked(self.run(f"SET crowd.fresh = '{value}'"))
+        self.fresh, self.tried = self.tried, None
+
+    async def is_fresh(self):
+        there = await self.asked(self.value("SELECT nullif(current_setting('crowd.fresh', true), '')"))
+        if there != self.fresh and (self.tried is None or there != self.tried):
+            raise Wrong(f"what it has set a moment before: got {there!r}, expected {self.fresh!r}")
+        self.fresh, self.tried = there, None
 
     async def is_itself(self):
         own = f"member {self.session} {2000 + self.session}kB SQL, DMY orders_owner"
@@ -107,6 +121,8 @@ class Asyncpg(Session):
     async def step(self):
         [number] = self.numbers(1)
         check("a row", await self.told([number], self.conn.fetchval(INSERT, self.session, number)), number)
+        if MOOD == "unscathed":
+            return
         batch = self.numbers(5)
         await self.told(batch, self.conn.executemany(
             "INSERT INTO writes VALUES ($1, $2)", [(self.session, n) for n in batch]))
@@ -151,6 +167,8 @@ class Psycopg(Session):
     async def step(self):
         [number] = self.numbers(1)
         check("a row", await self.told([number], self.insert(number)), number)
+        if MOOD == "unscathed":
+            return
         batch = self.numbers(5)
         check("rows of a pipeline", await self.told(batch, self.pipeline(batch)), batch)
         batch = self.numbers(5)
@@ -213,13 +231,19 @@ async def attend(kind, number, gate):
     try:
         session = await kind.sit(number)
         await session.run(f"SET crowd.member = 'member {number}'; SET DateStyle = 'SQL, DMY'")
+        steps = 0
         while gate.word != "leave":
+            steps += 1
             if gate.word == "hush":
                 await gate.hush()
                 continue
             try:
                 async with asyncio.timeout(PATIENCE_S):
+                    if MOOD == "fresh":
+                        await session.freshen(steps)
                     await session.step()
+                    if MOOD == "fresh":
+                        await session.is_fresh()
                     await session.is_itself()
             except Failed as failed:
                 tell("failed", failed.code, failed.message)
