@@ -451,6 +451,36 @@ promise! {
 }
 
 promise! {
+    /// As libraries do that wait for what they prepare, and bind it in the same unit.
+    async fn a_unit_that_has_only_prepared_something_goes_on_after_a_loss(version) {
+        let postgres = Postgres::start(version);
+        let swivel = before(&postgres).await;
+        let mut carried = Carried::through(&swivel, &postgres, "prepares", &[]).await;
+        carried.query("SELECT 1").await;
+        const RUN: Messages = &[(b'B', b"\0p\0\0\0\0\0\0\0"), (b'E', b"\0\0\0\0\0"), (b'S', b"")];
+        for is_asked in [false, true] {
+            let parse: (u8, &[u8]) = (b'P', b"p\0SELECT 'here'\0\0\0");
+            let prepare = [(b'C', &b"Sp\0"[..]), parse, (b'D', b"Sp\0"), (b'H', b"")];
+            let bytes: Vec<u8> = prepare.iter().flat_map(|(tag, body)| message(*tag, body)).collect();
+            carried.wire.send(&bytes).await;
+            carried.wire.until(b'T').await;
+            if is_asked {
+                carried.says_as_it_is_terminated(&postgres, RUN).await;
+            } else {
+                carried.is_terminated(&postgres).await;
+                carried.moves(&postgres).await;
+                let bytes: Vec<u8> = RUN.iter().flat_map(|(tag, body)| message(*tag, body)).collect();
+                carried.wire.send(&bytes).await;
+            }
+            let tags: Vec<u8> = carried.wire.until(b'Z').await.iter().map(|message| message.tag).collect();
+            assert_eq!(tags, *b"2DCZ", "asked: {is_asked}");
+            assert_eq!(carried.query("SELECT 'still'").await, ["still"]);
+        }
+        assert_eq!(swivel.said("\"in_flight\":\"asked_again\""), 2);
+    }
+}
+
+promise! {
     /// Its own backend holds the last place until it has gone.
     async fn a_rescue_waits_for_room_in_the_server(version) {
         let postgres = Postgres::start(version);
@@ -468,6 +498,22 @@ promise! {
 }
 
 promise! {
+    async fn a_rescue_waits_for_a_database_that_takes_nobody_for_a_while(version) {
+        let postgres = Postgres::start(version);
+        let swivel = before(&postgres).await;
+        let mut carried = Carried::through(&swivel, &postgres, "nobody", &[]).await;
+        let takes = |whom: bool| format!("ALTER DATABASE {} ALLOW_CONNECTIONS {whom}", Postgres::DATABASE);
+        postgres.execute(&takes(false)).await;
+        carried.is_terminated(&postgres).await;
+        eventually("nobody is taken", async || swivel.said("login tried again") > 1).await;
+        postgres.execute(&takes(true)).await;
+        carried.moves(&postgres).await;
+        assert_eq!(carried.query("SELECT 'here'").await, ["here"]);
+    }
+}
+
+promise! {
+    /// Who looks for what is in the way of a lock may end what waits for it, too.
     async fn a_rescue_waits_for_a_lock_that_somebody_holds(version) {
         let postgres = Postgres::start(version);
         let swivel = before(&postgres).await;
@@ -479,7 +525,17 @@ promise! {
         let lock = locks.transaction().await.unwrap();
         lock.batch_execute("LOCK TABLE t").await.unwrap();
         carried.is_terminated(&postgres).await;
-        eventually("the lock is in the way", async || swivel.said("rescue tried again") > 0).await;
+        let cancel = format!(
+            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = '{}' AND wait_event_type = 'Lock'",
+            Postgres::USER
+        );
+        eventually("a statement was cancelled", async || {
+            postgres.execute(&cancel).await;
+            swivel.said("57014") > 0
+        })
+        .await;
+        let so_far = swivel.said("rescue tried again");
+        eventually("the lock is in the way", async || swivel.said("rescue tried again") > so_far).await;
         lock.rollback().await.unwrap();
         carried.moves(&postgres).await;
         carried.extended(&[(b'B', b"\0kept\0\0\0\0\0\0\0"), (b'E', b"\0\0\0\0\0")]).await;

@@ -5,14 +5,19 @@ use bytes::{BufMut, Bytes};
 
 use super::super::tag::{field, from_client, from_server};
 use super::repeatable::repeats;
-use crate::postgres::wire::frame::{HEADER, read_header};
+use crate::postgres::wire::frame::HEADER;
+use crate::postgres::wire::parts::messages;
 use crate::postgres::wire::read::error_field;
 
 /// What an administrator or a timeout says to a backend that has not begun to commit.
 const UNDONE: [&[u8]; 2] = [b"57P01", b"57P05"];
 
+/// Room for the units of most clients.
+const ROOM: usize = 128;
+
 /// One unit: a Query, or the messages up to a Sync. Units that only close something don't count: libraries send them along
-/// with whatever comes next. They are kept with it until they are answered.
+/// with whatever comes next. Nor does what only prepares, as long as nothing is bound: some libraries wait for that before
+/// they go on. Both are kept until they are answered.
 #[derive(Debug, Default)]
 pub struct Again {
     /// Whole messages.
@@ -21,6 +26,10 @@ pub struct Again {
     closing: usize,
     bytes_max: usize,
     keeping: Keeping,
+    /// The unit has asked for no more than to prepare and to close something.
+    prepares: bool,
+    /// Half of what was asked for first is told: what a statement takes, and not what it gives.
+    is_half_told: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,7 +76,11 @@ impl Again {
             return self.forget();
         }
         let before = self.bytes.len();
-        self.bytes.reserve(HEADER + body.len());
+        let begins = matches!(self.keeping, Keeping::Rests | Keeping::Closed);
+        self.prepares = only_prepares(tag) && (self.prepares || begins);
+        if before == 0 {
+            self.bytes.reserve(ROOM.max(HEADER + body.len()));
+        }
         self.bytes.put_u8(tag);
         self.bytes.put_u32(body.len() as u32 + 4);
         self.bytes.put_slice(body);
@@ -117,31 +130,43 @@ impl Again {
         if is_whole && self.closing == 0 && acknowledges(tag) {
             return std::mem::replace(&mut self.keeping, Keeping::Acknowledged) == Keeping::Whole;
         }
+        if !self.answers_first(tag) {
+            self.forget();
+        }
+        false
+    }
+
+    /// Drops what this answers, if that only closes or prepares something and comes first.
+    fn answers_first(&mut self, tag: u8) -> bool {
         let answered = match tag {
+            from_server::PARSE_COMPLETE => from_client::PARSE,
+            from_server::PARAMETER_DESCRIPTION | from_server::ROW_DESCRIPTION | from_server::NO_DATA => {
+                from_client::DESCRIBE
+            }
             from_server::CLOSE_COMPLETE => from_client::CLOSE,
             from_server::READY => from_client::SYNC,
-            _ => {
-                self.forget();
-                return false;
-            }
+            _ => return false,
+        };
+        let limit = match self.prepares {
+            true => self.bytes.len(),
+            false => self.closing,
         };
         let mut end = 0;
-        while let Some((header, _)) = self.bytes[end..self.closing].split_first_chunk::<HEADER>() {
-            let Ok((tag, length)) = read_header(*header) else {
-                return self.forget();
-            };
-            end += HEADER + length;
-            if tag == answered {
-                self.bytes.drain(..end);
-                self.closing -= end;
-                return false;
+        for (first, body) in messages(&self.bytes[..limit]) {
+            end += HEADER + body.len();
+            if first == answered {
+                self.is_half_told = tag == from_server::PARAMETER_DESCRIPTION;
+                if !self.is_half_told {
+                    self.bytes.drain(..end);
+                    self.closing = self.closing.saturating_sub(end);
+                }
+                return true;
             }
             // A Flush has no answer.
-            if tag != from_client::FLUSH {
+            if first != from_client::FLUSH {
                 break;
             }
         }
-        self.forget();
         false
     }
 
@@ -156,6 +181,7 @@ impl Again {
         self.keeping = Keeping::Not;
         self.bytes = Vec::new();
         self.closing = 0;
+        (self.prepares, self.is_half_told) = (false, false);
     }
 
     /// What was in flight is answered by somebody else than the server.
@@ -173,14 +199,18 @@ impl Again {
         is_plain: impl Fn(&[u8]) -> bool,
     ) -> bool {
         let is_undone = error_field(fatal, field::SQLSTATE).is_some_and(|state| UNDONE.contains(&state));
-        self.keeps() && is_undone && repeats(&self.bytes, text_of, is_plain)
+        self.keeps() && is_undone && !self.is_half_told && repeats(&self.bytes, text_of, is_plain)
     }
 
     /// The messages, to be shown again.
     pub fn take(&mut self) -> Bytes {
-        self.keeping = Keeping::Asked;
-        self.closing = 0;
-        std::mem::take(&mut self.bytes).into()
+        let bytes = std::mem::take(&mut self.bytes);
+        self.forget();
+        self.keeping = match bytes.is_empty() {
+            true => Keeping::Rests,
+            false => Keeping::Asked,
+        };
+        bytes.into()
     }
 
     /// Memory held.
@@ -194,6 +224,15 @@ impl Again {
 #[inline]
 fn only_closes(tag: u8) -> bool {
     matches!(tag, from_client::CLOSE | from_client::FLUSH | from_client::SYNC)
+}
+
+/// Whether such a message asks for nothing but that statements come or go, and not for the end of their unit.
+#[inline]
+fn only_prepares(tag: u8) -> bool {
+    matches!(
+        tag,
+        from_client::PARSE | from_client::DESCRIBE | from_client::CLOSE | from_client::FLUSH
+    )
 }
 
 /// Whether such an answer says only that a statement is about to be carried out: nothing of it is done yet.
@@ -343,6 +382,42 @@ mod tests {
     }
 
     #[test]
+    fn what_is_prepared_before_anything_is_bound_is_not_asked_for_again() {
+        let describe = (b'D', &b"Ss\0"[..]);
+        let run = [(b'B', &b"\0s\0\0\0\0\0\0\0"[..]), (b'E', b"\0\0\0\0\0"), SYNC];
+        let prepare = [PARSE, describe, FLUSH];
+        for before in [&[][..], &[STATEMENT, SYNC]] {
+            let said = [before, &prepare].concat();
+            let closed = if before.is_empty() { &b""[..] } else { b"3Z" };
+            for (heard, left) in [(&b""[..], 3), (b"1", 2), (b"1tT", 1), (b"1tn", 1)] {
+                let mut again = after(&said);
+                for tag in closed.iter().chain(heard) {
+                    assert!(!again.told(*tag));
+                    again.passed();
+                }
+                let count = |again: &Again| again.bytes.len();
+                assert_eq!(count(&again), count(&after(&prepare[3 - left..])), "{heard:?}");
+                assert!(is_undone(&again, FATAL));
+                run.iter().for_each(|(tag, body)| again.asked(*tag, body, true, || false));
+                let text_of = |name: &[u8]| (name == b"s").then_some(&b"SELECT 1"[..]);
+                assert!(again.is_undone(FATAL, text_of, |_| true), "{heard:?}");
+            }
+            for heard in [&b"1t"[..], b"12", b"1tTT", b"T", b"1E"] {
+                let mut again = after(&said);
+                for tag in closed.iter().chain(heard) {
+                    again.told(*tag);
+                }
+                assert!(!is_undone(&again, FATAL), "{heard:?}");
+            }
+        }
+        let mut nothing = after(&[PARSE]);
+        nothing.told(b'1');
+        assert!(is_undone(&nothing, FATAL) && nothing.take().is_empty());
+        nothing.asked(SELECT.0, SELECT.1, true, || true);
+        assert!(is_undone(&nothing, FATAL), "it is as if nothing had been asked for");
+    }
+
+    #[test]
     fn what_is_acknowledged_was_heard_as_soon_as_it_has_gone_on() {
         for gone_on in [false, true] {
             let mut again = after(&[PARSE, SYNC]);
@@ -359,9 +434,6 @@ mod tests {
             again.told(b'1');
             assert!(!again.told(answer) && !again.takes_back() && !is_undone(&again, FATAL));
         }
-        // The client would wait for an answer that nobody owes it.
-        let mut flushed = after(&[PARSE, FLUSH]);
-        assert!(!flushed.told(b'1') && !is_undone(&flushed, FATAL));
     }
 
     #[test]
