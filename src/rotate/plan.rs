@@ -35,6 +35,8 @@ pub enum Goal {
 pub struct Done {
     /// Made here, and in no store yet.
     pub minted: Option<Login>,
+    /// What waits in the store was made by this process.
+    pub staged: bool,
     /// Every pgswivel has read what was staged.
     pub seen: bool,
     pub proven: bool,
@@ -99,12 +101,38 @@ pub fn plan(facts: &Facts, rotation: &Rotation, goal: &Goal, done: &Done) -> Pla
     }
     refusals.extend(refusals::all(facts, rotation, goal, &steps));
     notes.extend(refusals::notes(facts, rotation, &steps));
+    if matches!(goal, Goal::Emergency { .. })
+        && is_left_from_before(facts, done)
+        && !is_known(facts, goal, done)
+    {
+        notes.push(
+            "a server takes already what waited in the secret as next, so that becomes current: if somebody has read the secret \
+             itself, run this once more for it"
+                .to_owned(),
+        );
+    }
     Plan {
         situation,
         steps,
         refusals,
         notes,
     }
+}
+
+/// Something waits in the store that another process put there.
+fn is_left_from_before(facts: &Facts, done: &Done) -> bool {
+    facts.holding.next.is_some() && !done.staged && done.promoted.is_none()
+}
+
+/// In an emergency what waits in the store may be known as well: whoever has read what is current has read that, too. As
+/// long as no server takes it, nobody needs it.
+fn is_known(facts: &Facts, goal: &Goal, done: &Done) -> bool {
+    let is_taken = || {
+        facts
+            .primaries()
+            .any(|server| server.next == super::facts::Standing::In)
+    };
+    matches!(goal, Goal::Emergency { .. }) && is_left_from_before(facts, done) && !is_taken()
 }
 
 pub fn situation(facts: &Facts, rotation: &Rotation) -> Situation {

@@ -48,8 +48,10 @@ impl Lock {
             let session = server.log_in(credentials).await.map_err(failed)?;
             session.stay().await.map_err(failed)?;
             for role in roles {
-                if !session.try_lock(role).await.map_err(failed)? {
-                    let holder = session.holder(role).await.map_err(failed)?;
+                let is_mine = session.try_lock(role).await.map_err(failed)?;
+                let holder = session.holder(role).await.map_err(failed)?;
+                let missed = || "somebody who has just let it go".to_owned();
+                if let Some(holder) = holder.or_else(|| (!is_mine).then(missed)) {
                     return Err(LockError::Held {
                         role: role.clone(),
                         endpoint: server.endpoint.clone(),
@@ -100,21 +102,23 @@ impl Session {
         Ok(row.try_get(0)?)
     }
 
-    async fn holder(&self, role: &str) -> Result<String, DatabaseError> {
+    /// Somebody else. Postgres keeps such locks apart by database, and roles are those of all of them: two that come by
+    /// different databases at once see each other, and both give way.
+    async fn holder(&self, role: &str) -> Result<Option<String>, DatabaseError> {
         const STATEMENT: &str = "SELECT coalesce(nullif(a.application_name, ''), a.usename::text, '?'), \
              coalesce(host(a.client_addr), 'a Unix socket'), \
              coalesce(to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), '?') \
              FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) \
              WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 \
-             AND l.classid::int8::int4 = $1 AND l.objid::int8 = $2 AND a.datname = current_database()";
+             AND l.classid::int8::int4 = $1 AND l.objid::int8 = $2 AND l.pid <> pg_catalog.pg_backend_pid()";
         let object = i64::from(key(role).cast_unsigned());
         let rows = self.query(STATEMENT, &[&CLASS, &object]).await?;
         let Some(row) = rows.first() else {
-            return Ok("somebody who has just let it go".to_owned());
+            return Ok(None);
         };
         let (name, from, since): (String, String, String) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        Ok(format!("{name:?} from {from} since {since}"))
+        Ok(Some(format!("{name:?} from {from} since {since}")))
     }
 }
 

@@ -2,7 +2,7 @@
 //! the old one is closed when nobody is on it.
 
 use super::super::facts::{Facts, Standing, twin};
-use super::{Done, Goal, Refusal, Step, Which};
+use super::{Done, Goal, Refusal, Step, Which, is_known};
 use crate::config::Rotation;
 
 pub(super) fn steps(
@@ -78,7 +78,9 @@ pub(super) fn forward(
     done: &Done,
 ) -> Result<Vec<Step>, Refusal> {
     let current = &*facts.holding.current.user;
-    let target = match facts.next() {
+    let known = facts.next().filter(|_| is_known(facts, goal, done));
+    let next = facts.next().filter(|_| known.is_none());
+    let target = match next {
         Some(next) if rotation.users.iter().any(|user| **user == *next.user) && *next.user != *current => {
             next.user.to_string()
         }
@@ -92,7 +94,10 @@ pub(super) fn forward(
     };
     let mut steps = made_alike(facts, rotation, current, &target);
     let can_stage = facts.holding.next_place.takes(&target, current);
-    if facts.next().is_none() {
+    steps.extend(known.map(|known| Step::Withdraw {
+        user: known.user.to_string(),
+    }));
+    if next.is_none() {
         steps.push(match can_stage {
             true => Step::Stage { user: target.clone() },
             false => Step::Mint { user: target.clone() },

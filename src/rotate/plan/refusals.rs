@@ -137,6 +137,21 @@ fn rights(server: &ServerFacts, steps: &[Step]) -> Vec<Refusal> {
         }
     }
     let admin = &server.greeting.admin;
+    let unending = |step: &Step| match step {
+        Step::End { user } => server
+            .roles
+            .get(user)
+            .filter(|role| !role.may_end)
+            .map(|_| user.clone()),
+        _ => None,
+    };
+    let unending = steps.iter().filter_map(unending).map(|user| {
+        Refusal::soft(format!(
+            "{admin} may not end sessions of {user} on {}, if any are left: GRANT pg_signal_backend TO {}",
+            server.endpoint,
+            identifier(admin)
+        ))
+    });
     let refusal = |user: &str| {
         let how = match server.greeting.version {
             160_000.. => format!(
@@ -152,7 +167,7 @@ fn rights(server: &ServerFacts, steps: &[Step]) -> Vec<Refusal> {
             server.endpoint
         ))
     };
-    named.into_iter().map(refusal).collect()
+    named.into_iter().map(refusal).chain(unending).collect()
 }
 
 /// Whether an application can't tell one user from the other.

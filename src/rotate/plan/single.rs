@@ -2,7 +2,7 @@
 //! server takes something that the store holds.
 
 use super::super::facts::{Facts, Standing};
-use super::{Done, Goal, Refusal, Step, Which};
+use super::{Done, Goal, Refusal, Step, Which, is_known};
 use crate::config::Rotation;
 use crate::stores::NextPlace;
 
@@ -30,6 +30,12 @@ pub(super) fn steps(
     }
     let mut steps = Vec::new();
     match facts.next() {
+        Some(next) if is_known(facts, goal, done) => steps.extend([
+            Step::Withdraw {
+                user: next.user.to_string(),
+            },
+            Step::Stage { user: user.clone() },
+        ]),
         None => steps.push(Step::Stage { user: user.clone() }),
         Some(next) if *next.user != *user => {
             return Err(Refusal::firm(format!(

@@ -245,6 +245,50 @@ fn users_that_take_turns_end_what_was_begun_before_anything_new() {
 }
 
 #[test]
+fn what_waits_in_a_secret_that_somebody_has_read_does_not_become_current() {
+    let leaked = Goal::Emergency { role: "a".to_owned() };
+    let found = |style, next, standing| {
+        let place = match style {
+            Style::Single => NextPlace::SameUser,
+            Style::Alternating => NextPlace::AnyUser,
+        };
+        let here = ServerFacts {
+            next: standing,
+            ..server("x", &[("a", true), ("b", false)])
+        };
+        facts(place, Some(next), vec![here])
+    };
+    for (style, users, next) in [
+        (Style::Single, &[][..], another("a")),
+        (Style::Alternating, &["a", "b"], login("b")),
+    ] {
+        let rotation = rotation(style, users);
+        let waits = found(style, next.clone(), refused("no"));
+        let first = plan(&waits, &rotation, &leaked, &Done::default());
+        assert_eq!(labels(&first)[..3], ["withdraw", "stage", "seen"]);
+        let ours = Done {
+            staged: true,
+            ..Done::default()
+        };
+        let second = plan(&waits, &rotation, &leaked, &ours);
+        assert_eq!(labels(&second)[..2], ["seen", "password"]);
+        // The server is not to be without a password that the store holds.
+        let taken = plan(
+            &found(style, next, Standing::In),
+            &rotation,
+            &leaked,
+            &Done::default(),
+        );
+        assert_eq!(labels(&taken)[..2], ["prove", "promote"]);
+        assert!(
+            taken.notes.iter().any(|note| note.contains("once more")),
+            "{:?}",
+            taken.notes
+        );
+    }
+}
+
+#[test]
 fn a_twin_that_is_missing_is_made_as_the_other_one_is() {
     let mut rotation = rotation(Style::Alternating, &["a", "b"]);
     rotation.owner = Some("owner".to_owned());
@@ -384,6 +428,25 @@ fn a_login_that_somebody_knows_does_not_stay_in_the_store_as_what_comes_next() {
     let leaked = Goal::Emergency { role: "b".to_owned() };
     let plan = plan(&staged_and_taken(), &rotation, &leaked, &Done::default());
     assert_eq!(labels(&plan), ["followed", "close", "end", "refused", "withdraw"]);
+}
+
+#[test]
+fn who_may_not_end_sessions_is_told_before_anything_is_changed() {
+    let rotation = rotation(Style::Alternating, &["a", "b"]);
+    let mut here = server("x", &[("a", true), ("b", false)]);
+    here.roles.get_mut("a").unwrap().may_end = false;
+    let found = facts(NextPlace::AnyUser, None, vec![here]);
+    for goal in [Goal::Forward, Goal::Emergency { role: "a".to_owned() }] {
+        let plan = plan(&found, &rotation, &goal, &Done::default());
+        let [refusal] = &plan.refusals[..] else {
+            panic!("{:?}", plan.refusals);
+        };
+        assert!(
+            refusal.words.contains("GRANT pg_signal_backend TO \"rotator\""),
+            "{refusal}"
+        );
+        assert!(refusal.can_be_forced);
+    }
 }
 
 #[test]

@@ -164,6 +164,10 @@ promise! {
         let pid = stopped.child.id();
         assert!(words.contains("is being rotated by somebody else: \"pgswivel rotate orders"), "{words}");
         assert!(words.contains(&format!(":{pid}\" from 127.0.0.1 since 2")), "{words}");
+        // A role is that of all databases.
+        let (code, words) = scene.run_with("database = \"orders\"", "database = \"postgres\"").await;
+        assert_eq!(code, Some(1), "{words}");
+        assert!(words.contains(&format!(":{pid}\" from 127.0.0.1 since 2")), "{words}");
         let (code, words) = stopped.go_on().await;
         assert_eq!(code, Some(0), "{words}");
         is_whole(&scene).await;

@@ -201,10 +201,13 @@ impl Scene {
 
     /// The secret is its own admin's.
     pub async fn rotate_itself(&self) -> (Option<i32>, String) {
+        self.run_with("admin = \"rotator\"", "admin = \"orders\"").await
+    }
+
+    /// With another line in the place of this one.
+    pub async fn run_with(&self, line: &str, other: &str) -> (Option<i32>, String) {
         let file = self.config();
-        let text = std::fs::read_to_string(&file)
-            .unwrap()
-            .replace("admin = \"rotator\"", "admin = \"orders\"");
+        let text = std::fs::read_to_string(&file).unwrap().replace(line, other);
         std::fs::write(&file, text).unwrap();
         let mut command = Swivel::binary();
         command.args(["rotate", "run", "orders", "--yes", "--config", &file]);

@@ -32,7 +32,9 @@ impl Run<'_> {
 
     pub(super) async fn stage(&mut self, user: &str, facts: &Facts) -> Result<String, StepError> {
         let login = self.new_login(user, facts);
-        self.write(&Change::Stage(login), facts).await
+        let said = self.write(&Change::Stage(login), facts).await?;
+        self.done.staged = true;
+        Ok(said)
     }
 
     pub(super) async fn promote(&mut self, facts: &Facts) -> Result<String, StepError> {

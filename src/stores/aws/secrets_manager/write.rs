@@ -5,7 +5,7 @@
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use aws_sdk_secretsmanager::operation::put_secret_value::builders::PutSecretValueFluentBuilder;
-use aws_sdk_secretsmanager::primitives::Blob;
+use aws_sdk_secretsmanager::primitives::{Blob, DateTime};
 
 use super::SecretsManagerStore;
 use crate::random;
@@ -39,6 +39,8 @@ struct State {
 
 struct Version {
     id: String,
+    /// In nanoseconds.
+    made_at: Option<i128>,
     payload: Bytes,
     is_binary: bool,
 }
@@ -114,6 +116,7 @@ impl SecretsManagerWriter {
         check_size(bytes)?;
         Ok(Version {
             id: version.to_owned(),
+            made_at: answer.created_date().map(DateTime::as_nanos),
             payload: Bytes::new(bytes.to_vec()),
             is_binary,
         })
@@ -175,9 +178,20 @@ impl SecretsManagerWriter {
                 Ok(())
             }
             (Change::Promote(login), Some(pending)) if is_next(login) => {
+                let replaced = Change::Replace(login.clone());
+                let payload = change::change(&state.current.payload, fields.as_ref(), &replaced)?;
+                // Somebody has edited the rest since it was staged: that is not to be undone.
+                let is_outdated = state.current.made_at >= pending.made_at && payload != pending.payload;
+                let promoted = match is_outdated {
+                    true => self.put_version(&state.current, &payload, NEW).await?,
+                    false => pending.id.clone(),
+                };
                 let current = Stage::Current.name();
-                self.move_label(current, Some(&state.current.id), Some(&pending.id))
+                self.move_label(current, Some(&state.current.id), Some(&promoted))
                     .await?;
+                if is_outdated {
+                    let _ = self.move_label(NEW, Some(&promoted), None).await;
+                }
                 // The service may have taken it away by itself.
                 let _ = self
                     .move_label(Stage::Pending.name(), Some(&pending.id), None)

@@ -168,6 +168,30 @@ aws_promise! {
 }
 
 aws_promise! {
+    /// In the part of it that is nobody's login.
+    async fn what_somebody_edits_while_a_login_is_staged_is_kept_when_it_becomes_current(aws) {
+        let place = InStages::new(aws, &plain("app_a", 1)).await;
+        let mut store = place.open();
+        let seen = look(&mut *store).await;
+        let next = login("app_b", 2);
+        stores::write(&mut *store, &Change::Stage(next.clone()), &seen).await.unwrap();
+        let edited = |text: String| text.replace("5432", "6432");
+        place.secret.call("PutSecretValue", json!({
+            "SecretString": edited(plain("app_a", 1)),
+            "ClientRequestToken": "22222222-2222-4222-8222-222222222222",
+        }))
+        .await;
+        let seen = look(&mut *store).await;
+        assert_eq!(seen.next.as_ref(), Some(&next));
+        let promoted = stores::write(&mut *store, &Change::Promote(next.clone()), &seen).await.unwrap();
+        assert_eq!((&promoted.current, &promoted.next), (&next, &None));
+        assert_eq!(place.text().await, edited(plain("app_b", 2)));
+        assert_eq!(place.at("AWSPREVIOUS").await, Some(edited(plain("app_a", 1))));
+        assert_eq!(place.at("AWSPENDING").await, None);
+    }
+}
+
+aws_promise! {
     async fn a_version_that_somebody_else_made_pending_is_not_taken_for_ours(aws) {
         let place = InStages::new(aws, &plain("app_a", 1)).await;
         let mut store = place.open();
