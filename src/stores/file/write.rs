@@ -82,6 +82,9 @@ fn replace_file(place: &FilePlace, payload: &Bytes, since: &Revision) -> Result<
     let beside = with_suffix(&real, BESIDE);
     let was = fs::metadata(&real).map_err(failed)?;
     write_new(&beside, payload, &was).map_err(failed)?;
+    if is_current_kept(place, payload).unwrap_or(false) {
+        keep_time(&beside, &was).map_err(failed)?;
+    }
     let is_as_seen = |path: &Path| -> Result<bool, WriteError> {
         let bytes = super::read_bounded(path).map_err(|error| place.read_failure(error))?;
         Ok(*place.digests.name(&[&bytes]) == *since.as_str())
@@ -91,6 +94,19 @@ fn replace_file(place: &FilePlace, payload: &Bytes, since: &Revision) -> Result<
         Misplaced::Foreign => WriteError::Foreign(Said::new("the file is not what it was")),
         Misplaced::Other(error) => error,
     })
+}
+
+fn is_current_kept(place: &FilePlace, payload: &Bytes) -> Result<bool, StoreError> {
+    let Contents::One(was) = place.look()? else {
+        return Ok(false);
+    };
+    let current = |bytes: &Bytes| change::find(bytes, place.fields.as_ref()).map(|found| found.current);
+    Ok(current(&was)? == current(payload)?)
+}
+
+/// What is current is as old as it was: how old, the time of the file says.
+fn keep_time(path: &Path, was: &Metadata) -> io::Result<()> {
+    File::open(path)?.set_modified(was.modified()?)
 }
 
 enum Misplaced {
@@ -315,7 +331,12 @@ fn replace_directory(place: &FilePlace, change: &Change, since: &Holding) -> Res
     };
     change::by_fields(&mut files, &fields_of(place), &found, change)?;
     let beside = with_suffix(&real, BESIDE);
-    copy_directory(&real, &beside, &files.set).map_err(|error| {
+    let was = fs::metadata(&real).map_err(failed)?;
+    let mut copied = copy_directory(&real, &beside, &files.set);
+    if matches!(change, Change::Stage(_) | Change::Withdraw(_)) {
+        copied = copied.and_then(|()| keep_time(&beside, &was));
+    }
+    copied.map_err(|error| {
         remove(&beside);
         failed(error)
     })?;

@@ -1,12 +1,13 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use pgswivel::config::{FieldPair, Fields, Source};
 use pgswivel::stores::{self, Change, DigestKey, Surroundings, WritableStore, WriteError, writable_file};
 use tempfile::TempDir;
 
-use super::{Place, keeps_everything, login, look};
+use super::{Place, keeps_everything, login, look, positions};
 use crate::stores::contract::{CANARY, assert_whole};
 use crate::stores::secret;
 
@@ -107,6 +108,46 @@ async fn a_link_stays_a_link_to_what_is_written() {
     assert!(link.is_symlink());
     let text = std::fs::read_to_string(&real).unwrap();
     assert_eq!(text, format!("export U=app_b\nP='{CANARY}-2' # x\n"));
+}
+
+/// Or a rotation that failed would hide that the password is old.
+#[tokio::test]
+async fn what_is_current_grows_no_younger_by_what_waits_beside_it() {
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let file = OneFile::new();
+    file.write(&positions("app", 1));
+    let values = Values::new(&[("username", "app"), ("password", &format!("{CANARY}-1"))]);
+    let pair = |password: &str| FieldPair {
+        user: "username".to_owned(),
+        password: password.to_owned(),
+    };
+    let fields = Fields {
+        current: pair("password"),
+        next: Some(pair("next-password")),
+        previous: None,
+    };
+    for (path, fields) in [(file.path(), None), (values.path(), Some(fields))] {
+        std::fs::File::open(&path)
+            .unwrap()
+            .set_modified(long_ago)
+            .unwrap();
+        let age = || path.metadata().unwrap().modified().unwrap();
+        let mut store = writable_file(path.clone(), fields, DigestKey::random());
+        let next = login("app", 2);
+        let mut seen = look(&mut *store).await;
+        for change in [
+            Change::Stage(next.clone()),
+            Change::Withdraw(next.clone()),
+            Change::Stage(next.clone()),
+        ] {
+            seen = stores::write(&mut *store, &change, &seen).await.unwrap();
+            assert_eq!(age(), long_ago, "{}", path.display());
+        }
+        stores::write(&mut *store, &Change::Promote(next), &seen)
+            .await
+            .unwrap();
+        assert!(age() > long_ago, "{}", path.display());
+    }
 }
 
 /// A process that was killed in the middle of a write leaves something behind.
