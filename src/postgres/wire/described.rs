@@ -1,6 +1,6 @@
 //! What a server says that a prepared statement takes and gives, in few bytes: to be compared, and kept for long.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hasher};
 
 use memchr::memchr;
 

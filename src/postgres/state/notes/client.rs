@@ -50,7 +50,11 @@ impl Notes {
     pub(super) fn plain(&self, text: &[u8], spotted: &Spotted) -> Option<Vec<Plain>> {
         let may_be =
             plain::may_be_plain(text, spotted.signalled) && text.len() <= PLAIN_MAX.min(self.bytes_max);
-        if may_be { self.read_plain(text, spotted) } else { None }
+        if may_be {
+            self.read_plain(text, spotted)
+        } else {
+            None
+        }
     }
 
     /// `spotted`: in all of the text.

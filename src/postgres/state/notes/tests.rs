@@ -84,7 +84,10 @@ fn what_is_said_beside_a_plain_statement_is_judged_by_itself() {
     ] {
         let mut notes = Notes::new(Arc::clone(&risky), 200);
         let text = format!(">Q SET a.b = '1'; {other}; SELECT set_config('lock_timeout', '2s', false)");
-        play(&mut notes, &[&text, "<C SET", &format!("<C {tag}"), "<C SELECT 1", "<Z I"]);
+        play(
+            &mut notes,
+            &[&text, "<C SET", &format!("<C {tag}"), "<C SELECT 1", "<Z I"],
+        );
         assert_eq!(notes.is_rebuildable(), is_known, "{other}");
         assert!(notes.is_unsure() && (!is_known || again(&notes) == ["SET a.b = '1'", "lock_timeout = 2s"]));
     }
@@ -928,12 +931,25 @@ fn nothing_said_before_functions_are_known_is_taken_for_harmless() {
 fn a_statement_is_judged_again_as_soon_as_it_is_known_what_it_calls() {
     let risky = Arc::new(RiskyNames::unlearned());
     let mut notes = Notes::new(Arc::clone(&risky), 200);
-    play(&mut notes, &[">P s SELECT n FROM t", ">P f SELECT f()", ">S", "<1", "<1", "<Z I"]);
+    play(
+        &mut notes,
+        &[
+            ">P s SELECT n FROM t",
+            ">P f SELECT f()",
+            ">S",
+            "<1",
+            "<1",
+            "<Z I",
+        ],
+    );
     risky.take(taught(&[("f", SETS)]));
     notes.hear_news();
     for (name, is_known) in [("s", true), ("f", false)] {
         (notes.settled, notes.present) = (false, false);
-        play(&mut notes, &[&format!(">B {name}"), ">E \0", ">S", "<2", "<C SELECT 1", "<Z I"]);
+        play(
+            &mut notes,
+            &[&format!(">B {name}"), ">E \0", ">S", "<2", "<C SELECT 1", "<Z I"],
+        );
         assert_eq!(notes.is_rebuildable(), is_known, "{name}");
     }
 }

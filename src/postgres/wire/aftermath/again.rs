@@ -398,7 +398,8 @@ mod tests {
                 let count = |again: &Again| again.bytes.len();
                 assert_eq!(count(&again), count(&after(&prepare[3 - left..])), "{heard:?}");
                 assert!(is_undone(&again, FATAL));
-                run.iter().for_each(|(tag, body)| again.asked(*tag, body, true, || false));
+                run.iter()
+                    .for_each(|(tag, body)| again.asked(*tag, body, true, || false));
                 let text_of = |name: &[u8]| (name == b"s").then_some(&b"SELECT 1"[..]);
                 assert!(again.is_undone(FATAL, text_of, |_| true), "{heard:?}");
             }
@@ -414,7 +415,10 @@ mod tests {
         nothing.told(b'1');
         assert!(is_undone(&nothing, FATAL) && nothing.take().is_empty());
         nothing.asked(SELECT.0, SELECT.1, true, || true);
-        assert!(is_undone(&nothing, FATAL), "it is as if nothing had been asked for");
+        assert!(
+            is_undone(&nothing, FATAL),
+            "it is as if nothing had been asked for"
+        );
     }
 
     #[test]

@@ -498,7 +498,12 @@ mod tests {
             Plain::Text { effect, .. } => Some(effect),
             Plain::SetConfig(_) | Plain::Nothing | Plain::Other => None,
         };
-        Some(read(text.as_bytes(), |_| false)?.into_iter().filter_map(effect).collect())
+        Some(
+            read(text.as_bytes(), |_| false)?
+                .into_iter()
+                .filter_map(effect)
+                .collect(),
+        )
     }
 
     fn name(text: &str) -> Option<Box<[u8]>> {
@@ -597,20 +602,33 @@ mod tests {
         let is_bare = |statement: &[u8]| !statement.ends_with(b"()");
         for (text, expected) in [
             ("SET a = 1; SELECT n FROM t; RESET a", Some(vec!["a", "", "a"])),
-            ("BEGIN; INSERT INTO t VALUES (1); SET a = 1; COMMIT", Some(vec!["", "", "a", ""])),
+            (
+                "BEGIN; INSERT INTO t VALUES (1); SET a = 1; COMMIT",
+                Some(vec!["", "", "a", ""]),
+            ),
             ("SET a = 1; SELECT n FROM f()", None),
-            ("SET seed = 1; SELECT n FROM t; SET a = 1", Some(vec!["", "", "a"])),
+            (
+                "SET seed = 1; SELECT n FROM t; SET a = 1",
+                Some(vec!["", "", "a"]),
+            ),
             ("BEGIN; INSERT INTO t VALUES (1); COMMIT", None),
             ("INSERT INTO t VALUES (1)", None),
             ("SET a = 1; SELECT E'a'", None),
         ] {
             let set = |plain| match plain {
-                Plain::Text { effect: Effect::Setting(Some(name)), .. } => String::from_utf8(name.into()).unwrap(),
+                Plain::Text {
+                    effect: Effect::Setting(Some(name)),
+                    ..
+                } => String::from_utf8(name.into()).unwrap(),
                 _ => String::new(),
             };
             let read: Option<Vec<String>> =
                 read(text.as_bytes(), is_bare).map(|all| all.into_iter().map(set).collect());
-            assert_eq!(read, expected.map(|names| names.into_iter().map(String::from).collect()), "{text}");
+            assert_eq!(
+                read,
+                expected.map(|names| names.into_iter().map(String::from).collect()),
+                "{text}"
+            );
         }
     }
 
