@@ -1,7 +1,7 @@
 //! What a client has asked for last, kept while it is in flight: if a server says that it has undone it, and the
 //! client has heard nothing of it, it can be asked for once more.
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 
 use super::super::tag::{field, from_client, from_server};
 use super::repeatable::repeats;
@@ -81,9 +81,9 @@ impl Again {
         if before == 0 {
             self.bytes.reserve(ROOM.max(HEADER + body.len()));
         }
-        self.bytes.put_u8(tag);
-        self.bytes.put_u32(body.len() as u32 + 4);
-        self.bytes.put_slice(body);
+        let [a, b, c, d] = (body.len() as u32 + 4).to_be_bytes();
+        self.bytes.extend_from_slice(&[tag, a, b, c, d]);
+        self.bytes.extend_from_slice(body);
         if only_closes(tag) && self.closing == before {
             self.closing = self.bytes.len();
         }
