@@ -262,7 +262,7 @@ fn tiles(secret: &SecretReport, out: &mut String) {
     out.push_str("</dl>\n");
 }
 
-/// Those that are needed, or may be; and folded, those that nothing is on and nobody has any more.
+/// Those that are needed, or may be; and folded, those that are long gone.
 fn credentials(scenery: &Scenery<'_>, secret: &SecretReport, out: &mut String) {
     let (gone, there): (Vec<_>, Vec<_>) = secret.credentials.iter().partition(|known| is_gone(known));
     table(scenery, secret, &there, out);
@@ -274,7 +274,7 @@ fn credentials(scenery: &Scenery<'_>, secret: &SecretReport, out: &mut String) {
     put(
         out,
         format_args!(
-            "<details id=\"gone-{name}\"><summary>{count} replaced before, that nothing is on any more</summary>\n"
+            "<details id=\"gone-{name}\"><summary>{count} that the store has no more, and nothing is on</summary>\n"
         ),
     );
     table(scenery, secret, &gone, out);
@@ -282,7 +282,9 @@ fn credentials(scenery: &Scenery<'_>, secret: &SecretReport, out: &mut String) {
 }
 
 fn is_gone(known: &CredentialReport) -> bool {
-    !known.listed && known.standing == "retired" && known.links == 0 && known.sessions == 0
+    let is_refused = known.endpoints.iter().any(|endpoint| endpoint.refused.is_some());
+    let is_over = known.standing == "retired" || known.standing == "waiting" && is_refused;
+    !known.listed && is_over && known.links == 0 && known.sessions == 0
 }
 
 /// What is in use comes first.

@@ -81,7 +81,9 @@ async fn what_is_gone_is_folded_and_stays_open_for_who_unfolds_it() {
         )
         .await;
     browser
-        .shows("window.before !== document.querySelector('details') && document.querySelector('details').open")
+        .shows(
+            "window.before !== document.querySelector('details') && document.querySelector('details').open",
+        )
         .await;
     assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
 }

@@ -1,6 +1,6 @@
 //! Credentials and users are replaced, again and again, and nobody notices.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::gathering::CROWD_PATIENCE;
 use super::stage::CALLABLE;

@@ -945,7 +945,7 @@ fn a_statement_is_judged_again_as_soon_as_it_is_known_what_it_calls() {
     risky.take(taught(&[("f", SETS)]));
     notes.hear_news();
     for (name, is_known) in [("s", true), ("f", false)] {
-        (notes.settled, notes.present) = (false, false);
+        notes.changes = Changes::default();
         play(
             &mut notes,
             &[&format!(">B {name}"), ">E \0", ">S", "<2", "<C SELECT 1", "<Z I"],

@@ -152,22 +152,20 @@ impl Again {
             false => self.closing,
         };
         let mut end = 0;
-        for (first, body) in messages(&self.bytes[..limit]) {
+        // A Flush has no answer.
+        let first = messages(&self.bytes[..limit]).find(|(first, body)| {
             end += HEADER + body.len();
-            if first == answered {
-                self.is_half_told = tag == from_server::PARAMETER_DESCRIPTION;
-                if !self.is_half_told {
-                    self.bytes.drain(..end);
-                    self.closing = self.closing.saturating_sub(end);
-                }
-                return true;
-            }
-            // A Flush has no answer.
-            if first != from_client::FLUSH {
-                break;
-            }
+            *first != from_client::FLUSH
+        });
+        if first.is_none_or(|(first, _)| first != answered) {
+            return false;
         }
-        false
+        self.is_half_told = tag == from_server::PARAMETER_DESCRIPTION;
+        if !self.is_half_told {
+            self.bytes.drain(..end);
+            self.closing = self.closing.saturating_sub(end);
+        }
+        true
     }
 
     /// Everything was answered, and no transaction is open.
