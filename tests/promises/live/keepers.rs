@@ -200,5 +200,8 @@ async fn fifty_secrets_are_read_one_after_the_other_and_first_those_that_clients
     assert!(begun.elapsed() > std::time::Duration::from_secs(4));
     let read_after = done().iter().position(|name| *name == waited_for).unwrap() - before.len();
     let others = 50 - before.len();
-    assert!(read_after < others.div_ceil(2), "{read_after} of {others} came before");
+    assert!(
+        read_after < others.div_ceil(2),
+        "{read_after} of {others} came before"
+    );
 }

@@ -122,7 +122,11 @@ impl Said {
         let asked = last
             .take_while(|pending| Some(pending.unit) == unit)
             .filter_map(|pending| pending.steps.as_ref());
-        self.portal.iter().chain(asked).flatten().any(SaidStep::changes_literals)
+        self.portal
+            .iter()
+            .chain(asked)
+            .flatten()
+            .any(SaidStep::changes_literals)
     }
 
     /// Names of settings that the portal sets.

@@ -222,7 +222,9 @@ impl<'a> Schedule<'a> {
             asks_anew,
         };
         let watching = tokio::spawn(watcher.watch(stop.subscribe()));
-        self.note(&format!("{name} starts ({policy}, {links:?}, poll = {poll}, asked anew: {asks_anew})"));
+        self.note(&format!(
+            "{name} starts ({policy}, {links:?}, poll = {poll}, asked anew: {asks_anew})"
+        ));
         self.processes.push(Process {
             written: swivel.written(),
             swivel,

@@ -117,8 +117,7 @@ struct Case {
 
 impl Watcher {
     pub async fn watch(self, stop: watch::Receiver<bool>) -> Watched {
-        let (mut anew, continuously) =
-            tokio::join!(self.ask_anew(stop.clone()), self.ask_continuously(stop));
+        let (mut anew, continuously) = tokio::join!(self.ask_anew(stop.clone()), self.ask_continuously(stop));
         anew.add(&continuously);
         anew
     }
@@ -266,7 +265,9 @@ impl Watcher {
                 watched.in_time += usize::from(was_unused && is_said);
                 continue;
             }
-            let unsaid = case.unsaid.get_or_insert_with(|| Waited::looking_every(SAMPLE_EVERY));
+            let unsaid = case
+                .unsaid
+                .get_or_insert_with(|| Waited::looking_every(SAMPLE_EVERY));
             let waited = unsaid.so_far();
             if waited > SAID_WITHIN {
                 watched.wrong.push(format!(
