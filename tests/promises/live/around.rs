@@ -331,20 +331,31 @@ async fn soon<F: Future>(harms: &[Harm], what: &str, future: F) -> F::Output {
     came.unwrap_or_else(|| panic!("{harms:?}: {what} did not come within {SOON:?}"))
 }
 
+/// An orchestrator acts when a check fails so often in a row.
+const CHECKS: usize = 3;
+
 /// The command says what the pages say.
 async fn health_tells(swivel: &Swivel, harms: &[Harm]) {
     let address = format!("127.0.0.1:{}", swivel.admin_port());
-    let command = async |arguments: &'static [&'static str]| {
+    let check = async |arguments: &'static [&'static str]| {
         let address = address.clone();
         let run = move || {
             let arguments = [&["health", "--admin", &address], arguments].concat();
-            Swivel::output(&arguments, &[]).status.code()
+            let output = Swivel::output(&arguments, &[]);
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
         };
         tokio::task::spawn_blocking(run).await.unwrap()
     };
-    assert_eq!(command(&["--live"]).await, Some(0), "{harms:?}");
-    let is_ready = swivel.status_of("/readyz").await == 200;
-    assert_eq!(command(&[]).await == Some(0), is_ready, "{harms:?}");
+    let (mut alive, mut agreed) = (Vec::new(), Vec::new());
+    for _ in 0..CHECKS {
+        let is_ready = swivel.status_of("/readyz").await == 200;
+        agreed.push((is_ready, check(&[]).await));
+        alive.push(check(&["--live"]).await);
+    }
+    let is_alive = alive.iter().any(|(code, _)| *code == Some(0));
+    assert!(is_alive, "{harms:?}: {alive:?}");
+    let agrees = (agreed.iter()).any(|(is_ready, (code, _))| (*code == Some(0)) == *is_ready);
+    assert!(agrees, "{harms:?}: {agreed:?}");
 }
 
 /// So many at a time.
