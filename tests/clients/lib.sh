@@ -51,7 +51,8 @@ sdist() {
 debian_source() {
     local release=$1 package=$2 site keyring=/usr/share/keyrings/debian-archive-keyring.gpg archive
     command -v apt-get >/dev/null && [ -r $keyring ] || missing "comes from Debian's archive"
-    # Read whole: who looks only at the first line breaks the pipe.
+    # apt-get expands those. Read whole: who looks only at the first line breaks the pipe.
+    # shellcheck disable=SC2016
     site=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' 'Created-By: Packages' | awk '$1 == "Debian" && !n++ { print $2 }')
     mkdir -p "$home"/apt/{lists/partial,archives/partial}
     echo "deb-src [signed-by=$keyring] ${site:-http://deb.debian.org/debian/} $release main" >"$home/apt/sources.list"
