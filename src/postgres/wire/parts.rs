@@ -3,7 +3,12 @@
 use super::frame::{HEADER, read_header};
 
 /// A string, and what follows its NUL.
+#[inline]
 pub fn string(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    // Most names are empty.
+    if let [0, rest @ ..] = body {
+        return Some((&[], rest));
+    }
     let end = memchr::memchr(0, body)?;
     Some((&body[..end], &body[end + 1..]))
 }

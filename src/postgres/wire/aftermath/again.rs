@@ -78,8 +78,8 @@ impl Again {
         let before = self.bytes.len();
         let begins = matches!(self.keeping, Keeping::Rests | Keeping::Closed);
         self.prepares = only_prepares(tag) && (self.prepares || begins);
-        if before == 0 {
-            self.bytes.reserve(ROOM.max(HEADER + body.len()));
+        if self.bytes.capacity() == 0 {
+            self.bytes = Vec::with_capacity(ROOM.max(HEADER + body.len()));
         }
         let [a, b, c, d] = (body.len() as u32 + 4).to_be_bytes();
         self.bytes.extend_from_slice(&[tag, a, b, c, d]);
@@ -98,7 +98,8 @@ impl Again {
     /// The client hears something. True: as long as it has not gone on, it can be taken back, and all that follows it.
     #[inline]
     pub fn told(&mut self, tag: u8) -> bool {
-        self.keeps() && self.heard(tag)
+        let is_one_more = self.keeping == Keeping::Acknowledged && acknowledges(tag);
+        !is_one_more && self.keeps() && self.heard(tag)
     }
 
     /// What was told has gone on.
@@ -126,9 +127,9 @@ impl Again {
     /// That something is closed, as was asked for first, is no answer to what comes behind it.
     #[inline(never)]
     fn heard(&mut self, tag: u8) -> bool {
-        let is_whole = matches!(self.keeping, Keeping::Whole | Keeping::Acknowledged);
-        if is_whole && self.closing == 0 && acknowledges(tag) {
-            return std::mem::replace(&mut self.keeping, Keeping::Acknowledged) == Keeping::Whole;
+        if self.keeping == Keeping::Whole && self.closing == 0 && acknowledges(tag) {
+            self.keeping = Keeping::Acknowledged;
+            return true;
         }
         if !self.answers_first(tag) {
             self.forget();
@@ -234,6 +235,7 @@ fn only_prepares(tag: u8) -> bool {
 }
 
 /// Whether such an answer says only that a statement is about to be carried out: nothing of it is done yet.
+#[inline]
 fn acknowledges(tag: u8) -> bool {
     matches!(
         tag,
