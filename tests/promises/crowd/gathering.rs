@@ -120,7 +120,7 @@ impl Fresh {
             0 => {
                 desk.client
                     .batch_execute(&format!("SET crowd.fresh = {value}"))
-                    .await?
+                    .await?;
             }
             1 => drop(
                 desk.client
