@@ -139,22 +139,11 @@ async fn greet(
         return None;
     }
     let (client, unread) = talk.into_parts();
-    let mut relay = Relay::new(client, link.stream, unread, link.unread);
-    if kind.is_some() && pool.target.upstream.reuse {
-        relay.keep_link();
-    }
-    if upstream.speaks_sql() {
-        if pool.target.upstream.again {
-            relay.keep_units_up_to(service.limits.again_bytes);
-        }
-        let risky = service.shared.risky_names.of(&way, &upstream);
-        relay.observe(Notes::new(risky, service.limits.statement_bytes));
-    }
-    Some(Box::new(Session {
+    let mut session = Box::new(Session {
         id,
         service: Arc::clone(service),
         startup: upstream,
-        relay,
+        relay: Relay::new(client, link.stream, unread, link.unread),
         place,
         plan: Plan::new(Instant::now().into_std()),
         page: way.access.page.clone(),
@@ -170,5 +159,32 @@ async fn greet(
         },
         way,
         _seat: seat,
-    }))
+    });
+    session.watch_what_passes();
+    Some(session)
+}
+
+impl Session {
+    /// Has the relay keep and note what a move, a rescue and the next client of the link will need.
+    fn watch_what_passes(&mut self) {
+        let Self {
+            relay,
+            service,
+            startup,
+            held,
+            way,
+            ..
+        } = self;
+        let upstream = &held.pool.target.upstream;
+        if held.kind.is_some() && upstream.reuse {
+            relay.keep_link();
+        }
+        if startup.speaks_sql() {
+            if upstream.again {
+                relay.keep_units_up_to(service.limits.again_bytes);
+            }
+            let risky = service.shared.risky_names.of(way, startup);
+            relay.observe(Notes::new(risky, service.limits.statement_bytes));
+        }
+    }
 }

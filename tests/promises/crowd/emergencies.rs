@@ -16,6 +16,17 @@ async fn settle(stage: &Stage, crowd: &mut Crowd) {
     crowd.works().await;
 }
 
+/// In both ways in turn.
+async fn restart(stage: &mut Stage, round: u32) {
+    let how = if round.is_multiple_of(2) {
+        Stop::Fast
+    } else {
+        Stop::Immediate
+    };
+    stage.restart(how).await;
+    println!("restarted: {how:?}");
+}
+
 promise! {
     /// The old user may not log in any more, and all that it had is thrown out.
     async fn an_emergency_fails_what_is_under_way_and_no_more(version) {
@@ -40,9 +51,7 @@ promise! {
         let mut crowd = Crowd::gather(&stage.swivel, Mood::Troubled).await;
         for round in 0..times() {
             settle(&stage, &mut crowd).await;
-            let how = if round % 2 == 0 { Stop::Fast } else { Stop::Immediate };
-            stage.restart(how).await;
-            println!("restarted: {how:?}");
+            restart(&mut stage, round).await;
             crowd.works().await;
         }
         println!("{}", crowd.leave(&stage.postgres).await);
@@ -55,9 +64,7 @@ promise! {
         let mut stage = Stage::set(version, |swivel| swivel).await;
         let crowd = Crowd::gather(&stage.swivel, Mood::Fresh).await;
         for round in 0..rounds(4, 50) {
-            let how = if round % 2 == 0 { Stop::Fast } else { Stop::Immediate };
-            stage.restart(how).await;
-            println!("restarted: {how:?}");
+            restart(&mut stage, round).await;
             crowd.works().await;
         }
         println!("{}", crowd.leave(&stage.postgres).await);

@@ -117,16 +117,7 @@ async fn what_is_current_grows_no_younger_by_what_waits_beside_it() {
     let file = OneFile::new();
     file.write(&positions("app", 1));
     let values = Values::new(&[("username", "app"), ("password", &format!("{CANARY}-1"))]);
-    let pair = |password: &str| FieldPair {
-        user: "username".to_owned(),
-        password: password.to_owned(),
-    };
-    let fields = Fields {
-        current: pair("password"),
-        next: Some(pair("next-password")),
-        previous: None,
-    };
-    for (path, fields) in [(file.path(), None), (values.path(), Some(fields))] {
+    for (path, fields) in [(file.path(), None), (values.path(), Some(with_next()))] {
         std::fs::File::open(&path)
             .unwrap()
             .set_modified(long_ago)
@@ -161,6 +152,19 @@ async fn what_a_killed_write_left_behind_stops_nobody() {
     let change = Change::Replace(login("app_b", 2));
     stores::write(&mut *store, &change, &seen).await.unwrap();
     assert_eq!(file.names(), ["orders.json", "orders.json.before"]);
+}
+
+/// A directory with a place for the next password.
+fn with_next() -> Fields {
+    let pair = |password: &str| FieldPair {
+        user: "username".to_owned(),
+        password: password.to_owned(),
+    };
+    Fields {
+        current: pair("password"),
+        next: Some(pair("next-password")),
+        previous: None,
+    }
 }
 
 struct Values(TempDir);
@@ -229,16 +233,7 @@ async fn a_directory_is_replaced_at_once_and_nobody_sees_a_user_with_another_one
 #[tokio::test]
 async fn a_directory_with_a_place_for_the_next_password_is_rotated_in_steps() {
     let values = Values::new(&[("username", "app"), ("password", "one"), ("other", "kept")]);
-    let pair = |password: &str| FieldPair {
-        user: "username".to_owned(),
-        password: password.to_owned(),
-    };
-    let fields = Fields {
-        current: pair("password"),
-        next: Some(pair("next-password")),
-        previous: None,
-    };
-    let mut store = writable_file(values.path(), Some(fields), DigestKey::random());
+    let mut store = writable_file(values.path(), Some(with_next()), DigestKey::random());
     let seen = look(&mut *store).await;
     let next = login("app", 2);
     let staged = stores::write(&mut *store, &Change::Stage(next.clone()), &seen)
