@@ -37,9 +37,9 @@ pub struct Lane {
 pub trait See {
     fn see(&mut self, piece: Piece<'_>) -> Fate;
 
-    /// What was shown goes on, and nothing of it can be taken back any more.
+    /// This is what goes on of what was shown, and nothing of it can be taken back any more.
     #[inline]
-    fn passed(&mut self) {}
+    fn passed(&mut self, _bytes: &[u8]) {}
 
     /// Whether nothing more may be read for now. Whoever says so polls the lane again when that has changed.
     #[inline]
@@ -249,7 +249,7 @@ impl Lane {
             Ok(cut) => cut,
             Err(bad) => return Poll::Ready(Err(Stop::Malformed(bad))),
         };
-        see.passed();
+        see.passed(&bytes[..kept]);
         let written = match kept {
             0 => Ok(0),
             _ => match Pin::new(to).poll_write(cx, &bytes[..kept]) {
@@ -293,7 +293,7 @@ impl Lane {
     fn look(&mut self, see: &mut impl See) -> Result<(), BadLength> {
         let bytes = &mut self.buffer[self.ready..];
         let Cut { taken, kept, held } = self.cutter.cut(bytes, |piece| see.see(piece))?;
-        see.passed();
+        see.passed(&bytes[..kept]);
         if kept < taken {
             let end = self.buffer.len();
             self.buffer

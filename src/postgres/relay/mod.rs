@@ -182,7 +182,7 @@ impl State {
         if fate != Fate::PassedOn {
             return fate;
         }
-        (self.again).asked(tag, body, whole, || {
+        (self.again).asked(tag, body.len(), whole, || {
             self.tracker.is_idle() && self.unfinished.is_nothing()
         });
         self.tracker.from_client(tag, asked.work);
@@ -209,7 +209,11 @@ impl State {
         self.dropping = !is_first || self.terminate == Terminate::KeptBack;
         match self.dropping {
             true => Fate::Dropped,
-            false => Fate::PassedOn,
+            false => {
+                // Nobody waits for answers.
+                self.again.forget();
+                Fate::PassedOn
+            }
         }
     }
 
@@ -360,6 +364,11 @@ impl See for Asking<'_> {
     }
 
     #[inline]
+    fn passed(&mut self, bytes: &[u8]) {
+        self.0.again.went_on(bytes);
+    }
+
+    #[inline]
     fn is_full(&self) -> bool {
         self.0.is_full()
     }
@@ -375,7 +384,7 @@ impl See for Answering<'_> {
     }
 
     #[inline]
-    fn passed(&mut self) {
+    fn passed(&mut self, _bytes: &[u8]) {
         self.0.again.passed();
     }
 }

@@ -353,9 +353,10 @@ impl Notes {
 }
 
 /// Postgres cuts names of statements.
+const NAME_KEPT: usize = 63;
+
 fn known_as(name: &[u8]) -> &[u8] {
-    const KEPT: usize = 63;
-    &name[..name.len().min(KEPT)]
+    &name[..name.len().min(NAME_KEPT)]
 }
 
 fn is_of_note(spotted: &Spotted) -> bool {

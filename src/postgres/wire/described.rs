@@ -105,8 +105,8 @@ impl Described {
 ///
 /// FNV-1a: names are short, and it is asked for with each Bind. Who makes two names that come to the same confuses nobody
 /// but itself.
-pub fn digest(name: &[u8]) -> u64 {
-    name.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+pub fn digest<'a>(name: impl IntoIterator<Item = &'a u8>) -> u64 {
+    name.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }

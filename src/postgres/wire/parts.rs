@@ -2,14 +2,16 @@
 
 use super::frame::{HEADER, read_header};
 
+/// Most names are shorter, and found sooner byte by byte.
+const SHORT: usize = 12;
+
 /// A string, and what follows its NUL.
 #[inline]
 pub fn string(body: &[u8]) -> Option<(&[u8], &[u8])> {
-    // Most names are empty.
-    if let [0, rest @ ..] = body {
-        return Some((&[], rest));
-    }
-    let end = memchr::memchr(0, body)?;
+    let end = match body.iter().take(SHORT).position(|byte| *byte == 0) {
+        Some(end) => end,
+        None => SHORT + memchr::memchr(0, body.get(SHORT..)?)?,
+    };
     Some((&body[..end], &body[end + 1..]))
 }
 

@@ -429,27 +429,40 @@ impl Statements {
         statement
     }
 
+    #[inline]
     fn bind(&mut self, body: &[u8]) -> Statement {
-        let names = string(body).and_then(|(portal, rest)| Some((portal, string(rest)?.0)));
-        let Some((portal, statement)) = names else {
+        match body {
+            // Most portals have no name.
+            [0, statement @ ..] => {
+                self.portal = self.statement_here(statement);
+                self.portal
+            }
+            body => self.bind_named(body),
+        }
+    }
+
+    #[inline(never)]
+    fn bind_named(&mut self, body: &[u8]) -> Statement {
+        let Some((_, statement)) = string(body) else {
             self.portal = Statement::Unknown;
             self.named_portals = Statement::Unknown;
             return Statement::Unknown;
         };
-        let statement = self.statement(statement);
-        if portal.is_empty() {
-            self.portal = statement;
-        } else if !matches!(statement, Statement::Harmless | Statement::Other) {
+        let statement = self.statement_here(statement);
+        if !matches!(statement, Statement::Harmless | Statement::Other) {
             self.named_portals = Statement::Unknown;
         }
         statement
     }
 
-    fn statement(&self, name: &[u8]) -> Statement {
-        if name.is_empty() {
+    /// The one whose name `text` begins with.
+    #[inline]
+    fn statement_here(&self, text: &[u8]) -> Statement {
+        if text.first().is_none_or(|first| *first == 0) {
             return self.unnamed;
         }
-        match self.named.iter().find(|(known, _)| **known == *name) {
+        let is_named = |name: &[u8]| text.strip_prefix(name).is_some_and(|rest| rest.first() == Some(&0));
+        match self.named.iter().find(|(known, _)| is_named(known)) {
             Some((_, statement)) => *statement,
             None if self.forgotten => Statement::Unknown,
             None => Statement::Other,

@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::statvfs::statvfs;
 use nix::unistd::{Group, Uid, User};
 use tempfile::TempDir;
 
@@ -61,6 +62,37 @@ pub fn temporary_directory() -> TempDir {
     let directory = tempfile::Builder::new().prefix("pgswivel-").tempdir().unwrap();
     std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
     directory
+}
+
+/// One for the files of a server: a thousand small ones, which are copied far sooner in memory, where there is room.
+pub fn server_directory() -> TempDir {
+    const MEMORY: &str = "/dev/shm";
+    const ROOM_MIN: u64 = 2 << 30;
+
+    let room = statvfs(MEMORY).map_or(0, |memory| memory.blocks_available() * memory.fragment_size());
+    if room < ROOM_MIN {
+        return temporary_directory();
+    }
+    let prefix = "pgswivel-of-";
+    remove_left(MEMORY, prefix);
+    let prefix = format!("{prefix}{}-", std::process::id());
+    let Ok(directory) = tempfile::Builder::new().prefix(&prefix).tempdir_in(MEMORY) else {
+        return temporary_directory();
+    };
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    directory
+}
+
+/// Those whose process was killed, and could not remove them.
+fn remove_left(place: &str, prefix: &str) {
+    for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(prefix)?.split_once('-'));
+        if process.is_some_and(|(process, _)| !Path::new("/proc").join(process).exists()) {
+            // Another test may have been faster.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// A TCP port that no other test holds, whichever process it runs in, until this is dropped.

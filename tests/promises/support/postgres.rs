@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
-use super::place::{Port, Version, cache, hand_over, postgres_home, temporary_directory};
+use super::place::{Port, Version, cache, hand_over, postgres_home, server_directory};
 use super::process::{As, Process, command, run};
 use super::{Authority, PATIENCE, TlsConnector, eventually};
 
@@ -57,7 +57,7 @@ impl Unstarted {
     }
 
     pub fn start(self) -> Postgres {
-        let directory = temporary_directory();
+        let directory = server_directory();
         let data = directory.path().join("data");
         hand_over(directory.path());
         let mut copy = command(Path::new("cp"), As::Unprivileged);

@@ -231,9 +231,10 @@ impl Group {
         self.seen.iter().find(|seen| seen.is_of(endpoint, user))
     }
 
+    /// Whether it is worth asking along with something else: who comes next would have to wait for it.
     pub fn is_look_due(&self, endpoint: &Endpoint, user: &str) -> bool {
         let seen = self.seen(endpoint, user);
-        seen.is_none_or(|seen| seen.looked_at + LOOK_AGAIN <= Instant::now())
+        seen.is_none_or(|seen| seen.looked_at + SURE_FOR <= Instant::now())
     }
 
     /// What a look has told that was asked for at `asked_at`. Returns what to call logins that begin from now on.

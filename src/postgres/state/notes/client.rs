@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::super::ledger::Pin;
 use super::parses::{NAME_MAX, Pending, Remade, Under};
-use super::{ANY_OTHER, Notes, PLAIN_MAX, SPOTTED_MAX, UNNAMED_KEPT, Unnamed, is_of_note, known_as};
+use super::{ANY_OTHER, NAME_KEPT, Notes, PLAIN_MAX, SPOTTED_MAX, UNNAMED_KEPT, Unnamed, is_of_note, known_as};
 use crate::postgres::wire::bound::{self, argument};
 use crate::postgres::wire::described::digest;
 use crate::postgres::wire::parts::string_here;
@@ -346,12 +346,19 @@ pub(super) fn bound_to(body: &[u8]) -> Option<(u64, u64)> {
     match body {
         // Most have neither.
         [0, 0, ..] => None,
+        [0, statement @ ..] => Some((0, digest_here(statement))),
         body => {
             let (portal, statement) = bound::names(body);
-            let names = (digest_of(portal), digest(known_as(statement)));
+            let names = (digest_of(portal), digest_here(statement));
             (!statement.is_empty()).then_some(names)
         }
     }
+}
+
+/// Of the name that `text` begins with.
+#[inline]
+fn digest_here(text: &[u8]) -> u64 {
+    digest(text.iter().take(NAME_KEPT).take_while(|byte| **byte != 0))
 }
 
 /// Of a portal, which most often has no name.

@@ -12,8 +12,8 @@ use crate::postgres::wire::read::error_field;
 /// What an administrator or a timeout says to a backend that has not begun to commit.
 const UNDONE: [&[u8]; 2] = [b"57P01", b"57P05"];
 
-/// Room for the units of most clients.
-const ROOM: usize = 128;
+/// Room for the units of most clients: it is kept between them.
+const ROOM: usize = 256;
 
 /// One unit: a Query, or the messages up to a Sync. Units that only close something don't count: libraries send them along
 /// with whatever comes next. Nor does what only prepares, as long as nothing is bound: some libraries wait for that before
@@ -22,6 +22,8 @@ const ROOM: usize = 128;
 pub struct Again {
     /// Whole messages.
     bytes: Vec<u8>,
+    /// So many bytes of it pass, and are not among those yet.
+    passing: usize,
     /// So many of the bytes come before whatever asks for more than to close something.
     closing: usize,
     bytes_max: usize,
@@ -59,10 +61,10 @@ impl Again {
         }
     }
 
-    /// A message of the client's passes, `whole` or the beginning of one. `is_idle`: nothing is in flight, and no
-    /// transaction is open.
+    /// A message of the client's passes, `whole` or the beginning of one, with so many bytes of a body. `is_idle`:
+    /// nothing is in flight, and no transaction is open.
     #[inline]
-    pub fn asked(&mut self, tag: u8, body: &[u8], whole: bool, is_idle: impl FnOnce() -> bool) {
+    pub fn asked(&mut self, tag: u8, body: usize, whole: bool, is_idle: impl FnOnce() -> bool) {
         let is_kept = match self.keeping {
             Keeping::Not | Keeping::Asked => return,
             Keeping::Acknowledged => false,
@@ -72,27 +74,44 @@ impl Again {
             Keeping::Closed => true,
             Keeping::Whole => only_closes(tag),
         };
-        if !is_kept || !whole || self.bytes.len() + HEADER + body.len() > self.bytes_max {
+        let before = self.bytes.len() + self.passing;
+        let after = before + HEADER + body;
+        if !is_kept || !whole || after > self.bytes_max {
             return self.forget();
         }
-        let before = self.bytes.len();
         let begins = matches!(self.keeping, Keeping::Rests | Keeping::Closed);
         self.prepares = only_prepares(tag) && (self.prepares || begins);
-        if self.bytes.capacity() == 0 {
-            self.bytes = Vec::with_capacity(ROOM.max(HEADER + body.len()));
-        }
-        let [a, b, c, d] = (body.len() as u32 + 4).to_be_bytes();
-        self.bytes.extend_from_slice(&[tag, a, b, c, d]);
-        self.bytes.extend_from_slice(body);
+        self.passing += HEADER + body;
         if only_closes(tag) && self.closing == before {
-            self.closing = self.bytes.len();
+            self.closing = after;
         }
         self.keeping = match tag {
-            from_client::SYNC if self.closing == self.bytes.len() => Keeping::Closed,
+            from_client::SYNC if self.closing == after => Keeping::Closed,
             from_client::QUERY | from_client::FUNCTION_CALL | from_client::SYNC => Keeping::Whole,
             _ if self.keeping == Keeping::Whole => Keeping::Whole,
             _ => Keeping::Begun,
         };
+    }
+
+    /// All that goes on to the server of what was read at once: the messages that were asked with are the last of it.
+    #[inline]
+    pub fn went_on(&mut self, bytes: &[u8]) {
+        let passing = std::mem::take(&mut self.passing);
+        if passing == 0 {
+            return;
+        }
+        match bytes.len().checked_sub(passing) {
+            Some(before) => self.keep(&bytes[before..]),
+            None => self.forget(),
+        }
+    }
+
+    #[inline]
+    fn keep(&mut self, messages: &[u8]) {
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve_exact(ROOM.max(messages.len()));
+        }
+        self.bytes.extend_from_slice(messages);
     }
 
     /// The client hears something. True: as long as it has not gone on, it can be taken back, and all that follows it.
@@ -152,6 +171,9 @@ impl Again {
             true => self.bytes.len(),
             false => self.closing,
         };
+        if limit == 0 {
+            return false;
+        }
         let mut end = 0;
         // A Flush has no answer.
         let first = messages(&self.bytes[..limit]).find(|(first, body)| {
@@ -176,10 +198,13 @@ impl Again {
     }
 
     #[inline(never)]
-    fn forget(&mut self) {
+    pub fn forget(&mut self) {
         self.keeping = Keeping::Not;
-        self.bytes = Vec::new();
-        self.closing = 0;
+        match self.bytes.capacity() {
+            0..=ROOM => self.bytes.clear(),
+            _ => self.bytes = Vec::new(),
+        }
+        (self.passing, self.closing) = (0, 0);
         (self.prepares, self.is_half_told) = (false, false);
     }
 
@@ -257,10 +282,20 @@ mod tests {
 
     fn after(asked: &[(u8, &[u8])]) -> Again {
         let mut again = Again::up_to(60);
-        for (at, (tag, body)) in asked.iter().enumerate() {
-            again.asked(*tag, body, true, || at == 0);
+        for (at, message) in asked.iter().enumerate() {
+            ask(&mut again, *message, at == 0);
         }
         again
+    }
+
+    /// It is read by itself.
+    fn ask(again: &mut Again, (tag, body): (u8, &[u8]), is_idle: bool) {
+        again.asked(tag, body.len(), true, || is_idle);
+        again.went_on(&framed(tag, body));
+    }
+
+    fn framed(tag: u8, body: &[u8]) -> Vec<u8> {
+        [&[tag][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat()
     }
 
     fn is_undone(again: &Again, fatal: &[u8]) -> bool {
@@ -275,7 +310,7 @@ mod tests {
         }
         let mut told = after(&[SELECT]);
         told.told(b'C');
-        assert!(!is_undone(&told, FATAL) && told.capacity() == 0);
+        assert!(!is_undone(&told, FATAL) && told.capacity() <= ROOM);
         assert!(!is_undone(&Again::default(), FATAL));
     }
 
@@ -290,13 +325,14 @@ mod tests {
             assert!(!is_undone(&after(&[SELECT, more]), FATAL));
         }
         let mut open = Again::up_to(60);
-        open.asked(SELECT.0, SELECT.1, true, || false);
+        ask(&mut open, SELECT, false);
         assert!(!is_undone(&open, FATAL));
     }
 
     const PARSE: (u8, &[u8]) = (b'P', b"\0SELECT 1\0\0\0");
     const STATEMENT: (u8, &[u8]) = (b'C', b"Ss\0");
     const PORTAL: (u8, &[u8]) = (b'C', b"Pp\0");
+    const DESCRIBE: (u8, &[u8]) = (b'D', b"S\0");
     const FLUSH: (u8, &[u8]) = (b'H', b"");
     const SYNC: (u8, &[u8]) = (b'S', b"");
 
@@ -338,13 +374,13 @@ mod tests {
             for early in [false, true] {
                 let mut again = after(&closing);
                 if !early {
-                    again.asked(SELECT.0, SELECT.1, true, || false);
+                    ask(&mut again, SELECT, false);
                 }
                 for tag in heard {
                     assert!(!again.told(*tag));
                 }
                 if early {
-                    again.asked(SELECT.0, SELECT.1, true, || false);
+                    ask(&mut again, SELECT, false);
                 }
                 assert!(is_undone(&again, FATAL), "{heard:?}");
                 assert_eq!(again.take(), left);
@@ -370,7 +406,7 @@ mod tests {
             for tag in heard {
                 again.told(*tag);
             }
-            assert!(!is_undone(&again, FATAL) && again.capacity() == 0, "{heard:?}");
+            assert!(!is_undone(&again, FATAL) && again.bytes.is_empty(), "{heard:?}");
         }
         // Of a unit itself, only what it begins with.
         let mut again = after(&[PARSE, STATEMENT, SYNC]);
@@ -398,8 +434,7 @@ mod tests {
                 let count = |again: &Again| again.bytes.len();
                 assert_eq!(count(&again), count(&after(&prepare[3 - left..])), "{heard:?}");
                 assert!(is_undone(&again, FATAL));
-                run.iter()
-                    .for_each(|(tag, body)| again.asked(*tag, body, true, || false));
+                run.iter().for_each(|message| ask(&mut again, *message, false));
                 let text_of = |name: &[u8]| (name == b"s").then_some(&b"SELECT 1"[..]);
                 assert!(again.is_undone(FATAL, text_of, |_| true), "{heard:?}");
             }
@@ -414,7 +449,7 @@ mod tests {
         let mut nothing = after(&[PARSE]);
         nothing.told(b'1');
         assert!(is_undone(&nothing, FATAL) && nothing.take().is_empty());
-        nothing.asked(SELECT.0, SELECT.1, true, || true);
+        ask(&mut nothing, SELECT, true);
         assert!(
             is_undone(&nothing, FATAL),
             "it is as if nothing had been asked for"
@@ -446,22 +481,45 @@ mod tests {
         let again = after(&[(b'Q', &long)]);
         assert!(!is_undone(&again, FATAL) && again.capacity() == 0);
         let mut cut = Again::up_to(60);
-        cut.asked(SELECT.0, SELECT.1, false, || true);
+        cut.asked(SELECT.0, SELECT.1.len(), false, || true);
         assert!(!is_undone(&cut, FATAL));
         let mut off = Again::up_to(0);
-        off.asked(SELECT.0, SELECT.1, true, || true);
+        ask(&mut off, SELECT, true);
         assert!(!is_undone(&off, FATAL) && off.capacity() == 0);
+    }
+
+    #[test]
+    fn of_what_is_read_at_once_the_unit_is_kept() {
+        // Somebody else's answer was left out, and something passed before.
+        let mut again = Again::up_to(60);
+        let unit = [PARSE, DESCRIBE, SYNC].map(|(tag, body)| framed(tag, body)).concat();
+        for (at, (tag, body)) in [PARSE, DESCRIBE, SYNC].iter().enumerate() {
+            again.asked(*tag, body.len(), true, || at == 0);
+        }
+        again.went_on(&[&framed(b'f', b"no\0"), &unit[..]].concat());
+        assert!(is_undone(&again, FATAL));
+        assert_eq!(again.take(), unit);
+    }
+
+    #[test]
+    fn a_large_unit_leaves_no_room_behind() {
+        let mut again = Again::up_to(10_000);
+        let large = [b'x'; 1000];
+        ask(&mut again, (b'Q', &large), true);
+        assert!(again.capacity() > ROOM);
+        again.told(b'C');
+        assert_eq!(again.capacity(), 0);
     }
 
     #[test]
     fn nothing_is_asked_for_twice_until_something_is_answered() {
         let mut again = after(&[SELECT]);
         assert_eq!(again.take(), &b"Q\0\0\0\x0dSELECT 1\0"[..]);
-        again.asked(SELECT.0, SELECT.1, true, || true);
+        ask(&mut again, SELECT, true);
         again.told(b'C');
         assert!(!is_undone(&again, FATAL));
         again.answered();
-        again.asked(SELECT.0, SELECT.1, true, || true);
+        ask(&mut again, SELECT, true);
         assert!(is_undone(&again, FATAL));
     }
 }

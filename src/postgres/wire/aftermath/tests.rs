@@ -277,7 +277,9 @@ impl World {
                 self.unit.clear();
             }
             self.unit.push(say.clone());
-            self.again.asked(tag, &body, true, || is_idle);
+            self.again.asked(tag, body.len(), true, || is_idle);
+            let length = (body.len() as u32 + 4).to_be_bytes();
+            self.again.went_on(&[&[tag][..], &length, &body].concat());
             self.tracker.from_client(tag, asked.work);
             self.to_server.push_back(say.clone());
         }
