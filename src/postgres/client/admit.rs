@@ -39,6 +39,8 @@ pub struct Guest {
     /// Messages that go before anything else.
     pub out: BytesMut,
     pub startup: Startup,
+    /// When it had said what it came for.
+    pub came_at: Instant,
     pub way: Arc<Way>,
     pub seat: Seat,
 }
@@ -96,6 +98,7 @@ pub async fn enter(client: Client, deadline: Instant, service: &Arc<Service>) ->
             return None;
         }
     };
+    let came_at = Instant::now();
     let mut talk = MessageStream::new(stream);
     let mut out = BytesMut::new();
     let introduced = tokio::select! {
@@ -111,6 +114,7 @@ pub async fn enter(client: Client, deadline: Instant, service: &Arc<Service>) ->
             talk,
             out,
             startup,
+            came_at,
             way,
             seat,
         }),

@@ -49,16 +49,17 @@ impl Checkout {
     }
 }
 
-/// A link for a session of this role that began with `startup`.
+/// A link for a session of this role that began with `startup`, which the client had said at `came_at`.
 pub async fn obtain(
     way: &Arc<Way>,
     startup: &Startup,
+    came_at: Instant,
     wait: Duration,
     session: u64,
 ) -> Result<Checkout, NoLink> {
     let pool = &way.pool;
     let kind = way.kind_of(startup).filter(|_| !way.replaced.is_cancelled());
-    let (offer, new) = pool.offer(kind, startup, || way.terms());
+    let (offer, new) = pool.offer(kind, startup, came_at, || way.terms());
     if let Some(new) = new {
         warm::keep_warm(way, new);
     }

@@ -153,7 +153,7 @@ impl State {
             idle.part();
             return false;
         };
-        let is_sure = seen == Sight::Now || group.is_sure_of(&idle);
+        let is_sure = seen == Sight::Now || group.is_sure_of(&idle, Instant::now());
         let Some(idle) = group.good(idle, is_sure) else {
             return false;
         };
@@ -259,12 +259,13 @@ impl Pool {
         }
     }
 
-    /// A link that is ready, or a place in the queue. `kind`: of the links that will do. Where it is the first that comes
+    /// A link that is ready, or a place in the queue, for who came at `came_at`. `kind`: of the links that will do. Where it is the first that comes
     /// of its role and database, whoever asks sees to it that their links are kept fit, on the `terms`.
     pub fn offer(
         self: &Arc<Self>,
         kind: Option<LinkKind>,
         startup: &Startup,
+        came_at: Instant,
         terms: impl FnOnce() -> Terms,
     ) -> (Offer, Option<NewGroup>) {
         let mut state = self.lock();
@@ -283,7 +284,7 @@ impl Pool {
         let kind = group.ask(kind, startup);
         while let Some(mut idle) = group.take(&kind) {
             idle.warm = None;
-            if !group.is_sure_of(&idle) {
+            if !group.is_sure_of(&idle, came_at) {
                 // It is asked first, and whoever comes meanwhile may have it.
                 group.expect(&kind);
                 reset::look_again(Arc::clone(self), kind.clone(), idle, Extent::Beginning);

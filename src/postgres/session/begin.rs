@@ -63,7 +63,9 @@ async fn attend(
     let startup = guest.way.upstream_startup(&guest.startup);
     let link = tokio::select! {
         biased;
-        link = obtain(&guest.way, &startup, service.limits.queue_wait, id) => link.map_err(TurnedAway::from),
+        link = obtain(&guest.way, &startup, guest.came_at, service.limits.queue_wait, id) => {
+            link.map_err(TurnedAway::from)
+        }
         () = service.shared.stopped() => Err(TurnedAway::Stopping),
         () = guest.talk.closed() => {
             debug!(session = id, "client left before it was served");
@@ -111,6 +113,7 @@ async fn greet(
         mut talk,
         mut out,
         startup,
+        came_at: _,
         way,
         seat,
     } = guest;

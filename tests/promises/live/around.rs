@@ -290,13 +290,15 @@ async fn goes_on(postgres: Arc<Postgres>, harms: Vec<Harm>) {
     });
 
     let began = Instant::now();
-    let mut round = 0;
+    let (mut round, mut failed) = (0, 0);
     while began.elapsed() < duration() {
         soon(&harms, "a query", session.simple_query("SELECT 1"))
             .await
             .unwrap_or_else(|error| panic!("{harms:?}: {error}"));
         let live = soon(&harms, "a probe", swivel.status_of("/livez")).await;
-        assert_eq!(live, 200, "{harms:?}");
+        // Where the machine has no time for it, it is right to say so once.
+        failed = if live == 200 { 0 } else { failed + 1 };
+        assert!(failed < CHECKS, "{harms:?}: {live}");
         if round % 5 == 0 {
             let late = soon(&harms, "a login", swivel.try_connect()).await;
             late.unwrap_or_else(|error| panic!("{harms:?}: {error}"));

@@ -18,9 +18,11 @@ use crate::postgres::wire::opening::Startup;
 
 /// A link that rests is looked over so often.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// What was seen so lately holds for who begins now. Whoever changes something and connects then needs longer, and
-/// where clients come and go all the time only some of them wait for a look.
+/// What was seen so shortly before a client came holds for it. Whoever changes something and connects then needs longer,
+/// and where clients come and go all the time few of them wait for a look.
 const SURE_FOR: Duration = Duration::from_millis(10);
+/// A client that takes longer to prove who it is may have waited for the change.
+const PROVED_WITHIN: Duration = Duration::from_millis(100);
 /// Somebody wants the database for itself, or the server's last connections: Postgres waits five seconds for others
 /// to leave a database.
 pub const STOOD_BACK: Duration = Duration::from_secs(5);
@@ -220,11 +222,12 @@ impl Group {
         }
     }
 
-    /// Whether what it began with was seen a moment ago.
-    pub fn is_sure_of(&self, idle: &Idle) -> bool {
+    /// Whether what it began with was seen a moment before the client came, or since.
+    pub fn is_sure_of(&self, idle: &Idle, came_at: Instant) -> bool {
         let (endpoint, user) = idle.login();
         let seen = self.seen(endpoint, user);
-        seen.is_some_and(|seen| Instant::now() < seen.looked_at + SURE_FOR)
+        seen.map(|seen| seen.looked_at + SURE_FOR)
+            .is_some_and(|until| came_at < until && Instant::now() < until + PROVED_WITHIN)
     }
 
     pub fn seen(&self, endpoint: &Endpoint, user: &str) -> Option<&Seen> {
