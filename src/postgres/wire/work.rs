@@ -461,7 +461,10 @@ impl Statements {
         if text.first().is_none_or(|first| *first == 0) {
             return self.unnamed;
         }
-        let is_named = |name: &[u8]| text.strip_prefix(name).is_some_and(|rest| rest.first() == Some(&0));
+        let is_named = |name: &[u8]| {
+            text.strip_prefix(name)
+                .is_some_and(|rest| rest.first() == Some(&0))
+        };
         match self.named.iter().find(|(known, _)| is_named(known)) {
             Some((_, statement)) => *statement,
             None if self.forgotten => Statement::Unknown,

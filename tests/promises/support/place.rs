@@ -87,7 +87,9 @@ pub fn server_directory() -> TempDir {
 fn remove_left(place: &str, prefix: &str) {
     for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let process = name.to_str().and_then(|name| name.strip_prefix(prefix)?.split_once('-'));
+        let process = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(prefix)?.split_once('-'));
         if process.is_some_and(|(process, _)| !Path::new("/proc").join(process).exists()) {
             // Another test may have been faster.
             let _ = std::fs::remove_dir_all(entry.path());

@@ -6,7 +6,9 @@ use bytes::{BufMut, BytesMut};
 
 use super::super::ledger::Pin;
 use super::parses::{NAME_MAX, Pending, Remade, Under};
-use super::{ANY_OTHER, NAME_KEPT, Notes, PLAIN_MAX, SPOTTED_MAX, UNNAMED_KEPT, Unnamed, is_of_note, known_as};
+use super::{
+    ANY_OTHER, NAME_KEPT, Notes, PLAIN_MAX, SPOTTED_MAX, UNNAMED_KEPT, Unnamed, is_of_note, known_as,
+};
 use crate::postgres::wire::bound::{self, argument};
 use crate::postgres::wire::described::digest;
 use crate::postgres::wire::parts::string_here;

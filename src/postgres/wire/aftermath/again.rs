@@ -492,7 +492,9 @@ mod tests {
     fn of_what_is_read_at_once_the_unit_is_kept() {
         // Somebody else's answer was left out, and something passed before.
         let mut again = Again::up_to(60);
-        let unit = [PARSE, DESCRIBE, SYNC].map(|(tag, body)| framed(tag, body)).concat();
+        let unit = [PARSE, DESCRIBE, SYNC]
+            .map(|(tag, body)| framed(tag, body))
+            .concat();
         for (at, (tag, body)) in [PARSE, DESCRIBE, SYNC].iter().enumerate() {
             again.asked(*tag, body.len(), true, || at == 0);
         }
