@@ -56,14 +56,14 @@ pub(super) const ROOT: Keys = Keys {
     title: "Top level",
     keys: &[
         key("drain", Text("25s"), "how long sessions may take to end after SIGTERM"),
-        key("version_key", Means("the password of the secret's first role"), "under which values without a version of their own get one, the same in every process that has this key: text, `{ file = \"…\" }` or `{ env = \"…\" }`"),
+        key("version_key", Means("the password of the secret's first role"), "the key of the digest that stands for a version where the store has none, as `file`, `env`, `command` and `vault-db-static`. Set the same text in every process whose versions you want to compare: text, `{ file = \"…\" }` or `{ env = \"…\" }`"),
         key("workers", Number(1), "threads that serve sessions"),
         key("listen", Means("see below"), "where clients connect"),
         key("role", Means("see below"), "local identities, one table for each name"),
         key("upstream", Means("see below"), "Postgres to reach, one table for each name"),
         key("secret", Means("see below"), "places in a store, one table for each name"),
         key("rotation", Means("see below"), "what is rotated, one table for each name"),
-        key("login", Means("see below"), "what happens while no credential works"),
+        key("login", Means("see below"), "what happens while nobody can log in"),
         key("limits", Means("see below"), "everything that can be exhausted"),
         key("fleet", Means("no fleet"), "how the processes that use the same secrets tell each other of changes"),
         key("admin", Means("see below"), "metrics, health and status"),
@@ -76,7 +76,7 @@ pub(super) const LISTEN: Keys = Keys {
     keys: &[
         key("address", Text("127.0.0.1:6432"), "`host:port`, `[IPv6]:port`, `unix:/directory` or a socket file named `.s.PGSQL.*`, `systemd` or `systemd:NAME` for sockets that systemd passes; a list is allowed"),
         key("tls", Means("no TLS"), "the certificate that clients see"),
-        key("auth", Text("scram"), "for roles without a password: `scram` refuses to start, `trust` lets in whoever reaches a loopback or Unix listener"),
+        key("auth", Text("scram"), "for roles without a password (one that has a password uses SCRAM): `scram` makes that an error at the start, `trust` lets in whoever reaches a loopback or Unix listener"),
         key("insecure", Switch(false), "allow a listener that others can reach without TLS"),
         key("scram_iterations", Number(4096), "announced to local clients in SCRAM"),
     ],
@@ -120,8 +120,8 @@ pub(super) const UPSTREAM: Keys = Keys {
         key("connect_timeout", Text("10s"), "per address, from dialling until the login is done"),
         key("keepalive", Means("see below"), "TCP keep-alive"),
         key("user_timeout", Text("60s"), "how long sent bytes may stay unacknowledged before the connection counts as lost"),
-        key("connections_max", Number(100), "connections at once; more clients queue, then get an error"),
-        key("warm", Number(1), "logged-in connections kept ready"),
+        key("connections_max", Number(100), "connections for clients, in use or idle, at once; more clients queue for `limits.queue_wait`, then get 53300. Not counted: one for each session that moves (`limits.moves` at once), one per database while its functions are read, one per database with `[fleet]`, and proofs. Leave room for them in `max_connections` and in the `CONNECTION LIMIT` of a role"),
+        key("warm", Number(1), "logged-in connections kept ready, for each role and database"),
         key("reuse", Switch(true), "`DISCARD ALL` and lend a connection again"),
         key("again", Switch(true), "ask a new connection once more for what Postgres says it rolled back when it ended the old one"),
     ],
@@ -156,7 +156,7 @@ pub(super) const SECRET: Keys = Keys {
         key("store", Means("required"), "one of the stores that `--secret` names"),
         key("id", Means("required, but not for `env`"), "where in the store; for `command` text or a list of arguments"),
         key("poll", Text("5m"), "how often the store is read, ±10 %"),
-        key("sessions", Text("auto"), "sessions on a retired credential: `auto` (move if the user changed), `keep`, `move`, `cut`"),
+        key("sessions", Text("auto"), "sessions on a retired credential: `auto` (move if the user changed or its lease ends), `keep`, `move`, `cut`"),
         key("grace", Text("30s"), "moves are spread over this; under `cut`, pinned sessions may stay this long"),
         key("max_age", Means("no limit"), "a credential older than this is reported"),
         key("fields", Means("recognised by its keys"), "maps a payload of any shape"),
@@ -264,7 +264,7 @@ pub(super) const FLEET: Keys = Keys {
 pub(super) const LOGIN: Keys = Keys {
     title: "[login]",
     keys: &[
-        key("patience", Text("30s"), "how long a client is held while no credential works"),
+        key("patience", Text("30s"), "how long a login is held while no credential works or no endpoint answers, until it gets 28P01 or 57P03; and how long a lost session is tried again"),
         key("refused_retry", Text("30s"), "how long a refused credential is not tried again on that endpoint"),
     ],
 };
@@ -281,7 +281,7 @@ pub(super) const LIMITS: Keys = Keys {
         key("statement_bytes", Number(1_048_576), "bytes of statement text kept per session for replay"),
         key("again_bytes", Number(65_536), "bytes of a request kept while it is in flight, to be asked again (`upstream.again`)"),
         key("moves", Number(8), "sessions that change connections at once"),
-        key("warm", Number(50), "upstream connections that no session is on: made ready, or left by one"),
+        key("warm", Number(50), "idle upstream connections in all, kept ready or left by a session"),
         key("admin_connections", Number(64), "connections to the admin address at once that ask for pages; probes, and who has not asked yet, have room of their own"),
         key("refused_logins_per_minute", Number(10), "logins that an endpoint may refuse in a minute before doubtful credentials wait"),
     ],
@@ -292,7 +292,7 @@ pub(super) const ADMIN: Keys = Keys {
     keys: &[
         key("address", Text("127.0.0.1:9632"), "`IP:port` of metrics, health, status and the page"),
         key("hosts", Means("its address and `localhost`"), "a name, or a list of names, that it may be asked by besides (`pgswivel` for `http://pgswivel:9632`)"),
-        key("token", Means("`POST` from this machine only"), "bearer token for `POST` from elsewhere: text, `{ file = \"…\" }` or `{ env = \"…\" }`"),
+        key("token", Means("`POST` from this machine only"), "bearer token for `POST` from elsewhere, which `rotate` also sends to `sidecars`: text, `{ file = \"…\" }` or `{ env = \"…\" }`"),
     ],
 };
 
