@@ -44,9 +44,10 @@ Exit codes:
   0   every role has a credential that works on every endpoint of its upstream (its database and set_role included), and
       every secret could be read, and `run` could listen where it is to; a refused credential beside one that works is
       shown, and is no failure
-  1   that is not so
+  1   that is not so, and at least one reason is another than an endpoint or a store that can't be reached:
+      no credential is accepted, a secret makes no sense, a port is taken
   64  bad configuration: every problem is listed, nothing is tried
-  69  that is not so, but only because an endpoint or a store can't be reached";
+  69  that is not so, and the only reason is that an endpoint or a store can't be reached";
 
 pub(super) fn run(arguments: Arguments) -> Exit {
     let flags = config::Flags::from(arguments.flags);

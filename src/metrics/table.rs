@@ -48,7 +48,7 @@ pub const LOGINS: Family = family("pgswivel_logins_total", Counter, &["secret", 
 pub const STORE_REFRESHES: Family = family("pgswivel_store_refreshes_total", Counter, &["secret", "store", "result"],
     "Reads of the secret store, by result (ok, failed).");
 pub const STORE_LAST_SUCCESS: Family = family("pgswivel_store_last_success_timestamp_seconds", Gauge, &["secret"],
-    "When the secret was last read well, in seconds since 1970. Absent before the first time.");
+    "When the secret was last read well, in seconds since 1970. Absent before the first time. For alerts on a store that fails; to decide on a revocation use pgswivel_credential_read_timestamp_seconds.");
 pub const STORE_POLL: Family = family("pgswivel_store_poll_seconds", Gauge, &["secret"],
     "The secret's poll: how often the store is read when nobody asks.");
 pub const LOGINS_HELD: Family = family("pgswivel_logins_held", Gauge, &[],
@@ -56,7 +56,7 @@ pub const LOGINS_HELD: Family = family("pgswivel_logins_held", Gauge, &[],
 pub const LOGIN_HOLD: Family = family("pgswivel_login_hold_seconds", Histogram(HOLD_BUCKETS), &[],
     "How long logins had to wait because no credential worked or no endpoint answered; those that did not wait are not in it.");
 pub const SESSIONS: Family = family("pgswivel_sessions", Gauge, &["secret", "credential"],
-    "Sessions by the credential that their connection was opened with: leading (it may be used) or retired (it was replaced).");
+    "Sessions by the credential that opened their connection: retired (it was replaced), or leading (any other, also one that only waits).");
 pub const SESSIONS_PINNED: Family = family("pgswivel_sessions_pinned", Gauge, &["secret", "reason"],
     "Sessions on a retired credential that hold something which can't be carried to another connection, by what it is.");
 pub const SESSIONS_PINNED_PAST_GRACE: Family = family("pgswivel_sessions_pinned_past_grace", Gauge, &["secret"],
@@ -70,7 +70,7 @@ pub const RESCUES: Family = family("pgswivel_rescues_total", Counter, &["secret"
 pub const ROTATION: Family = family("pgswivel_rotation_seconds", Histogram(ROTATION_BUCKETS), &[],
     "From the store's change to the first login with the new credential, as far as the store says when it changed, else from when the change was seen.");
 pub const GOVERNOR_HITS: Family = family("pgswivel_governor_hits_total", Counter, &["endpoint"],
-    "How often a doubtful login was not sent because the endpoint had refused its share of the last minute.");
+    "Logins not sent because the endpoint had refused enough in the last minute: limits.refused_logins_per_minute, or half of that for a login that it had refused before. Also counted in pgswivel_limit_hits_total.");
 pub const LIMIT_HITS: Family = family("pgswivel_limit_hits_total", Counter, &["limit"],
     "How often a limit turned somebody away or made them wait, by the limit's name in the configuration.");
 pub const CLIENTS: Family = family("pgswivel_clients", Gauge, &[],

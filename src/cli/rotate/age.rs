@@ -41,7 +41,7 @@ whether they could be guessed, those of local roles too. For each rotation, VALI
 
 Exit codes:
   0   nothing is overdue or weak, and every secret could be read
-  1   that is not so
+  1   something is overdue or weak, or a secret can't be read for another reason than that its store can't be reached
   64  bad configuration
   69  nothing is overdue as far as is known, but not everything could be reached";
 
