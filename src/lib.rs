@@ -21,6 +21,7 @@
 //! | 1 | [`backoff`] | waits that grow, with jitter |
 //! | 1 | [`complaint`] | when a failure that goes on is worth a log line |
 //! | 1 | [`limit`] | how many at once: a number that changes while some are taken |
+//! | 1 | [`lock`] | a mutex, locked whatever became of who had it |
 //! | 1 | [`lookout`] | sees that something moved near a file |
 //! | 1 | [`random`] | bytes that nobody can guess |
 //! | ground | [`fleet`] | what the processes of a fleet tell each other: words in, words out |

@@ -80,7 +80,7 @@ pub struct Active {
     pub config: Arc<Config>,
     /// Of the secrets that some role uses.
     pub keepers: BTreeMap<SecretName, keeper::Handle>,
-    /// Has every process of the fleet read its stores. None: there is no fleet.
+    /// Asks every process of the fleet to read its stores. None: there is no fleet.
     pub tell_fleet: Option<Arc<Notify>>,
 }
 

@@ -1,4 +1,4 @@
-//! What a person reads.
+//! The sentences in status and on the page.
 
 use super::report::{CredentialReport, Stage, UserReport};
 

@@ -1,3 +1,6 @@
+//! Decides which credential of a secret leads and which ones are tried, from what the store held and what Postgres said.
+//! It knows neither stores nor sockets, and is told the time.
+
 mod proofs;
 mod settle;
 

@@ -1,3 +1,6 @@
+//! One credential of one read of a store: who logs in, with what, and where the store held it.
+//! Whether it works is not known here.
+
 use std::fmt;
 use std::sync::Arc;
 

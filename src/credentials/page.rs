@@ -1,3 +1,6 @@
+//! What the book publishes, for everybody who logs in: the order of tries, and what is known of each credential.
+//! It is only read. How it came about, the book alone knows.
+
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 

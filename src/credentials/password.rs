@@ -1,3 +1,5 @@
+//! Secret bytes that nothing prints, and that are wiped at their end. What they open is not known here.
+
 use std::fmt;
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! How a login tells what Postgres said of its credential. Who hears that, and what follows from it, is not known here.
+
 use super::Credential;
 use crate::names::Endpoint;
 

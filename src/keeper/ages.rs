@@ -1,3 +1,6 @@
+//! How old credentials are, and how long ago the store changed, by the store's own dates where it has some.
+//! It reads nothing: it is told what was read, and when.
+
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 

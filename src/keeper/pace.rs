@@ -1,3 +1,6 @@
+//! Decides when a store is read next: by its poll, for clients that wait, after failures, and as the store itself wishes.
+//! It reads nothing, and is told the time.
+
 use std::time::{Duration, Instant};
 
 use crate::backoff::{Backoff, chance, jittered};

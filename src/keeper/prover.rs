@@ -1,3 +1,6 @@
+//! Has proven what the book wants proven, and tells it what came of that.
+//! It knows no Postgres: it is handed a way to prove.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

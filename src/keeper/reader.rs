@@ -1,3 +1,6 @@
+//! Reads the store of one secret, for as long as its keeper runs. It logs in nowhere: what Postgres says of a credential
+//! comes to it by the page.
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +19,7 @@ use crate::credentials::{Offer, Position, Refusal, Verdict};
 use crate::names::SecretName;
 use crate::stores::{self, HostInSecret, Reading, Store, StoreError, Warning};
 
-/// The only one to touch the store.
+/// Reads one secret's store when it is due or asked for, and offers the result to the book. Nobody else touches the store.
 pub(super) struct Reader {
     secret: SecretName,
     store: Box<dyn Store>,

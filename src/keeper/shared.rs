@@ -1,3 +1,6 @@
+//! Where the reader, the prover and logins meet: the book, under a lock, and the page that is made from it.
+//! It touches no store and logs in nowhere.
+
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 

@@ -1,3 +1,5 @@
+//! What a keeper holds, in the form in which it is shown. It decides nothing, and shows nothing secret.
+
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 

@@ -1,3 +1,5 @@
+//! Spreads the reads of all secrets whose stores are elsewhere. What is read, and for whom, is not known here.
+
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 

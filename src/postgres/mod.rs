@@ -1,7 +1,7 @@
 //! Postgres: clients and their sessions, links to servers, and what goes between. The only door is [`serve`].
 //!
 //! Its floors, from the top down; whoever is on one may import what is on a lower one, and `tests/floor_plan.rs` sees to
-//! it: session · client · service · link · relay and talk · state · wire.
+//! it: session · client and prove · service · link · relay and talk · state · wire.
 
 mod client;
 #[cfg(any(test, fuzzing))]

@@ -1,3 +1,5 @@
+//! What tells the process from outside to reload or to end: signals, and `POST /quit`. What follows is not known here.
+
 use std::io;
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A new link of a way.
+//! Logs in for a role, and registers the link in the roster before the first byte is sent.
 
 use std::sync::Arc;
 
@@ -33,7 +33,8 @@ impl Arrival {
     }
 }
 
-/// Whatever `connections_max` says: it takes the place of one that goes, or goes soon.
+/// Logs in without taking one of `connections_max`: the caller has one, will give up another link soon, or needs a link that
+/// does not count.
 pub async fn log_in(way: &Way, startup: &Startup, session: u64) -> Result<Arrival, NoLink> {
     let pool = &way.pool;
     let kind = &way.kind_of(startup);

@@ -1,4 +1,4 @@
-//! Where logins go.
+//! An upstream with its TLS files read and its dial options made.
 
 use std::fmt;
 use std::sync::Arc;

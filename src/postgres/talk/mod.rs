@@ -1,4 +1,4 @@
-//! Conversations that pgswivel itself has with a server.
+//! What pgswivel itself says to either side, and hears: streams, surveys, replay.
 
 pub mod exchange;
 pub mod replay;

@@ -1,4 +1,5 @@
-//! A conversation before the relay: whole messages, one at a time, each bounded.
+//! Whole messages, read and written one at a time, each bounded: with a client before its session, with a server at login
+//! and at safe points.
 
 use std::future::poll_fn;
 use std::io;

@@ -1,4 +1,4 @@
-//! What the bodies of messages are made of, whichever message it is. None: it is not whole.
+//! Reads strings, counts and values from message bodies; None if the body is cut short.
 
 use super::frame::{HEADER, read_header};
 

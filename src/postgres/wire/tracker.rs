@@ -8,6 +8,9 @@
 //! * During COPY from the client, Sync and Flush are ignored until CopyDone or CopyFail.
 //! * Notices, notifications and parameter changes answer nothing.
 //!
+//! A *unit* is what ends with one ReadyForQuery: a Query, a FunctionCall, or the messages of the extended protocol up to
+//! their Sync.
+//!
 //! What the messages of a pipeline meet is small, and inlined where they pass; the rest is kept out of its way.
 
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! What functions do is learned while sessions go on.
+//! Judges earlier statements again when more is learned about the database's functions.
 
 use super::super::ledger::Ledger;
 use super::{Notes, is_of_note};

@@ -1,4 +1,4 @@
-//! What was given to the server to run may have done more than its message says.
+//! Notes what an executed statement may have changed.
 
 use super::super::ledger::Pin;
 use super::{Notes, is_of_note};

@@ -1,4 +1,4 @@
-//! All that notes tell of a session.
+//! What the notes add to the last survey, put together for a move or a rescue.
 
 use super::super::known::{Known, Parsed, Unnamed as Carried};
 use super::super::ledger::{Ledger, Since, Values, may_depend};

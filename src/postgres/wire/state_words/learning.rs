@@ -1,3 +1,6 @@
+//! Condenses what a database tells of its functions, views and triggers to names, and what the use of each may do.
+//! It asks nobody: rows in, risks out.
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::BitOr;

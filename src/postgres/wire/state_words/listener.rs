@@ -1,3 +1,5 @@
+//! Finds the statement text in a message whose body may come in pieces. What its words mean, the vocabulary knows.
+
 use memchr::memchr;
 
 use super::place::{AFTER_MAX, BEFORE_MAX};

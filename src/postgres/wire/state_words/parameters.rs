@@ -1,3 +1,5 @@
+//! Which parameters of a statement name a setting: a set of numbers. Their values are not known here.
+
 /// Which parameters of a statement name a setting that it sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parameters {

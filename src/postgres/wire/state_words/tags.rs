@@ -1,3 +1,5 @@
+//! What a command's tag says of what it did, and the OID in a FunctionCall. No statement's text is known here.
+
 use std::ops::RangeInclusive;
 
 /// Whether the command that CommandComplete names may have changed what the session holds. `tag` is the

@@ -1,3 +1,5 @@
+//! The kinds of state that no survey can see. What makes such state is not known here.
+
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 

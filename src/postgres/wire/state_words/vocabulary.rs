@@ -1,3 +1,5 @@
+//! The words to look for in statement text, and one scan that finds them. It knows no messages and no session.
+
 use std::collections::BTreeMap;
 use std::ops::{BitOr, Range};
 use std::sync::Arc;
