@@ -13,8 +13,9 @@ test: setup
 	tests/run
 
 # The long forms, for hours: 200 random schedules against what is said to be unused, every two things around it that
-# stall, flood or are gone for a minute, and 50 restarts and evictions under a crowd. LONG=adversary:: for some of them.
-LONG ?= adversary:: around:: emergencies::
+# stall, flood or are gone for a minute, 50 restarts and evictions and 1,000 rotations under a crowd. LONG=adversary::
+# for some of them.
+LONG ?= adversary:: around:: emergencies:: rotations::
 long: setup
 	PGSWIVEL_LONG=1 cargo nextest run --profile long --test promises $(LONG)
 

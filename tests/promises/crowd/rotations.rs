@@ -9,7 +9,7 @@ use crate::support::{Postgres, eventually_within};
 
 /// Times that each kind of rotation is repeated.
 fn times() -> u32 {
-    rounds(4, 20)
+    rounds(2, 20)
 }
 
 async fn nobody_is_left(stage: &Stage, crowd: &Crowd, of: &str) {
@@ -126,7 +126,7 @@ promise! {
         stage.hire(Stage::OTHER, "never used").await;
         let crowd = Crowd::gather(&stage.swivel, Mood::Calm).await;
         let began = Instant::now();
-        let count = rounds(60, 1000);
+        let count = rounds(30, 1000);
         for round in 0..count {
             stage.next_turn(round).await;
             crowd.is_well();
