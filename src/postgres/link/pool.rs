@@ -336,11 +336,11 @@ impl Pool {
             .map_or(0, |seen| seen.epoch)
     }
 
-    /// Whether nobody has looked for some time.
-    fn is_look_due(&self, kind: &LinkKind, endpoint: &Endpoint, user: &str) -> bool {
+    /// What is worth asking over a link that is about to rest.
+    fn look_due(&self, kind: &LinkKind, endpoint: &Endpoint, user: &str) -> Option<Extent> {
         let state = self.lock();
-        let group = state.groups.get(&kind.group);
-        group.is_some_and(|group| group.is_look_due(endpoint, user))
+        let group = state.groups.get(&kind.group)?;
+        group.look_due(endpoint, user)
     }
 
     /// What a look has told that was asked for at `asked_at`. Returns what to call logins that begin from now on.

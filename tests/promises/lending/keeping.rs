@@ -1,5 +1,11 @@
 //! Links that nobody is on stand in nobody's way.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
+
 use super::{ask, backend, is_washed, leave};
 use crate::support::admin::Scrape;
 use crate::support::wire::PROTOCOL_3_0;
@@ -73,6 +79,38 @@ promise! {
             ask(&mut last, "CREATE TABLE t (n int)").await;
             leave(last).await;
             ask(&mut desk, &sql.replace("_N", &format!("_{number}"))).await;
+        }
+    }
+}
+
+promise! {
+    /// Each of them asks what sessions begin with, and whether anybody waits is asked all the same.
+    async fn a_database_is_dropped_copied_and_renamed_while_clients_come_and_go(version) {
+        let postgres = Postgres::start(version);
+        let swivel = Arc::new(started(&postgres, "").await);
+        let admin = postgres.admin().await;
+        for (number, sql) in [
+            "CREATE DATABASE copy_N TEMPLATE test_N",
+            "ALTER DATABASE test_N RENAME TO other_N",
+            "DROP DATABASE test_N",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let database = format!("test_{number}");
+            admin.batch_execute(&format!("CREATE DATABASE {database} OWNER {}", Postgres::USER)).await.unwrap();
+            let (through, name) = (Arc::clone(&swivel), database.clone());
+            let clients = AbortOnDropHandle::new(tokio::spawn(async move {
+                loop {
+                    leave(login(&through, &name, "churn").await).await;
+                    // As a script that runs again and again.
+                    sleep(Duration::from_millis(30)).await;
+                }
+            }));
+            eventually("links rest", async || idle(&postgres, &database).await > 0).await;
+            let done = admin.batch_execute(&sql.replace("_N", &format!("_{number}"))).await;
+            done.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+            drop(clients);
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::super::login::Greeting;
-use super::look::Look;
+use super::look::{Extent, Look};
 use super::{EXPECTED_FOR, IDLE_LIFE, IDLE_LIFE_ONCE, Idle, LinkKind, TOTAL_LIFE, Terms, Used};
 use crate::credentials::Page;
 use crate::limit::Limit;
@@ -77,6 +77,8 @@ pub struct Seen {
     defined: u64,
     /// When the look was asked for.
     looked_at: Instant,
+    /// The last that asked for everything.
+    looked_at_all: Instant,
 }
 
 impl Bucket {
@@ -234,10 +236,15 @@ impl Group {
         self.seen.iter().find(|seen| seen.is_of(endpoint, user))
     }
 
-    /// Whether it is worth asking along with something else: who comes next would have to wait for it.
-    pub fn is_look_due(&self, endpoint: &Endpoint, user: &str) -> bool {
-        let seen = self.seen(endpoint, user);
-        seen.is_none_or(|seen| seen.looked_at + SURE_FOR <= Instant::now())
+    /// What is worth asking along with something else: who comes next would have to wait for it.
+    pub fn look_due(&self, endpoint: &Endpoint, user: &str) -> Option<Extent> {
+        let now = Instant::now();
+        match self.seen(endpoint, user) {
+            Some(seen) if now < seen.looked_at_all + LOOK_AGAIN => {
+                (seen.looked_at + SURE_FOR <= now).then_some(Extent::Beginning)
+            }
+            _ => Some(Extent::Everything),
+        }
     }
 
     /// What a look has told that was asked for at `asked_at`. Returns what to call logins that begin from now on.
@@ -267,6 +274,10 @@ impl Group {
             reloaded_at: now.checked_sub(look.loaded),
             defined: look.defined,
             looked_at: asked_at,
+            looked_at_all: match (look.extent, &before) {
+                (Extent::Beginning, Some(before)) => before.looked_at_all,
+                _ => asked_at,
+            },
         });
         if look.is_wanted {
             self.give_up_all(STOOD_BACK);
@@ -316,7 +327,7 @@ impl Group {
             let is_due = |idle: &Idle, due: &[(LinkKind, Idle)]| {
                 let (endpoint, user) = idle.login();
                 let seen = seen.iter().find(|seen| seen.is_of(endpoint, user));
-                let is_old = seen.is_none_or(|seen| seen.looked_at + LOOK_AGAIN <= Instant::now());
+                let is_old = seen.is_none_or(|seen| seen.looked_at_all + LOOK_AGAIN <= Instant::now());
                 is_old && due.iter().all(|(_, other)| other.login() != idle.login())
             };
             while let Some(at) = bucket.idle.iter().position(|idle| is_due(idle, &due)) {

@@ -27,6 +27,7 @@ pub enum Extent {
 /// What one server told of one user in one database.
 #[derive(Debug)]
 pub struct Look {
+    pub extent: Extent,
     /// Whatever is read at login and nothing tells an open session of: another text when any of it was changed.
     pub beginning: Box<[u8]>,
     /// A session could begin now, and nothing would run as it does.
@@ -52,7 +53,7 @@ impl Look {
         );
     }
 
-    pub fn read(body: &[u8]) -> Result<Self, Malformed> {
+    pub fn read(body: &[u8], extent: Extent) -> Result<Self, Malformed> {
         let columns = row::<5>(body)?.map(Option::unwrap_or_default);
         let [defined, beginning, lets_in, loaded, is_wanted] = columns;
         let loaded = std::str::from_utf8(loaded)
@@ -61,6 +62,7 @@ impl Look {
         // Below zero after the server's clock was set back.
         let loaded = Duration::try_from_secs_f64(loaded.unwrap_or_default()).unwrap_or_default();
         Ok(Self {
+            extent,
             beginning: beginning.into(),
             lets_in: lets_in == b"t",
             loaded,
@@ -72,6 +74,7 @@ impl Look {
     /// Of a server that does not tell: no Postgres, or none that lets its users look.
     pub fn refused() -> Self {
         Self {
+            extent: Extent::Everything,
             beginning: Box::default(),
             lets_in: false,
             loaded: Duration::ZERO,
@@ -98,11 +101,14 @@ mod tests {
     #[test]
     fn a_look_that_tells_less_than_everything_lets_nobody_in() {
         let full = [Some("1 2"), Some("16384 f"), Some("t"), Some("12.5"), Some("f")];
-        let look = Look::read(&answer(full)).unwrap();
+        let look = Look::read(&answer(full), Extent::Everything).unwrap();
         assert!(look.lets_in && !look.is_wanted && look.loaded == Duration::from_millis(12_500));
-        let look = Look::read(&answer([None; 5])).unwrap();
+        let look = Look::read(&answer([None; 5]), Extent::Beginning).unwrap();
         assert!(!look.lets_in && look.loaded == Duration::ZERO);
         let back = [Some("1 2"), Some("16384 f"), Some("t"), Some("-3"), Some("f")];
-        assert_eq!(Look::read(&answer(back)).unwrap().loaded, Duration::ZERO);
+        assert_eq!(
+            Look::read(&answer(back), Extent::Beginning).unwrap().loaded,
+            Duration::ZERO
+        );
     }
 }

@@ -178,9 +178,7 @@ async fn reset(
         &*idle.registration.credential().user,
     );
     let asked_at = Instant::now();
-    if pool.is_look_due(kind, login.0, login.1) {
-        parts.push(Part::Look(Extent::Beginning));
-    }
+    parts.extend(pool.look_due(kind, login.0, login.1).map(Part::Look));
     if let Some(look) = answered(&mut idle.link, &parts, RESET_TIME).await? {
         pool.looked(kind, login, look, asked_at);
     }
@@ -244,7 +242,7 @@ async fn answers(link: &mut Link, parts: &[Part]) -> Result<Option<Look>, ResetE
             (from_server::ERROR, ..) => refused = true,
             // What a client had changed, and what is another's now for new sessions too.
             (from_server::PARAMETER_STATUS, body, _) => is_greeted_with(&greeting.messages, body)?,
-            (from_server::DATA_ROW, body, Part::Look(_)) => look = Some(Look::read(body)?),
+            (from_server::DATA_ROW, body, Part::Look(extent)) => look = Some(Look::read(body, *extent)?),
             (from_server::DATA_ROW, body, Part::Left(_)) => match read::row::<2>(body)? {
                 [Some(TRUE), _] => return Err(ResetError::CustomSetting),
                 [_, Some(TRUE)] => return Err(ResetError::TemporaryObjects),

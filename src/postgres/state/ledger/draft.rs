@@ -80,6 +80,8 @@ impl Draft {
             b"replaced" => {
                 self.limits_replaced = true;
                 ledger.values.set(&name, &value);
+                // Who set it is not known: whatever is in the server's files is no reason to give it up.
+                ledger.from_login.insert(&name);
             }
             b"custom" => ledger.custom.push(Setting { name, value }),
             b"reported" => ledger.values.set(&name, &value),
@@ -215,6 +217,16 @@ mod tests {
         assert_eq!(unsure.differences(&set("2ms"), 0), [Difference::Settings]);
         assert_eq!(set("1ms").differences(&unsure, 0), [Difference::Settings]);
         assert_eq!(ledger(&[]).differences(&set("1ms"), 0), [Difference::Settings]);
+    }
+
+    #[test]
+    fn a_limit_that_a_survey_died_of_stays_what_it_was_however_long_ago_that_was() {
+        let mut unsure = ledger(&[["replaced", "statement_timeout", "2ms", ""]]);
+        unsure.is_of_before(&Values::default());
+        let without = ledger(&[["limit", "statement_timeout", "0", ""]]);
+        assert_eq!(unsure.differences(&without, 0), [Difference::Settings]);
+        let unset: Vec<_> = unsure.unset().collect();
+        assert_eq!(unset, [(&b"statement_timeout"[..], &b"2ms"[..], false)]);
     }
 
     #[test]

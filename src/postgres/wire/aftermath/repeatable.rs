@@ -112,11 +112,13 @@ fn is_undone(text: &[u8]) -> bool {
     let is = |known: &&str| first.eq_ignore_ascii_case(known.as_bytes());
     let prepares = first.eq_ignore_ascii_case(b"prepare")
         && !word(skip(&text[first.len()..])).eq_ignore_ascii_case(b"transaction");
-    (prepares || UNDONE.iter().any(is))
-        && !text.contains(&b';')
-        // A call could hide behind a comment.
-        && !text.windows(2).any(|two| two == b"--")
-        && calls_nothing(text)
+    // Some pools ask for nothing at all, to see whether anybody is there.
+    text.is_empty()
+        || (prepares || UNDONE.iter().any(is))
+            && !text.contains(&b';')
+            // A call could hide behind a comment.
+            && !text.windows(2).any(|two| two == b"--")
+            && calls_nothing(text)
 }
 
 /// Looks at what stands before each parenthesis.
@@ -203,6 +205,10 @@ mod tests {
             "LISTEN a",
             "PREPARE p AS SELECT 1",
             "VALUES (1), (2)",
+            "",
+            " ;\n",
+            "-- ping",
+            "/* ping */;",
         ] {
             assert!(is_undone(text.as_bytes()), "{text}");
         }
@@ -211,7 +217,6 @@ mod tests {
     #[test]
     fn what_may_reach_outside_of_its_transaction_is_not_done_twice() {
         for text in [
-            "",
             "COMMIT",
             "ROLLBACK",
             "END",
