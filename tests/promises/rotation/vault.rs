@@ -85,8 +85,9 @@ promise! {
         eventually("the lease is renewed", async || vault.state().lease_renewals > 0).await;
         assert_eq!(vault.state().leases(), 1);
 
-        // The most that Vault allows is near: the first user has three more seconds.
+        // The most that Vault allows is near: the first user has three more seconds, and the second lasts.
         vault.state().lease_renewed_ttl = Duration::from_secs(3);
+        vault.state().lease_ttl = Duration::from_secs(60);
         let first = vault.state().dynamic_role.clone().unwrap().0;
         eventually("the first user is dropped", async || !postgres.has_user(&first).await).await;
         let second = vault.state().dynamic_role.clone().unwrap().0;
