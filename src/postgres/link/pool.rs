@@ -259,8 +259,9 @@ impl Pool {
         }
     }
 
-    /// A link that is ready, or a place in the queue, for who came at `came_at`. `kind`: of the links that will do. Where it is the first that comes
-    /// of its role and database, whoever asks sees to it that their links are kept fit, on the `terms`.
+    /// A link that is ready, or a place in the queue, for who came at `came_at`. `kind`: of the links that will do. Where
+    /// it is the first that comes of its role and database, whoever asks sees to it that their links are kept fit, on the
+    /// `terms`.
     pub fn offer(
         self: &Arc<Self>,
         kind: Option<LinkKind>,

@@ -113,9 +113,9 @@ async fn greet(
         mut talk,
         mut out,
         startup,
-        came_at: _,
         way,
         seat,
+        ..
     } = guest;
     let length = if startup.minor >= MINOR_WITH_LONG_KEYS {
         KEY_LONG
